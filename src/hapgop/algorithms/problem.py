@@ -1,0 +1,69 @@
+"""What is asked of the engine: one operation on one shape, with its types and memory orders."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hapgop.errors import InputError
+from hapgop.shape import ConvShape, PoolShape
+
+Op = Literal[
+    "conv", "grad_x", "grad_w", "grad_b", "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"
+]
+CONV_OPS: tuple[Op, ...] = ("conv", "grad_x", "grad_w", "grad_b")
+POOL_OPS: tuple[Op, ...] = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One operation of the engine, as data; the key of every cache above the kernels.
+
+    Tensors are logical (n, c, h, w) and (oc, ic / groups, kh, kw); a layout is the order in which they lie in memory,
+    dense, last axis fastest: "nhwc" and "ohwi" are what PyTorch calls channels_last.
+
+    op            the tensors, in the order in which a kernel takes their addresses
+    conv          x, w, bias (or 0), y         y = activation(x * w + bias)
+    grad_x        g, w, dx                     also the transposed convolution of g
+    grad_w        x, g, dw
+    grad_b        g, db
+    max_pool      x, y, winners                winners: position kh_index * kw + kw_index in the window, as a float
+    max_pool_grad g, winners, dx
+    avg_pool      x, y
+    avg_pool_grad g, dx
+
+    Raises InputError for an unknown op, dtype, layout or activation.
+
+    >>> Problem("conv", ConvShape(n=1, ic=3, ih=32, iw=32, oc=6, kh=5, kw=5)).shape.y_shape
+    (1, 6, 28, 28)
+    """
+
+    op: Op
+    shape: ConvShape | PoolShape
+    dtype: str = "float32"
+    x_layout: str = "nhwc"
+    y_layout: str = "nhwc"
+    w_layout: str = "oihw"
+    bias: bool = False
+    activation: str | None = None
+    count_include_pad: bool = True
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("op", CONV_OPS + POOL_OPS),
+            ("dtype", DTYPES),
+            ("x_layout", ("nchw", "nhwc")),
+            ("y_layout", ("nchw", "nhwc")),
+            ("w_layout", ("oihw", "ohwi")),
+            ("activation", (None, "relu")),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise InputError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, allowed))}")
+        wanted = ConvShape if self.op in CONV_OPS else PoolShape
+        if not isinstance(self.shape, wanted):
+            raise InputError(f"{self.op} wants a {wanted.__name__}, not {type(self.shape).__name__}")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return 8 if self.dtype == "float64" else 4

@@ -1,0 +1,73 @@
+"""From tile programs to machine code that runs: LLVM, the object cache on disk, threads. Only here is LLVM known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hapgop.native import cache, compiler
+from hapgop.native.emit import emit
+from hapgop.native.threads import launch, runtime, use_openmp
+from hapgop.tile import Kernel
+
+__all__ = [
+    "Function",
+    "assembly",
+    "cache_folder",
+    "compiled_count",
+    "identity",
+    "launch",
+    "load",
+    "runtime",
+    "use_openmp",
+]
+
+_compiled = 0
+
+
+class Function:
+    """A compiled kernel, loaded: `address` is its `run`."""
+
+    def __init__(self, image: bytes) -> None:
+        self._code = compiler.Code(image)
+        self.address = self._code.address("run")
+
+
+def load(key: str, make: Callable[[], Kernel], cpu: str = "host") -> Function:
+    """The function that a key stands for: from the object cache, or made now and kept there.
+
+    key: names everything that decides the kernel that `make` returns; LLVM's version and the CPU are added here.
+    An object that cannot be loaded is made again.
+    """
+    global _compiled
+    full = cache.digest(key, compiler.identity(cpu))
+    image = cache.read(full)
+    if image is not None:
+        try:
+            return Function(image)
+        except RuntimeError:
+            pass  # damaged in a way that the checksum does not see: another platform's object, say
+    image = compiler.compile_object(emit(make(), compiler.is_x86()), cpu)
+    _compiled += 1
+    function = Function(image)
+    cache.write(full, image)
+    return function
+
+
+def compiled_count() -> int:
+    """How many kernels this process has compiled (loading from the cache does not count)."""
+    return _compiled
+
+
+def assembly(kernel: Kernel, cpu: str = "host") -> str:
+    """A kernel's assembly text."""
+    return compiler.assembly(emit(kernel, compiler.is_x86()), cpu)
+
+
+def identity(cpu: str = "host") -> str:
+    """LLVM's version, the CPU and its features, in words."""
+    return compiler.identity(cpu)
+
+
+def cache_folder() -> str:
+    """Where compiled objects are kept."""
+    return str(cache.folder())

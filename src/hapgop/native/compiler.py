@@ -1,0 +1,94 @@
+"""LLVM IR text to machine code, and machine code to something that can be called."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import llvmlite
+import llvmlite.binding as llvm
+
+_LOCK = threading.Lock()
+# `sroa` makes registers of the accumulators, `simplifycfg` tidies the branches. The rest of -O2 finds nothing more in
+# this code and takes ten times as long.
+_PASSES = ("sroa", "simplify_cfg")
+
+
+@functools.cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+@functools.cache
+def target(cpu: str) -> tuple[str, str]:
+    """(LLVM CPU name, feature string): of this machine for "host", of the named CPU otherwise."""
+    if cpu != "host":
+        return cpu, ""
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def identity(cpu: str) -> str:
+    """Everything outside a program that decides what machine code it becomes."""
+    name, features = target(cpu)
+    version = ".".join(map(str, llvm.llvm_version_info))
+    return f"llvm {version}, llvmlite {llvmlite.__version__}, {llvm.get_process_triple()}, {name}, {features}"
+
+
+def is_x86() -> bool:
+    """Whether this process runs x86 code."""
+    return llvm.get_process_triple().startswith(("x86_64", "i386", "i686"))
+
+
+def _machine(cpu: str) -> llvm.TargetMachine:
+    _initialize()
+    name, features = target(cpu)
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=name, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
+
+
+def _optimized(text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    module = llvm.parse_assembly(text)
+    module.triple = llvm.get_process_triple()
+    module.verify()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes = llvm.create_new_module_pass_manager()
+    for name in _PASSES:
+        getattr(passes, f"add_{name}_pass")()
+    passes.run(module, builder)
+    return module
+
+
+def compile_object(text: str, cpu: str = "host") -> bytes:
+    """The object file (ELF, Mach-O or COFF) of a module."""
+    machine = _machine(cpu)
+    return bytes(machine.emit_object(_optimized(text, machine)))
+
+
+def assembly(text: str, cpu: str = "host") -> str:
+    """The assembly of a module, for tests that count instructions and for the curious."""
+    machine = _machine(cpu)
+    return str(machine.emit_assembly(_optimized(text, machine)))
+
+
+class Code:
+    """Loaded machine code; it lives as long as this object.
+
+    Raises RuntimeError where the bytes are no object file of this platform.
+    """
+
+    def __init__(self, image: bytes) -> None:
+        _initialize()
+        with _LOCK:
+            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine("host"))
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(image))
+            self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """Where a function starts."""
+        found = int(self._engine.get_function_address(name))
+        if not found:
+            raise RuntimeError(f"the object has no function {name}")
+        return found

@@ -1,0 +1,201 @@
+"""The operations of the tile language as LLVM IR, one method each; `tile.interpret` says what they mean."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from typing import Protocol
+
+from hapgop.tile import (
+    Affine,
+    Binary,
+    Broadcast,
+    Buffer,
+    Const,
+    Fma,
+    FromIndex,
+    Kernel,
+    Load,
+    Loop,
+    Prefetch,
+    Register,
+    Select,
+    Statement,
+    Store,
+)
+
+
+class Context(Protocol):
+    """What a statement needs of the function around it."""
+
+    kernel: Kernel
+    scalar: str
+    vector: str
+    itemsize: int
+    declared: set[str]
+    lines: list[str]
+
+    def fresh(self) -> str: ...
+    def integer(self, e: Affine) -> str: ...
+    def pointer(self, buffer: Buffer, index: Affine) -> str: ...
+
+
+def _written(body: tuple[Statement, ...]) -> Iterator[Register]:
+    for s in body:
+        if isinstance(s, Loop):
+            yield from _written(s.body)
+        elif not isinstance(s, Store | Prefetch):
+            yield s.dst
+
+
+class StatementWriter:
+    """Writes statements into the context's lines.
+
+    A register that is written once is an SSA value; one that is written again (an accumulator) is a stack slot, which
+    LLVM's `sroa` turns into a register.
+    """
+
+    def __init__(self, context: Context, body: tuple[Statement, ...]) -> None:
+        self.c = context
+        self.slots = {r for r, times in Counter(_written(body)).items() if times > 1}
+        self.allocations = [f"%slot{r} = alloca {context.vector}" for r in sorted(self.slots)]
+        self.names: dict[Register, str] = {}
+        self.suffix = f"v{context.kernel.lanes}f{8 * context.itemsize}"
+
+    def write(self, s: Statement) -> None:
+        match s:
+            case Const():
+                self.set(s.dst, self.splat_literal(s.value))
+            case FromIndex():
+                number = self.op(f"sitofp i64 {self.c.integer(s.index)} to {self.c.scalar}")
+                self.set(s.dst, self.splat(number))
+            case Load():
+                self.load(s)
+            case Broadcast():
+                p = self.c.pointer(s.at.buffer, s.at.index)
+                self.set(s.dst, self.splat(self.op(f"load {self.c.scalar}, ptr {p}, align {self.c.itemsize}")))
+            case Store():
+                self.store(s)
+            case Binary():
+                self.binary(s)
+            case Fma():
+                v = self.c.vector
+                self.c.declared.add(f"declare {v} @llvm.fma.{self.suffix}({v}, {v}, {v})")
+                a, b, c = self.get(s.a), self.get(s.b), self.get(s.c)
+                self.set(s.dst, self.op(f"call {v} @llvm.fma.{self.suffix}({v} {a}, {v} {b}, {v} {c})"))
+            case Select():
+                self.select(s)
+            case Prefetch():
+                p = self.c.pointer(s.at.buffer, s.at.index)
+                self.c.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+                self.c.lines.append(f"call void @llvm.prefetch.p0(ptr {p}, i32 0, i32 3, i32 1)")
+
+    # Registers
+
+    def op(self, text: str) -> str:
+        name = self.c.fresh()
+        self.c.lines.append(f"{name} = {text}")
+        return name
+
+    def get(self, r: Register) -> str:
+        return self.op(f"load {self.c.vector}, ptr %slot{r}") if r in self.slots else self.names[r]
+
+    def set(self, r: Register, value: str) -> None:
+        if r in self.slots:
+            self.c.lines.append(f"store {self.c.vector} {value}, ptr %slot{r}")
+        else:
+            self.names[r] = value
+
+    def literal(self, value: float) -> str:
+        # LLVM wants a float's literal as the hexadecimal digits of the double of equal value.
+        if value == 0 and str(value)[0] != "-":
+            return "0.0"
+        rounded = float(value) if self.c.itemsize == 8 else _to_float32(value)
+        return "0x" + _double_bits(rounded)
+
+    def splat_literal(self, value: float) -> str:
+        if value == 0 and str(value)[0] != "-":
+            return "zeroinitializer"
+        return f"splat ({self.c.scalar} {self.literal(value)})"
+
+    def splat(self, scalar: str) -> str:
+        v, n = self.c.vector, self.c.kernel.lanes
+        one = self.op(f"insertelement {v} poison, {self.c.scalar} {scalar}, i32 0")
+        return self.op(f"shufflevector {v} {one}, {v} poison, <{n} x i32> zeroinitializer")
+
+    # Memory
+
+    def mask(self, count: int) -> str:
+        lanes = self.c.kernel.lanes
+        return f"<{lanes} x i1> <{', '.join('i1 1' if i < count else 'i1 0' for i in range(lanes))}>"
+
+    def load(self, s: Load) -> None:
+        v, lanes, size = self.c.vector, self.c.kernel.lanes, self.c.itemsize
+        if s.stride == 1:
+            p = self.c.pointer(s.at.buffer, s.at.index)
+            if s.count == lanes:
+                self.set(s.dst, self.op(f"load {v}, ptr {p}, align {size}"))
+                return
+            name = f"@llvm.masked.load.{self.suffix}.p0"
+            self.c.declared.add(f"declare {v} {name}(ptr, i32, <{lanes} x i1>, {v})")
+            call = f"call {v} {name}(ptr {p}, i32 {size}, {self.mask(s.count)}, {v} zeroinitializer)"
+            self.set(s.dst, self.op(call))
+            return
+        value = "zeroinitializer"
+        for i in range(s.count):
+            p = self.c.pointer(s.at.buffer, s.at.index + i * s.stride)
+            one = self.op(f"load {self.c.scalar}, ptr {p}, align {size}")
+            value = self.op(f"insertelement {v} {value}, {self.c.scalar} {one}, i32 {i}")
+        self.set(s.dst, value)
+
+    def store(self, s: Store) -> None:
+        v, lanes, size = self.c.vector, self.c.kernel.lanes, self.c.itemsize
+        value = self.get(s.src)
+        if s.stride == 1:
+            p = self.c.pointer(s.at.buffer, s.at.index)
+            if s.count == lanes:
+                self.c.lines.append(f"store {v} {value}, ptr {p}, align {size}")
+                return
+            name = f"@llvm.masked.store.{self.suffix}.p0"
+            self.c.declared.add(f"declare void {name}({v}, ptr, i32, <{lanes} x i1>)")
+            self.c.lines.append(
+                f"call void {name}({v} {value}, ptr {p}, i32 {size}, {self.mask(s.count)})"
+            )
+            return
+        for i in range(s.count):
+            p = self.c.pointer(s.at.buffer, s.at.index + i * s.stride)
+            one = self.op(f"extractelement {v} {value}, i32 {i}")
+            self.c.lines.append(f"store {self.c.scalar} {one}, ptr {p}, align {size}")
+
+    # Arithmetic
+
+    def binary(self, s: Binary) -> None:
+        v, a, b = self.c.vector, self.get(s.a), self.get(s.b)
+        if s.op != "max":
+            self.set(s.dst, self.op(f"f{s.op} {v} {a}, {b}"))
+            return
+        # a where a is above b or is NaN, else b (which may be NaN): two instructions of x86, max and a blend.
+        n = self.c.kernel.lanes
+        above = self.op(f"fcmp ogt {v} {a}, {b}")
+        best = self.op(f"select <{n} x i1> {above}, {v} {a}, {v} {b}")
+        nan = self.op(f"fcmp uno {v} {a}, {a}")
+        self.set(s.dst, self.op(f"select <{n} x i1> {nan}, {v} {a}, {v} {best}"))
+
+    def select(self, s: Select) -> None:
+        v, n = self.c.vector, self.c.kernel.lanes
+        a, b, x, y = (self.get(r) for r in (s.a, s.b, s.x, s.y))
+        if s.test == "equal":
+            test = self.op(f"fcmp oeq {v} {a}, {b}")
+        else:
+            above, nan = self.op(f"fcmp ogt {v} {a}, {b}"), self.op(f"fcmp uno {v} {a}, {a}")
+            test = self.op(f"or <{n} x i1> {above}, {nan}")
+        self.set(s.dst, self.op(f"select <{n} x i1> {test}, {v} {x}, {v} {y}"))
+
+
+def _double_bits(value: float) -> str:
+    return struct.pack(">d", value).hex().upper()
+
+
+def _to_float32(value: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", value))[0])

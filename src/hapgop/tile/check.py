@@ -1,0 +1,180 @@
+"""Refuses a tile program that could touch memory it does not own, before LLVM sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hapgop.tile.bounds import Ranges
+from hapgop.tile.index import Affine
+from hapgop.tile.program import (
+    At,
+    Binary,
+    Broadcast,
+    Fma,
+    Kernel,
+    Load,
+    Loop,
+    Prefetch,
+    Register,
+    Select,
+    Stage,
+    Statement,
+    Store,
+)
+
+
+class TileError(ValueError):
+    """A tile program that is refused, with the statement and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checker found: the most registers that are alive at once, in any stage."""
+
+    registers: int
+
+
+def check(kernel: Kernel, registers: int | None = None) -> Checked:
+    """Proves a kernel safe: every access inside its buffer, every register written before it is read.
+
+    registers: how many vector registers there are; more than that alive at once is an error, since LLVM would spill.
+    Raises TileError.
+    """
+    names = [b.name for b in kernel.buffers] + [s.name for s in kernel.sizes]
+    if len(set(names)) != len(names):
+        raise TileError(f"{kernel.name}: two buffers or sizes share a name: {names}")
+    most = 0
+    for stage in kernel.stages:
+        where = f"{kernel.name}, stage {stage.name}"
+        try:
+            _Access(kernel).stage(stage)
+            pressure = _Pressure().measure(stage.body)
+        except (TileError, KeyError) as error:
+            raise TileError(f"{where}: {error.args[0]}") from None
+        most = max(most, pressure)
+        if registers is not None and pressure > registers:
+            raise TileError(f"{where}: {pressure} vectors are alive at once, but there are {registers} registers")
+    return Checked(most)
+
+
+def reads(s: Statement) -> tuple[Register, ...]:
+    """The registers that a statement reads."""
+    match s:
+        case Store():
+            return (s.src,)
+        case Binary():
+            return (s.a, s.b)
+        case Fma():
+            return (s.a, s.b, s.c)
+        case Select():
+            return (s.a, s.b, s.x, s.y)
+    return ()
+
+
+def writes(s: Statement) -> Register | None:
+    """The register that a statement writes."""
+    return None if isinstance(s, Store | Prefetch | Loop) else s.dst
+
+
+@dataclass(slots=True)
+class _Span:
+    """All accesses to one buffer that differ by a constant: only the first and the last need a proof."""
+
+    first: int
+    last: int
+    at: At
+
+
+class _Access:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.ranges = Ranges()
+
+    def stage(self, stage: Stage) -> None:
+        if stage.repeat is not None:
+            var, low, high, step = stage.repeat
+            self.ranges.enter(var, low, high, step)
+        for var, extent in stage.grid:
+            self.ranges.enter(var, (Affine(),), (extent,))
+        self.body(stage.body)
+
+    def body(self, statements: tuple[Statement, ...]) -> None:
+        spans: dict[tuple[str, Affine], _Span] = {}
+        for s in statements:
+            if isinstance(s, Loop):
+                if s.step < 1:
+                    raise TileError(f"loop {s.var.name} has step {s.step}")
+                self.ranges.enter(s.var, s.low, s.high, s.step)
+                self.body(s.body)
+            elif isinstance(s, Load | Store | Broadcast):
+                self.collect(s, spans)
+        for span in spans.values():
+            self.prove(span)
+
+    def collect(self, s: Load | Store | Broadcast, spans: dict[tuple[str, Affine], _Span]) -> None:
+        at = s.at
+        if isinstance(s, Store) and at.buffer.role == "in":
+            raise TileError(f"store to {at.buffer.name}, which is an input")
+        if not isinstance(s, Store) and at.buffer.role == "out":
+            raise TileError(f"load from {at.buffer.name}, which is an output")
+        reach = 0
+        if not isinstance(s, Broadcast):
+            if not 1 <= s.count <= self.kernel.lanes or s.stride < 1:
+                raise TileError(f"{s.count} lanes with stride {s.stride} of {at.buffer.name}")
+            reach = (s.count - 1) * s.stride
+        first, last = at.index.const, at.index.const + reach
+        key = (at.buffer.name, Affine(0, at.index.terms))
+        span = spans.get(key)
+        if span is None:
+            spans[key] = _Span(first, last, at)
+        else:
+            span.first, span.last = min(span.first, first), max(span.last, last)
+
+    def prove(self, span: _Span) -> None:
+        buffer, variable = span.at.buffer, Affine(0, span.at.index.terms)
+        lowest = self.ranges.lower(variable) + span.first
+        if lowest < 0:
+            raise TileError(f"{buffer.name}[{variable + span.first}] may be as low as {float(lowest):g}")
+        excess = self.ranges.upper(variable + span.last + 1 - buffer.size)
+        if excess > 0:
+            raise TileError(
+                f"{buffer.name}[{variable + span.last}] may pass the end ({buffer.size}) by {float(excess):g}"
+            )
+
+
+@dataclass(slots=True)
+class _Pressure:
+    """Live ranges of registers over the program text; a register that a loop needs lives to the loop's end."""
+
+    clock: int = 0
+    born: dict[Register, int] = field(default_factory=dict)
+    died: dict[Register, int] = field(default_factory=dict)
+
+    def measure(self, body: tuple[Statement, ...]) -> int:
+        self.walk(body)
+        events = [(t, 1) for t in self.born.values()] + [(t, -1) for t in self.died.values()]
+        alive = most = 0
+        for _, change in sorted(events, key=lambda e: (e[0], e[1])):
+            alive += change
+            most = max(most, alive)
+        return most
+
+    def walk(self, body: tuple[Statement, ...]) -> None:
+        for s in body:
+            self.clock += 1
+            if isinstance(s, Loop):
+                start = self.clock
+                self.walk(s.body)
+                self.clock += 1
+                for r, birth in self.born.items():
+                    if birth < start < self.died[r]:
+                        self.died[r] = self.clock
+                continue
+            for r in reads(s):
+                if r not in self.born:
+                    raise TileError(f"register {r} is read before it is written, in {s}")
+                self.died[r] = self.clock
+            dst = writes(s)
+            if dst is not None:
+                self.born.setdefault(dst, self.clock)
+                self.died[dst] = max(self.died.get(dst, 0), self.clock)

@@ -1,0 +1,115 @@
+"""What a tile program means: a few lines of NumPy for each operation.
+
+This is the reference for `native`. It is slow and meant for small programs.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hapgop.tile.index import Affine, Atom
+from hapgop.tile.program import (
+    At,
+    Binary,
+    Broadcast,
+    Const,
+    Fma,
+    FromIndex,
+    Kernel,
+    Load,
+    Loop,
+    Select,
+    Stage,
+    Statement,
+    Store,
+)
+
+_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum}
+
+
+def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes: Mapping[str, int]) -> None:
+    """Runs a kernel on flat arrays, one thread, items in order; scratch and private buffers are made here.
+
+    arrays: by buffer name, of the kernel's dtype; outputs are written in place. Scratch starts as NaN, so that
+    reading what was never written shows.
+    """
+    values: dict[Atom, int] = {size: sizes[size.name] for size in kernel.sizes}
+    memory = dict(arrays)
+    for buffer in kernel.buffers:
+        if buffer.role in ("scratch", "private"):
+            memory[buffer.name] = np.full(buffer.size.value(values), np.nan, kernel.dtype)
+    with np.errstate(all="ignore"):
+        for stage in kernel.stages:
+            _Run(kernel, memory, values).stage(stage)
+
+
+class _Run:
+    def __init__(
+        self, kernel: Kernel, memory: Mapping[str, NDArray[np.floating]], values: dict[Atom, int]
+    ) -> None:
+        self.kernel, self.memory, self.values = kernel, memory, values
+        self.registers: dict[int, NDArray[np.floating]] = {}
+
+    def stage(self, stage: Stage) -> None:
+        if stage.repeat is None:
+            self.grid(stage)
+            return
+        var, low, high, step = stage.repeat
+        for value in self.range(low, high, step):
+            self.values[var] = value
+            self.grid(stage)
+
+    def grid(self, stage: Stage) -> None:
+        for position in np.ndindex(*(extent.value(self.values) for _, extent in stage.grid)):
+            for (var, _), value in zip(stage.grid, position, strict=True):
+                self.values[var] = value
+            self.body(stage.body)
+
+    def range(self, low: tuple[Affine, ...], high: tuple[Affine, ...], step: int) -> range:
+        return range(max(a.value(self.values) for a in low), min(a.value(self.values) for a in high), step)
+
+    def body(self, statements: tuple[Statement, ...]) -> None:
+        for statement in statements:
+            if isinstance(statement, Loop):
+                for value in self.range(statement.low, statement.high, statement.step):
+                    self.values[statement.var] = value
+                    self.body(statement.body)
+            else:
+                self.step(statement)
+
+    def lanes(self, at: At, count: int, stride: int) -> tuple[NDArray[np.floating], slice]:
+        start = at.index.value(self.values)
+        last = start + (count - 1) * stride
+        array = self.memory[at.buffer.name]
+        if start < 0 or last >= array.size:
+            raise IndexError(f"{at.buffer.name}[{start}..{last}] of {array.size}")
+        return array, slice(start, last + 1, stride)
+
+    def step(self, s: Statement) -> None:
+        r, width = self.registers, self.kernel.lanes
+        match s:
+            case Const():
+                r[s.dst] = np.full(width, s.value, self.kernel.dtype)
+            case FromIndex():
+                r[s.dst] = np.full(width, s.index.value(self.values), self.kernel.dtype)
+            case Load():
+                array, where = self.lanes(s.at, s.count, s.stride)
+                r[s.dst] = np.zeros(width, self.kernel.dtype)
+                r[s.dst][: s.count] = array[where]
+            case Broadcast():
+                array, where = self.lanes(s.at, 1, 1)
+                r[s.dst] = np.repeat(array[where], width)
+            case Store():
+                array, where = self.lanes(s.at, s.count, s.stride)
+                array[where] = r[s.src][: s.count]
+            case Binary():
+                r[s.dst] = _BINARY[s.op](r[s.a], r[s.b])
+            case Fma():
+                # One rounding: the product of two float32 is exact in longdouble; for float64 it is nearly so.
+                wide = r[s.a].astype(np.longdouble) * r[s.b] + r[s.c]
+                r[s.dst] = wide.astype(self.kernel.dtype)
+            case Select():
+                a, b = r[s.a], r[s.b]
+                test = (a > b) | np.isnan(a) if s.test == "above" else a == b
+                r[s.dst] = np.where(test, r[s.x], r[s.y])

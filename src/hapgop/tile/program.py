@@ -1,0 +1,160 @@
+"""The small kernel language: about a dozen operations on vectors, as data.
+
+A `Kernel` is a sequence of stages. A `Stage` is a grid of independent work items, shared out among threads, with a
+barrier after it; its body works on registers (vectors of `lanes` numbers of the kernel's dtype) and on buffers
+(flat arrays). The meaning of each operation is its `interpret.py` entry, a line of NumPy; `native` emits the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hapgop.tile.index import Affine, Size, Var
+
+Register = int
+Role = Literal["in", "out", "scratch", "private"]
+BinaryOp = Literal["add", "sub", "mul", "div", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A flat array of the kernel's dtype. `private` ones exist once a thread, `scratch` ones once a call."""
+
+    name: str
+    size: Affine
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A place in a buffer: lane i of an access is element `index + i * stride`."""
+
+    buffer: Buffer
+    index: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """dst = value in every lane."""
+
+    dst: Register
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class FromIndex:
+    """dst = an integer expression, as a number, in every lane."""
+
+    dst: Register
+    index: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """dst = `count` lanes from memory, zero in the rest."""
+
+    dst: Register
+    at: At
+    count: int
+    stride: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """dst = one element in every lane."""
+
+    dst: Register
+    at: At
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """`count` lanes of src to memory."""
+
+    src: Register
+    at: At
+    count: int
+    stride: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """dst = a op b; max is NaN where either is."""
+
+    op: BinaryOp
+    dst: Register
+    a: Register
+    b: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Fma:
+    """dst = a * b + c, rounded once."""
+
+    dst: Register
+    a: Register
+    b: Register
+    c: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """dst = x where the comparison of a and b holds, else y.
+
+    "above": a > b, or a is NaN (the order in which PyTorch's max pooling looks for its winner); "equal": a == b.
+    """
+
+    test: Literal["above", "equal"]
+    dst: Register
+    a: Register
+    b: Register
+    x: Register
+    y: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """A hint that the line at this place will be read; it may lie outside the buffer."""
+
+    at: At
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """body for var in range(max(low), min(high), step)."""
+
+    var: Var
+    low: tuple[Affine, ...]
+    high: tuple[Affine, ...]
+    step: int
+    body: tuple[Statement, ...]
+
+
+Statement = Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Select | Prefetch | Loop
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A grid of work items, any of which may run at the same time as any other, then a barrier.
+
+    `grid` pairs each variable with its extent, slowest first. With `repeat`, each thread goes through its own items
+    once for every value of that loop, so that what the items share stays in its cache.
+    """
+
+    name: str
+    grid: tuple[tuple[Var, Affine], ...]
+    body: tuple[Statement, ...]
+    repeat: tuple[Var, tuple[Affine, ...], tuple[Affine, ...], int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A whole kernel: what is passed (buffers, then sizes, in this order) and what is done."""
+
+    name: str
+    dtype: str
+    lanes: int
+    buffers: tuple[Buffer, ...]
+    sizes: tuple[Size, ...]
+    stages: tuple[Stage, ...]
