@@ -6,9 +6,7 @@ from typing import Literal
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape, PoolShape
 
-Op = Literal[
-    "conv", "grad_x", "grad_w", "grad_b", "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"
-]
+Op = Literal["conv", "grad_x", "grad_w", "grad_b", "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"]
 CONV_OPS: tuple[Op, ...] = ("conv", "grad_x", "grad_w", "grad_b")
 POOL_OPS: tuple[Op, ...] = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
 DTYPES = ("float32", "float64")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hapgop.native.statements import StatementWriter
-from hapgop.tile import Affine, Buffer, Kernel, Loop, Quotient, Size, Stage, Statement, Var, depth
+from hapgop.tile import Affine, Buffer, Kernel, Loop, Quotient, Range, Size, Stage, Statement, Var, depth
 
 _FLUSH_DENORMALS = 0x8040  # FTZ and DAZ of the x86 control register MXCSR
 
@@ -139,7 +139,7 @@ class Emitter:
     def body(self, statements: tuple[Statement, ...], writer: StatementWriter) -> None:
         for s in statements:
             if isinstance(s, Loop):
-                self.loop(s.var, s.low, s.high, s.step, partial(self.body, s.body, writer))
+                self.loop(s.range, partial(self.body, s.body, writer))
             else:
                 writer.write(s)
 
@@ -152,16 +152,9 @@ class Emitter:
             self.lines.append(f"{total} = call i64 @llvm.{kind}.i64(i64 {left}, i64 {name})")
         return total
 
-    def loop(
-        self,
-        var: Var,
-        low: tuple[Affine, ...],
-        high: tuple[Affine, ...],
-        step: int,
-        inside: Callable[[], None],
-    ) -> None:
+    def loop(self, r: Range, inside: Callable[[], None]) -> None:
         """A loop that tests at its end, behind a guard where it could be empty."""
-        first, stop = self.extremum(low, "smax"), self.extremum(high, "smin")
+        first, stop = self.extremum(r.low, "smax"), self.extremum(r.high, "smin")
         n = self.fresh()[2:]
         head, latch, out = f"head{n}", f"latch{n}", f"exit{n}"
         before = self.label
@@ -171,7 +164,7 @@ class Emitter:
             some = self.fresh()
             self.lines.append(f"{some} = icmp slt i64 {first}, {stop}")
             self.lines.append(f"br i1 {some}, label %{head}, label %{out}")
-        i = f"%i_{var.name}"
+        i = f"%i_{r.var.name}"
         outer, self.lines, self.label = self.lines, [], head
         scope = Scope()
         self.scopes.append(scope)
@@ -185,7 +178,7 @@ class Emitter:
             *scope.header,
             *body,
             f"{latch}:",
-            f"{i}.next = add nsw i64 {i}, {step}",
+            f"{i}.next = add nsw i64 {i}, {r.step}",
             f"{i}.more = icmp slt i64 {i}.next, {stop}",
             f"br i1 {i}.more, label %{head}, label %{out}",
             f"{out}:",
@@ -203,17 +196,11 @@ class Emitter:
         entry = Scope()
         self.lines, self.scopes, self.label = [], [entry], "start"
         writer = StatementWriter(self, stage.body)
-        item = Var("item", 0)
-
-        def items() -> None:
-            low, high = Affine.of(Size("lo")), Affine.of(Size("hi"))
-            self.loop(item, (low,), (high,), 1, partial(self.item, stage, writer))
-
-        if stage.repeat is None:
-            items()
-        else:
-            var, low, high, step = stage.repeat
-            self.loop(var, low, high, step, items)
+        items = Range(Var("item", 0), (Affine.of(Size("lo")),), (Affine.of(Size("hi")),))
+        around: Callable[[], None] = partial(self.loop, items, partial(self.item, stage, writer))
+        for r in reversed(stage.repeat):
+            around = partial(self.loop, r, around)
+        around()
         lines = [
             f"define internal void @stage{i}({self.parameters()}, i64 %s_lo, i64 %s_hi) #0 {{",
             *writer.allocations,
@@ -258,9 +245,7 @@ class Emitter:
                 size = self.integer(buffer.size)
                 name = f"%b_{buffer.name}"
                 self.lines.append(f"{name}.skip = mul i64 %thread, {size}")
-                self.lines.append(
-                    f"{name} = getelementptr {self.scalar}, ptr {name}.all, i64 {name}.skip"
-                )
+                self.lines.append(f"{name} = getelementptr {self.scalar}, ptr {name}.all, i64 {name}.skip")
         arguments = ", ".join(f"{kind} {name}" for name, kind in words)
         for i, stage in enumerate(self.kernel.stages):
             if i:

@@ -159,9 +159,7 @@ class StatementWriter:
                 return
             name = f"@llvm.masked.store.{self.suffix}.p0"
             self.c.declared.add(f"declare void {name}({v}, ptr, i32, <{lanes} x i1>)")
-            self.c.lines.append(
-                f"call void {name}({v} {value}, ptr {p}, i32 {size}, {self.mask(s.count)})"
-            )
+            self.c.lines.append(f"call void {name}({v} {value}, ptr {p}, i32 {size}, {self.mask(s.count)})")
             return
         for i in range(s.count):
             p = self.c.pointer(s.at.buffer, s.at.index + i * s.stride)

@@ -1,0 +1,35 @@
+"""Where a tensor's elements lie in memory."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Strides:
+    """Elements from one image, channel, row, column to the next (for weights: oc, ic, kh, kw)."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+
+
+def image_strides(layout: str, c: int, h: int, w: int) -> Strides:
+    """Of a dense (n, c, h, w) tensor in "nchw" or "nhwc" order."""
+    if layout == "nhwc":
+        return Strides(h * w * c, 1, w * c, c)
+    return Strides(c * h * w, h * w, w, 1)
+
+
+def weight_strides(layout: str, ic: int, kh: int, kw: int) -> Strides:
+    """Of a dense (oc, ic, kh, kw) tensor in "oihw" or "ohwi" order; ic is that of one group."""
+    return image_strides("nchw" if layout == "oihw" else "nhwc", ic, kh, kw)
+
+
+def vector_counts(channels: int, lanes: int) -> tuple[int, ...]:
+    """How many lanes of each vector are used: 40 channels in vectors of 16 are (16, 16, 8).
+
+    >>> vector_counts(40, 16)
+    (16, 16, 8)
+    """
+    full, rest = divmod(channels, lanes)
+    return (lanes,) * full + ((rest,) if rest else ())

@@ -1,0 +1,56 @@
+"""What an algorithm is, and what it hands to the engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from numpy import floating
+from numpy.typing import NDArray
+
+from hapgop.algorithms.problem import Problem
+from hapgop.machine import Machine
+from hapgop.tile import Kernel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to run an algorithm on a problem.
+
+    The kernel's buffers are, in this order: the tensors of the problem's op, the tables, the scratch buffers.
+
+    key      names the program: two recipes with one key build the same kernel
+    build    makes the kernel; called only where no compiled object is at hand
+    sizes    the values of the kernel's run-time sizes
+    tables   constant arrays of the problem's dtype
+    scratch  elements of each scratch buffer
+    items    the work items of the widest stage: more threads than that have nothing to do
+    tiles    the register tile in words, for people
+    """
+
+    key: str
+    build: Callable[[], Kernel]
+    sizes: tuple[int, ...] = ()
+    tables: tuple[NDArray[floating], ...] = ()
+    scratch: tuple[int, ...] = ()
+    items: int = 1
+    tiles: str = ""
+
+
+class Algorithm(ABC):
+    """One way to compute some operations. To add one: a file here, and a line in `ALL`."""
+
+    name: str
+
+    @abstractmethod
+    def refuses(self, problem: Problem, machine: Machine) -> str | None:
+        """Why this algorithm cannot do the problem, in words, or None where it can."""
+
+    @abstractmethod
+    def seconds(self, problem: Problem, machine: Machine) -> float:
+        """The predicted time on one core."""
+
+    @abstractmethod
+    def recipe(self, problem: Problem, machine: Machine) -> Recipe:
+        """How to do it; only asked where `refuses` returned None."""

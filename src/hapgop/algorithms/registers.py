@@ -1,0 +1,49 @@
+"""Register tiles: how many pixels times how many vectors of channels one pass of the inner loop keeps in registers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import ceil
+
+from hapgop.machine import Machine
+
+# One step of the reduction loads `vectors` weights, broadcasts `pixels` inputs and makes pixels * vectors FMAs. These
+# are per cycle, on cores of today: two loads, two FMAs of full width, an FMA's result after four cycles.
+LOADS, FMAS, LATENCY = 2, 2, 4
+
+PEAK_PER_LANE = 7e9  # flops a second of one lane of one core: two, at some 3.5 GHz
+
+
+def step_cycles(pixels: int, vectors: int) -> float:
+    """Cycles of one reduction step of a tile, at best."""
+    return max(pixels * vectors / FMAS, (pixels + vectors) / LOADS, LATENCY)
+
+
+def balanced(width: int, most: int) -> int:
+    """The block size that cuts `width` into as few blocks as `most` allows, as equal as can be."""
+    return ceil(width / ceil(width / most)) if width else 1
+
+
+@lru_cache(4096)
+def choose_tile(width: int, vectors: int, machine: Machine) -> tuple[int, int]:
+    """(pixels, vectors) for rows of `width` outputs and `vectors` vectors of channels: the fewest cycles for a row."""
+    best = None
+    for v in range(1, min(vectors, 6) + 1):
+        most = (machine.registers - 1 - v) // v
+        if most < 1:
+            break
+        p = balanced(width, most)
+        cycles = 0.0
+        for block in _blocks(vectors, v):
+            for run in _blocks(width, p):
+                # An extra cycle a step for what the model leaves out (loop, addresses): it favours larger tiles.
+                cycles += step_cycles(run, block) + 0.25
+        if best is None or cycles < best[0]:
+            best = cycles, p, v
+    assert best is not None
+    return best[1], best[2]
+
+
+def _blocks(total: int, size: int) -> list[int]:
+    full, rest = divmod(total, size)
+    return [size] * full + ([rest] if rest else [])
