@@ -287,14 +287,15 @@ class _Pass:
             # Tap columns and channels are one contiguous axis of the input, as they are of the packed weights.
             self.channels(acc, starts, weights, packing.tap_cols * packing.ic, 1, width)
             return
-        for u in range(packing.tap_cols):
+        for column_tap in range(packing.tap_cols):
             used = [
-                (p, at + u * g.cols.in_tap * from_.w)
+                (p, at + column_tap * g.cols.in_tap * from_.w)
                 for p, at in starts
-                if segment.interior or g.cols.valid(segment.start + p, u)
+                if segment.interior or g.cols.valid(segment.start + p, column_tap)
             ]
             if used:
-                self.channels(acc, used, weights + u * (packing.ic * width), packing.ic, from_.c, width)
+                at_tap = weights + column_tap * (packing.ic * width)
+                self.channels(acc, used, at_tap, packing.ic, from_.c, width)
 
     def channels(
         self,

@@ -198,10 +198,7 @@ class _Program:
         full, rest = divmod(self.ic, self.pairs) if not self.narrow else (1, 0)
         columns = 1 if self.narrow else s.kw
         # One image group's images are every `image_groups`-th: a thread does its tiles for one image, then the next.
-        around = [
-            ("base", 0, n, self.image_groups),
-            ("rows", 0, s.oh, self.row_block),
-        ]
+        around = (("base", 0, n, self.image_groups), ("rows", 0, s.oh, self.row_block))
         for name, count, pairs, first in (
             ("sums", full, self.pairs, 0),
             ("sums tail", 1 if rest else 0, rest, full * self.pairs),
@@ -220,13 +217,14 @@ class _Program:
                 with k.loop("image", base + images, [n, base + images + 1]) as image:
                     tap = (group * s.kh + kh) * s.kw + kw
                     ic = first + pair * self.pairs
+                    # A loop of one turn, for whole blocks or for the narrower last one.
+                    first_narrow, full = Affine(self.whole_blocks), (self.lanes,) * self.vectors
                     for low, high, counts in (
-                        ([block], [block + 1, self.whole_blocks], (self.lanes,) * self.vectors),
-                        ([block, self.whole_blocks], [block + 1], self.tail),
+                        ((block,), (block + 1, first_narrow), full if self.whole_blocks else ()),
+                        ((block, first_narrow), (block + 1,), self.tail),
                     ):
-                        if not counts or high[-1] == 0:
+                        if not counts:
                             continue
-                        # A loop of one turn, for whole blocks or for the narrower last one.
                         with k.loop("this", low, high) as b:
                             vector = b * self.vectors
                             to = images * self.sums_size + (tap * self.ic + ic) * self.padded + vector * self.lanes
@@ -284,7 +282,9 @@ class _Tile:
         vector: Affine,
     ) -> None:
         k, program, s = self.k, self.program, self.program.shape
-        places = [to + i * program.padded + v * program.lanes for i in range(self.pairs) for v in range(len(self.counts))]
+        places = [
+            to + i * program.padded + v * program.lanes for i in range(self.pairs) for v in range(len(self.counts))
+        ]
         flat = [k.load(sums, place) for place in places]
         width = len(self.counts)
         acc = [flat[i * width : i * width + width] for i in range(self.pairs)]
@@ -292,18 +292,16 @@ class _Tile:
         g_strides = image_strides("nhwc" if program.turns else program.problem.y_layout, s.oc, s.oh, s.ow)
         x_base = image * x_strides.n + (group * program.ic + ic) * x_strides.c
         g_base = image * g_strides.n + (group * program.oc + vector * program.lanes) * g_strides.c
-        for row_low, row_high in (self.rows(rows, kh),):
-            with k.loop("row", row_low, row_high) as row:
-                x_row = x_base + program.rows.source(row, kh) * x_strides.h
-                g_row = g_base + row * g_strides.h
-                if program.narrow:
-                    self.narrow_row(acc, x_row, g_row, x_strides.w, x_strides.c, g_strides.w, g_strides.c)
-                else:
-                    offsets = [(i, i * x_strides.c) for i in range(self.pairs)]
-                    low, high = _outputs(program.cols, kw)
-                    with k.loop("column", low, high) as column:
-                        at = x_row + program.cols.source(column, kw) * x_strides.w
-                        self.step(acc, at, g_row + column * g_strides.w, offsets, g_strides.c)
+        with k.loop("row", *self.rows(rows, kh)) as row:
+            x_row = x_base + program.rows.source(row, kh) * x_strides.h
+            g_row = g_base + row * g_strides.h
+            if program.narrow:
+                self.narrow_row(acc, x_row, g_row, x_strides.w, x_strides.c, g_strides.w, g_strides.c)
+            else:
+                offsets = [(i, i * x_strides.c) for i in range(self.pairs)]
+                with k.loop("column", *_outputs(program.cols, kw)) as column:
+                    at = x_row + program.cols.source(column, kw) * x_strides.w
+                    self.step(acc, at, g_row + column * g_strides.w, offsets, g_strides.c)
         for place, value in zip(places, flat, strict=True):
             k.store(value, sums, place)
 

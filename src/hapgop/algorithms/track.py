@@ -1,7 +1,7 @@
 """One axis of a gather: which inputs feed which output, for a convolution, its input gradient, or a pool.
 
-Output number q lies at `out_first + q * out_step` and reads tap t at `q * in_step + in_first + t * in_tap`, where that is
-inside; tap t is element `tap_first + t * tap_step` of the filter. A convolution is one track an axis. Its input
+Output number q lies at `out_first + q * out_step` and reads tap t at `q * in_step + in_first + t * in_tap`, where that
+is inside; tap t is element `tap_first + t * tap_step` of the filter. A convolution is one track an axis. Its input
 gradient with stride S is S of them: the outputs of one residue class mod S all meet the same taps, at stride 1.
 """
 
@@ -79,9 +79,7 @@ def backward(size: int, kernel: int, stride: int, before: int, dilation: int, ou
         if hits:
             last = hits[-1]
             first_in = (r + before - last * dilation) // stride
-            tracks.append(
-                Track(count, r, stride, out, 1, first_in, step * dilation // stride, len(hits), last, -step)
-            )
+            tracks.append(Track(count, r, stride, out, 1, first_in, step * dilation // stride, len(hits), last, -step))
         else:
             tracks.append(Track(count, r, stride, out, 1, 0, 1, 0, 0, 1))
     return tracks

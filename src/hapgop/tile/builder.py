@@ -28,6 +28,7 @@ from hapgop.tile.program import (
     Load,
     Loop,
     Prefetch,
+    Range,
     Register,
     Role,
     Select,
@@ -72,15 +73,15 @@ class Builder:
 
     @contextmanager
     def stage(
-        self, name: str, *grid: tuple[str, Index], repeat: tuple[str, Bound, Bound, int] | None = None
+        self, name: str, *grid: tuple[str, Index], repeat: Sequence[tuple[str, Bound, Bound, int]] = ()
     ) -> Iterator[tuple[Affine, ...]]:
-        """A grid of independent items; yields its variables (that of `repeat` first, where there is one)."""
-        around = None
-        if repeat is not None:
-            around = (self._variable(repeat[0]), _bounds(repeat[1]), _bounds(repeat[2]), repeat[3])
+        """A grid of independent items; yields its variables (those of `repeat`, which are outermost, first)."""
+        around = tuple(
+            Range(self._variable(label), _bounds(low), _bounds(high), step) for label, low, high, step in repeat
+        )
         pairs = tuple((self._variable(label), Affine.of(extent)) for label, extent in grid)
         outer, self._body = self._body, []
-        yield tuple(Affine.of(v) for v in ([around[0]] if around else []) + [v for v, _ in pairs])
+        yield tuple(Affine.of(v) for v in [*(r.var for r in around), *(v for v, _ in pairs)])
         self._stages.append(Stage(name, pairs, tuple(self._body), around))
         self._body = outer
         self._depth = 0
@@ -91,7 +92,7 @@ class Builder:
         var = self._variable(label)
         outer, self._body = self._body, []
         yield Affine.of(var)
-        outer.append(Loop(var, _bounds(low), _bounds(high), step, tuple(self._body)))
+        outer.append(Loop(Range(var, _bounds(low), _bounds(high), step), tuple(self._body)))
         self._body = outer
         self._depth -= 1
 
@@ -108,9 +109,7 @@ class Builder:
     def broadcast(self, buffer: Buffer, index: Index) -> Register:
         return self._emit(Broadcast(self._new(), At(buffer, Affine.of(index))))
 
-    def store(
-        self, src: Register, buffer: Buffer, index: Index, count: int | None = None, stride: int = 1
-    ) -> None:
+    def store(self, src: Register, buffer: Buffer, index: Index, count: int | None = None, stride: int = 1) -> None:
         at = At(buffer, Affine.of(index))
         self._body.append(Store(src, at, self.lanes if count is None else count, stride))
 
@@ -146,9 +145,7 @@ class Builder:
 
     def kernel(self) -> Kernel:
         """The finished program."""
-        return Kernel(
-            self.name, self.dtype, self.lanes, tuple(self._buffers), tuple(self._sizes), tuple(self._stages)
-        )
+        return Kernel(self.name, self.dtype, self.lanes, tuple(self._buffers), tuple(self._sizes), tuple(self._stages))
 
     def _binary(self, op: BinaryOp, a: Register, b: Register, into: Register | None) -> Register:
         return self._emit(Binary(op, self._new() if into is None else into, a, b))

@@ -91,9 +91,8 @@ class _Access:
         self.ranges = Ranges()
 
     def stage(self, stage: Stage) -> None:
-        if stage.repeat is not None:
-            var, low, high, step = stage.repeat
-            self.ranges.enter(var, low, high, step)
+        for around in stage.repeat:
+            self.ranges.enter(around.var, around.low, around.high, around.step)
         for var, extent in stage.grid:
             self.ranges.enter(var, (Affine(),), (extent,))
         self.body(stage.body)
@@ -102,9 +101,10 @@ class _Access:
         spans: dict[tuple[str, Affine], _Span] = {}
         for s in statements:
             if isinstance(s, Loop):
-                if s.step < 1:
-                    raise TileError(f"loop {s.var.name} has step {s.step}")
-                self.ranges.enter(s.var, s.low, s.high, s.step)
+                r = s.range
+                if r.step < 1:
+                    raise TileError(f"loop {r.var.name} has step {r.step}")
+                self.ranges.enter(r.var, r.low, r.high, r.step)
                 self.body(s.body)
             elif isinstance(s, Load | Store | Broadcast):
                 self.collect(s, spans)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hapgop.tile.index import Affine, Atom
+from hapgop.tile.index import Atom
 from hapgop.tile.program import (
     At,
     Binary,
@@ -19,6 +19,7 @@ from hapgop.tile.program import (
     Kernel,
     Load,
     Loop,
+    Range,
     Select,
     Stage,
     Statement,
@@ -45,20 +46,18 @@ def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes:
 
 
 class _Run:
-    def __init__(
-        self, kernel: Kernel, memory: Mapping[str, NDArray[np.floating]], values: dict[Atom, int]
-    ) -> None:
+    def __init__(self, kernel: Kernel, memory: Mapping[str, NDArray[np.floating]], values: dict[Atom, int]) -> None:
         self.kernel, self.memory, self.values = kernel, memory, values
         self.registers: dict[int, NDArray[np.floating]] = {}
 
-    def stage(self, stage: Stage) -> None:
-        if stage.repeat is None:
+    def stage(self, stage: Stage, around: int = 0) -> None:
+        if around == len(stage.repeat):
             self.grid(stage)
             return
-        var, low, high, step = stage.repeat
-        for value in self.range(low, high, step):
-            self.values[var] = value
-            self.grid(stage)
+        loop = stage.repeat[around]
+        for value in self.range(loop):
+            self.values[loop.var] = value
+            self.stage(stage, around + 1)
 
     def grid(self, stage: Stage) -> None:
         for position in np.ndindex(*(extent.value(self.values) for _, extent in stage.grid)):
@@ -66,14 +65,14 @@ class _Run:
                 self.values[var] = value
             self.body(stage.body)
 
-    def range(self, low: tuple[Affine, ...], high: tuple[Affine, ...], step: int) -> range:
-        return range(max(a.value(self.values) for a in low), min(a.value(self.values) for a in high), step)
+    def range(self, r: Range) -> range:
+        return range(max(a.value(self.values) for a in r.low), min(a.value(self.values) for a in r.high), r.step)
 
     def body(self, statements: tuple[Statement, ...]) -> None:
         for statement in statements:
             if isinstance(statement, Loop):
-                for value in self.range(statement.low, statement.high, statement.step):
-                    self.values[statement.var] = value
+                for value in self.range(statement.range):
+                    self.values[statement.range.var] = value
                     self.body(statement.body)
             else:
                 self.step(statement)

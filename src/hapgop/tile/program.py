@@ -121,13 +121,20 @@ class Prefetch:
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
-    """body for var in range(max(low), min(high), step)."""
+class Range:
+    """var in range(max(low), min(high), step)."""
 
     var: Var
     low: tuple[Affine, ...]
     high: tuple[Affine, ...]
-    step: int
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The body, for each value of the range."""
+
+    range: Range
     body: tuple[Statement, ...]
 
 
@@ -139,13 +146,13 @@ class Stage:
     """A grid of work items, any of which may run at the same time as any other, then a barrier.
 
     `grid` pairs each variable with its extent, slowest first. With `repeat`, each thread goes through its own items
-    once for every value of that loop, so that what the items share stays in its cache.
+    once for every value of those loops (outermost first), so that what the items share stays in its cache.
     """
 
     name: str
     grid: tuple[tuple[Var, Affine], ...]
     body: tuple[Statement, ...]
-    repeat: tuple[Var, tuple[Affine, ...], tuple[Affine, ...], int] | None = None
+    repeat: tuple[Range, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,21 @@
+"""The engine: plans become calls on memory. The only room that knows plans and pointers both."""
+
+from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
+from hapgop.engine.describe import describe
+from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare
+from hapgop.engine.team import get_threads, set_threads, use_openmp
+
+__all__ = [
+    "Prepared",
+    "Refused",
+    "avg_pool2d",
+    "conv2d",
+    "describe",
+    "get_threads",
+    "linear",
+    "max_pool2d",
+    "plan_for",
+    "prepare",
+    "set_threads",
+    "use_openmp",
+]

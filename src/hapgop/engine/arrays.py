@@ -1,0 +1,163 @@
+"""The engine on NumPy arrays: what `hapgop.conv2d` and its kin are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hapgop.algorithms import Problem
+from hapgop.engine.prepared import prepare
+from hapgop.errors import InputError
+from hapgop.shape import ConvShape, Padding, PoolShape, warn_if_unread
+
+Array = NDArray[Any]
+IntPair = int | tuple[int, int]
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: IntPair = 1,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    activation: str | None = None,
+) -> Array:
+    """Convolution as neural networks mean it (cross-correlation), with bias and activation.
+
+    y[n, o, i, j] = activation(bias[o] + sum over c, k, l of weight[o, c, k, l] * x[n, c, i s - p + k d, j s - p + l d])
+
+    x (n, ic, ih, iw) and weight (oc, ic / groups, kh, kw), both float32 or both float64; bias (oc,). Any memory order
+    is taken, channels last without a copy; the result is laid out as x is. padding: an int, a pair, "same", "valid" or
+    (top, bottom, left, right). activation: None or "relu". Raises InputError.
+
+    >>> x = np.ones((1, 3, 32, 32), np.float32)
+    >>> conv2d(x, np.ones((6, 3, 5, 5), np.float32)).shape
+    (1, 6, 28, 28)
+    """
+    _check("x", x, 4)
+    _check("weight", weight, 4, x.dtype)
+    shape = ConvShape.of(x.shape, weight.shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    warn_if_unread(shape, "conv2d")
+    if bias is not None:
+        _check("bias", bias, 1, x.dtype)
+        if bias.shape != (shape.oc,):
+            raise InputError(f"bias has shape {bias.shape}; weight {weight.shape} wants ({shape.oc},)")
+        bias = np.ascontiguousarray(bias)
+    x, x_layout = _dense(x)
+    weight, w_layout = _dense(weight)
+    problem = Problem(
+        "conv",
+        shape,
+        x.dtype.name,
+        x_layout,
+        x_layout,
+        "ohwi" if w_layout == "nhwc" else "oihw",
+        bias is not None,
+        activation,
+    )
+    y = _empty(shape.y_shape, x.dtype, x_layout)
+    prepare(problem)(x.ctypes.data, weight.ctypes.data, 0 if bias is None else bias.ctypes.data, y.ctypes.data)
+    return y
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: str | None = None) -> Array:
+    """x @ weight.T + bias: a 1x1 convolution over a row of pixels, one a sample.
+
+    x (..., features) and weight (out, features), both float32 or both float64; bias (out,). Raises InputError.
+
+    >>> linear(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)).shape
+    (2, 4)
+    """
+    _check("weight", weight, 2)
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise InputError(f"x has shape {x.shape}; weight {weight.shape} wants (..., {weight.shape[1]})")
+    rows = np.ascontiguousarray(x).reshape(1, 1, -1, x.shape[-1]).transpose(0, 3, 1, 2)
+    y = conv2d(rows, weight[:, :, None, None], bias, activation=activation)
+    return y.transpose(0, 2, 3, 1).reshape(*x.shape[:-1], weight.shape[0])
+
+
+def max_pool2d(
+    x: Array,
+    kernel: IntPair,
+    *,
+    stride: IntPair | None = None,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """The largest value of each window; NaN wins. x (n, c, ih, iw), float32 or float64. Raises InputError.
+
+    >>> max_pool2d(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4), 2)[0, 0].tolist()
+    [[5.0, 7.0], [13.0, 15.0]]
+    """
+    x, shape, layout = _pooled(x, kernel, stride, padding, dilation, ceil_mode)
+    y, winners = _empty(shape.y_shape, x.dtype, layout), _empty(shape.y_shape, x.dtype, layout)
+    problem = Problem("max_pool", shape, x.dtype.name, layout, layout)
+    prepare(problem)(x.ctypes.data, y.ctypes.data, winners.ctypes.data)
+    return y
+
+
+def avg_pool2d(
+    x: Array,
+    kernel: IntPair,
+    *,
+    stride: IntPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """The mean of each window. x (n, c, ih, iw), float32 or float64. Raises InputError.
+
+    count_include_pad: whether zeros of the padding count in the mean.
+
+    >>> avg_pool2d(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4), 2)[0, 0].tolist()
+    [[2.5, 4.5], [10.5, 12.5]]
+    """
+    x, shape, layout = _pooled(x, kernel, stride, padding, 1, ceil_mode)
+    y = _empty(shape.y_shape, x.dtype, layout)
+    problem = Problem("avg_pool", shape, x.dtype.name, layout, layout, count_include_pad=count_include_pad)
+    prepare(problem)(x.ctypes.data, y.ctypes.data)
+    return y
+
+
+def _pooled(
+    x: Array, kernel: IntPair, stride: IntPair | None, padding: Padding, dilation: IntPair, ceil_mode: bool
+) -> tuple[Array, PoolShape, str]:
+    _check("x", x, 4)
+    n, c, ih, iw = x.shape
+    kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
+    shape = PoolShape(n, c, ih, iw, kh, kw, stride, padding, dilation, ceil_mode)
+    x, layout = _dense(x)
+    return x, shape, layout
+
+
+def _check(name: str, array: Array, ndim: int, dtype: np.dtype[Any] | None = None) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{name} is a {type(array).__name__}; a NumPy array is wanted")
+    if array.ndim != ndim:
+        raise InputError(f"{name} has shape {array.shape}; {ndim} dimensions are wanted")
+    if array.dtype not in (np.float32, np.float64):
+        raise InputError(f"{name} is {array.dtype}; float32 or float64 is wanted: {name}.astype('float32')")
+    if dtype is not None and array.dtype != dtype:
+        raise InputError(f"{name} is {array.dtype} but x is {dtype}; both have to be the same")
+
+
+def _dense(array: Array) -> tuple[Array, str]:
+    """The array itself where it is dense in one of the two orders, else a copy; and the order."""
+    if array.flags.c_contiguous and array.shape[1] != 1:
+        return array, "nchw"
+    if array.transpose(0, 2, 3, 1).flags.c_contiguous:
+        return array, "nhwc"
+    return np.ascontiguousarray(array), "nchw"
+
+
+def _empty(shape: tuple[int, int, int, int], dtype: np.dtype[Any], layout: str) -> Array:
+    n, c, h, w = shape
+    if layout == "nchw":
+        return np.empty(shape, dtype)
+    return np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)

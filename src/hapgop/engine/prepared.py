@@ -1,0 +1,118 @@
+"""A problem made ready to run: planned, compiled or loaded, and called on addresses."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import threading
+from functools import cache, lru_cache
+from pathlib import Path
+
+from hapgop._version import __version__
+from hapgop.algorithms import Problem
+from hapgop.engine.scratch import scratch
+from hapgop.engine.team import team_size
+from hapgop.errors import InputError
+from hapgop.machine import host
+from hapgop.native import Function, launch, load
+from hapgop.plan import Plan, choose
+from hapgop.tile import Kernel, check
+
+_MOST = 4096  # problems kept ready; a plan is a few kilobytes
+_KERNELS = 2048
+
+
+class Refused(InputError):
+    """No algorithm here takes the problem; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Prepared:
+    """A problem ready to run; call it with the addresses of its tensors, in the order that `Problem` documents.
+
+    The tensors are dense, of the problem's dtype and layouts; results are written whole. The bits are the same for any
+    number of threads. Safe to call from several Python threads at once.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        recipe, problem = plan.recipe, plan.problem
+        self._function = _function(plan)
+        self._tables = [table.ctypes.data for table in recipe.tables]
+        self._scratch = tuple(elements * problem.itemsize for elements in recipe.scratch)
+        self._sizes = recipe.sizes
+        self._words = ctypes.c_int64 * (
+            _TENSORS[problem.op] + len(self._tables) + len(self._scratch) + len(self._sizes)
+        )
+
+    def __call__(self, *pointers: int, threads: int | None = None) -> None:
+        buffers = scratch(self._scratch) if self._scratch else ()
+        words = self._words(*pointers, *self._tables, *buffers, *self._sizes)
+        team = team_size(self.plan.seconds, self.plan.recipe.items, threads)
+        launch(self._function.address, ctypes.addressof(words), team)
+
+
+_TENSORS = {
+    "conv": 4,
+    "grad_x": 3,
+    "grad_w": 3,
+    "grad_b": 2,
+    "max_pool": 3,
+    "max_pool_grad": 3,
+    "avg_pool": 2,
+    "avg_pool_grad": 2,
+}
+
+_making = threading.Lock()
+_loaded: dict[str, Function] = {}
+
+
+@lru_cache(_MOST)
+def prepare(problem: Problem) -> Prepared:
+    """A problem ready to run; the second call with an equal problem costs a look-up.
+
+    Raises Refused where no algorithm takes it.
+    """
+    return Prepared(plan_for(problem))
+
+
+@lru_cache(_MOST)
+def plan_for(problem: Problem) -> Plan:
+    """The plan for a problem on this machine."""
+    try:
+        return choose(problem, host())
+    except InputError as error:
+        raise Refused(str(error)) from None
+
+
+def _function(plan: Plan) -> Function:
+    """The plan's kernel, loaded; one for all plans with the same key."""
+    key = plan.recipe.key
+    with _making:
+        function = _loaded.pop(key, None)
+        if function is None:
+
+            def make() -> Kernel:
+                kernel = plan.recipe.build()
+                check(kernel, plan.machine.registers)
+                return kernel
+
+            function = load(f"{key} {_generator()}", make, plan.machine.cpu)
+        _loaded[key] = function  # at the end: the first is the one unused for longest
+        if len(_loaded) > _KERNELS:
+            del _loaded[next(iter(_loaded))]
+    return function
+
+
+@cache
+def _generator() -> str:
+    """A digest of the code that makes kernels: an object made by other code is not ours."""
+    rooms = Path(__file__).parents[1]
+    sources = sorted(path for room in ("tile", "algorithms", "native") for path in (rooms / room).glob("*.py"))
+    digest = hashlib.sha256(__version__.encode())
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""A plan: what was chosen for a problem and why, as text that people read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hapgop.algorithms import Algorithm, Problem, Recipe
+from hapgop.machine import Machine
+from hapgop.shape import ConvShape
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An algorithm that was not taken, and the reason."""
+
+    algorithm: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The algorithm for a problem on a machine; `print(plan)` tells the whole choice.
+
+    seconds: the predicted time on one core. losers: every other algorithm, with its reason.
+    """
+
+    problem: Problem
+    machine: Machine
+    algorithm: Algorithm
+    recipe: Recipe
+    seconds: float
+    losers: tuple[Lost, ...]
+
+    def __str__(self) -> str:
+        p, s = self.problem, self.problem.shape
+        x, y = " x ".join(map(str, s.x_shape)), " x ".join(map(str, s.y_shape))
+        what = f"{p.op} {x} -> {y}, filter {s.kh} x {s.kw}, {p.dtype}"
+        extra = [p.activation] if p.activation else []
+        lines = [
+            ", ".join([what, *extra]),
+            f"  on {self.machine.name} ({self.machine.isa}, {self.machine.cores} cores)",
+            f"  takes {self.algorithm.name}: tiles of {self.recipe.tiles}, {self.recipe.items} work items, "
+            f"predicted {_time(self.seconds)} on one core{self._rate()}",
+        ]
+        lines += [f"  not {lost.algorithm}: {lost.reason}" for lost in self.losers]
+        return "\n".join(lines)
+
+    def _rate(self) -> str:
+        s = self.problem.shape
+        return f" ({s.flops / self.seconds / 1e9:.0f} GFLOP/s)" if isinstance(s, ConvShape) else ""
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
