@@ -218,17 +218,17 @@ class _Program:
                     tap = (group * s.kh + kh) * s.kw + kw
                     ic = first + pair * self.pairs
                     # A loop of one turn, for whole blocks or for the narrower last one.
-                    first_narrow, full = Affine(self.whole_blocks), (self.lanes,) * self.vectors
-                    for low, high, counts in (
-                        ((block,), (block + 1, first_narrow), full if self.whole_blocks else ()),
+                    first_narrow, every = Affine(self.whole_blocks), (self.lanes,) * self.vectors
+                    for low, high, lanes in (
+                        ((block,), (block + 1, first_narrow), every if self.whole_blocks else ()),
                         ((block, first_narrow), (block + 1,), self.tail),
                     ):
-                        if not counts:
+                        if not lanes:
                             continue
                         with k.loop("this", low, high) as b:
                             vector = b * self.vectors
                             to = images * self.sums_size + (tap * self.ic + ic) * self.padded + vector * self.lanes
-                            one = _Tile(self, k, x, g, pairs, counts)
+                            one = _Tile(self, k, x, g, pairs, lanes)
                             one.emit(sums, to, image, rows, group, kh, kw, ic, vector)
 
     def emit_total(self, k: Builder, sums: Buffer, dw: Buffer) -> None:

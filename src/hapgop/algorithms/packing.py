@@ -1,4 +1,4 @@
-"""Weights as the direct kernels read them: [group][block of output channels][tap row][tap column][input channel][lanes].
+"""Weights as the direct kernels read them: [group][block of output channels][tap row][tap column][ic][lanes].
 
 A block is `width` output channels, whole vectors; what is left over becomes one narrower block, padded with zeros.
 The roles of input and output are those of the gather: for an input gradient they are exchanged.

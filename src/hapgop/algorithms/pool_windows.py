@@ -1,0 +1,87 @@
+"""What the forward and the backward pool share: windows, divisors, blocks of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hapgop.algorithms.layout import vector_counts
+from hapgop.algorithms.problem import Problem
+from hapgop.algorithms.track import Track, forward
+from hapgop.machine import Machine
+from hapgop.shape import PoolShape
+from hapgop.tile import Affine, Builder
+
+VECTORS = 4  # vectors of channels at a time: enough to hide the latency of a chain of comparisons
+UNROLLED = 16  # windows up to this many taps are unrolled where they are inside
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """A pool's windows, and the vectors of channels that go through them."""
+
+    problem: Problem
+    machine: Machine
+
+    @property
+    def shape(self) -> PoolShape:
+        assert isinstance(self.problem.shape, PoolShape)
+        return self.problem.shape
+
+    @property
+    def lanes(self) -> int:
+        return self.machine.lanes(self.problem.dtype)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return vector_counts(self.shape.c, self.lanes)
+
+    @property
+    def rows(self) -> Track:
+        s = self.shape
+        return forward(s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
+
+    @property
+    def cols(self) -> Track:
+        s = self.shape
+        return forward(s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
+
+    @property
+    def tiled(self) -> bool:
+        """Windows without overlap or gap: each input belongs to one, or to none at the far edge."""
+        s = self.shape
+        inside = self.rows.always_inside and self.cols.always_inside
+        return s.stride == (s.kh, s.kw) and s.dilation == (1, 1) and inside and not any(s.padding)
+
+    @property
+    def by_window(self) -> bool:
+        return self.tiled or not self.problem.op.endswith("grad")
+
+    def divisors(self) -> np.ndarray[tuple[int], np.dtype[np.floating]]:
+        """What each output of an average pool is divided by: the taps that count in its window."""
+        s, p = self.shape, self.problem
+
+        def along(track: Track, kernel: int, size: int, before: int, after: int) -> list[int]:
+            low, high = (-before, size + after) if p.count_include_pad else (0, size)
+            places = [[track.source(q, t).const for t in range(kernel)] for q in range(track.count)]
+            return [sum(low <= i < high for i in window) for window in places]
+
+        vertical = along(self.rows, s.kh, s.ih, s.padding[0], s.padding[1])
+        horizontal = along(self.cols, s.kw, s.iw, s.padding[2], s.padding[3])
+        return np.outer(vertical, horizontal).astype(p.dtype).ravel()
+
+    def blocks(self, k: Builder, visit: Callable[[Affine, tuple[int, ...]], None]) -> None:
+        """Visits all channels: whole blocks in a loop, then the rest."""
+        width = VECTORS * self.lanes
+        whole = self.shape.c // width
+        if whole:
+            with k.loop("block", 0, whole) as block:
+                visit(block * width, (self.lanes,) * VECTORS)
+        if self.shape.c % width:
+            visit(Affine(whole * width), vector_counts(self.shape.c % width, self.lanes))
+
+    def lane_offsets(self, counts: tuple[int, ...], stride: int) -> list[tuple[int, int]]:
+        """(elements from the block's first channel, lanes used) of each vector."""
+        return [(v * self.lanes * stride, count) for v, count in enumerate(counts)]
