@@ -16,6 +16,7 @@ from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Builder, Kernel
 
 _GROUPS = 16
+_VECTORS = 4  # vectors of channels at a time: enough to hide the latency of a chain of additions
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +51,25 @@ class Bias(Algorithm):
             db = k.buffer("db", c, "out")
             sums = k.buffer("sums", groups * len(counts) * lanes, "scratch")
             strides = image_strides(layout, c, h, w)
-            for v, count in enumerate(counts):
-                with k.stage(f"sums {v}", ("group", groups)) as (group,):
-                    total = k.const(0.0)
+            for first in range(0, len(counts), _VECTORS):
+                block = counts[first : first + _VECTORS]
+                with k.stage(f"sums {first}", ("group", groups)) as (group,):
+                    totals = [k.const(0.0) for _ in block]
                     with k.loop("image", group, images, groups) as image:
-                        of_image = k.const(0.0)
+                        of_image = [k.const(0.0) for _ in block]
                         with k.loop("row", 0, h) as row:
-                            of_row = k.const(0.0)
+                            of_row = [k.const(0.0) for _ in block]
                             with k.loop("column", 0, w) as column:
                                 at = image * strides.n + row * strides.h + column * strides.w
-                                value = k.load(g, at + v * lanes * strides.c, count, strides.c)
-                                k.add(of_row, value, into=of_row)
-                            k.add(of_image, of_row, into=of_image)
-                        k.add(total, of_image, into=total)
-                    k.store(total, sums, (group * len(counts) + v) * lanes)
+                                for v, count in enumerate(block):
+                                    place = at + (first + v) * lanes * strides.c
+                                    k.add(of_row[v], k.load(g, place, count, strides.c), into=of_row[v])
+                            for total, part in zip(of_image, of_row, strict=True):
+                                k.add(total, part, into=total)
+                        for total, part in zip(totals, of_image, strict=True):
+                            k.add(total, part, into=total)
+                    for v, total in enumerate(totals):
+                        k.store(total, sums, (group * len(counts) + first + v) * lanes)
             with k.stage("total", ("all", 1)) as (_,):
                 for v, count in enumerate(counts):
                     total = k.const(0.0)
@@ -78,5 +84,5 @@ class Bias(Algorithm):
             sizes=(n,),
             scratch=(groups * len(counts) * lanes,),
             items=groups,
-            tiles="1 vector",
+            tiles=f"{min(_VECTORS, len(counts))} vectors",
         )

@@ -12,34 +12,18 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from hapgop.algorithms import registers
-from hapgop.algorithms.layout import Strides, image_strides, vector_counts, weight_strides
-from hapgop.algorithms.packing import Packing
+from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
+from hapgop.algorithms.layout import image_strides, vector_counts, weight_strides
+from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.segments import Segment, segments
-from hapgop.algorithms.track import Track, backward, forward
+from hapgop.algorithms.track import backward, forward
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
-from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
+from hapgop.tile import Affine, Buffer, Builder, Kernel
 
-_UNROLL = 4  # small basic blocks: unrolled fully, LLVM would keep too much alive and spill
-
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """One pass over some outputs: all of a convolution's, or one residue class of an input gradient's.
-
-    source, target     the strides of what is read and of what is written
-    skipped            pixels before the first one
-    """
-
-    rows: Track
-    cols: Track
-    packing: Packing
-    pixels: int
-    source: Strides
-    target: Strides
-    skipped: int = 0
+_RAW_TILES = 8  # weights that fewer tiles read are not worth packing
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +53,7 @@ class Direct(Algorithm):
             key=f"direct {program!r}",
             build=program.kernel,
             sizes=(program.batch,),
-            scratch=tuple(max(g.packing.size, 1) for g in gathers),
+            scratch=tuple(packing.size for packing in program.packings()),
             items=max(program.batch * program.items(g) for g in gathers),
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
         )
@@ -123,13 +107,21 @@ class _Program:
         target = image_strides(self.problem.y_layout, s.oc, s.oh, s.ow)
         if self.problem.op == "grad_x":
             source, target = target, source
+        weights, swap = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw), self.problem.op == "grad_x"
+        out_stride = weights.c if swap else weights.n
         out = []
         for rows, cols in pairs:
             pixels, block = registers.choose_tile(cols.count, vectors, self.machine)
-            packing = Packing(s.groups, oc, ic, rows.taps, cols.taps, lanes, block)
+            tiles = rows.count * ceil(cols.count / pixels) * self.batch
+            raw = tiles <= _RAW_TILES and out_stride == 1
+            packing = Packing(s.groups, oc, ic, rows, cols, weights, swap, lanes, block, raw)
             gather = Gather(rows, cols, packing, pixels, source, target)
             out += _cut(gather) if self.flat else [gather]
         return out
+
+    def packings(self) -> list[Packing]:
+        """What has to be packed; the leftover pixels of a long row read the weights of the others."""
+        return list(dict.fromkeys(g.packing for g in self.gathers() if g.packing.size))
 
     @property
     def flat(self) -> bool:
@@ -171,12 +163,11 @@ class _Program:
             source, w = k.buffer("g", y_size, "in"), k.buffer("w", w_size, "in")
             bias = None
             target = k.buffer("dx", x_size, "out")
-        packed = [k.buffer(f"packed{i}", max(g.packing.size, 1), "scratch") for i, g in enumerate(gathers)]
-        w_strides = weight_strides(p.w_layout, s.ic // s.groups, s.kh, s.kw)
+        packed = {p: k.buffer(f"packed{i}", p.size, "scratch") for i, p in enumerate(self.packings())}
+        for i, (packing, buffer) in enumerate(packed.items()):
+            packing.emit(k, str(i), w, buffer)
         for i, g in enumerate(gathers):
-            g.packing.emit(k, str(i), w, packed[i], w_strides, p.op == "grad_x", g.rows, g.cols)
-        for i, g in enumerate(gathers):
-            _Pass(self, k, g, source, packed[i], bias if p.bias else None, target).emit(f"gather {i}", n)
+            _Pass(self, k, g, source, packed.get(g.packing, w), bias if p.bias else None, target).emit(f"gather {i}", n)
         return k.kernel()
 
 
@@ -207,7 +198,7 @@ class _Pass:
     k: Builder
     gather: Gather
     source: Buffer
-    packed: Buffer
+    weights: Buffer
     bias: Buffer | None
     target: Buffer
 
@@ -226,138 +217,22 @@ class _Pass:
                 with k.loop("tail", [0, block_groups - 1 - blocks], 1):
                     self.rows(image, group, rows, Affine(full), g.packing.tail)
 
-    def rows(self, image: Affine, group: Affine, rows: Affine, block: Affine, counts: tuple[int, ...]) -> None:
+    def rows(self, image: Affine, group: Affine, rows: Affine, block: Affine, counts: Counts) -> None:
         g, per_group = self.gather, self.program.rows_per_group(self.gather)
         with self.k.loop("row", rows * per_group, [rows * per_group + per_group, g.rows.count]) as row:
             for segment in segments(g.cols, g.pixels):
                 if segment.stop - segment.start > segment.pixels:
                     with self.k.loop("column", segment.start, segment.stop, segment.pixels) as column:
-                        self.tile(image, group, row, column, segment, block, counts)
+                        self.tile((image, group, row, column), segment, block, counts)
                 else:
-                    self.tile(image, group, row, Affine(segment.start), segment, block, counts)
+                    self.tile((image, group, row, Affine(segment.start)), segment, block, counts)
 
     def tile(
         self,
-        image: Affine,
-        group: Affine,
-        row: Affine,
-        column: Affine,
+        place: tuple[Affine, Affine, Affine, Affine],
         segment: Segment,
         block: Affine,
-        counts: tuple[int, ...],
+        counts: Counts,
     ) -> None:
-        """All taps of one register tile, then bias, activation and the store."""
-        k, g, packing = self.k, self.gather, self.gather.packing
-        acc = [[k.const(0.0) for _ in counts] for _ in range(segment.pixels)]
-        if packing.depth:
-            width = len(counts) * packing.lanes
-            weights = packing.block(group, block)
-            origin = image * g.source.n + group * (packing.ic * g.source.c) + g.skipped * g.source.w
-            if g.rows.always_inside and g.rows.taps == 1:
-                self.taps(acc, origin, row, Affine(0), column, segment, weights, width)
-            else:
-                with k.loop("tap", *g.rows.tap_range(row)) as t:
-                    self.taps(acc, origin, row, t, column, segment, weights, width)
-        self.finish(acc, image, group, row, column, block, counts)
-
-    def taps(
-        self,
-        acc: list[list[Register]],
-        origin: Affine,
-        row: Affine,
-        t: Affine,
-        column: Affine,
-        segment: Segment,
-        weights: Affine,
-        width: int,
-    ) -> None:
-        """One row of taps."""
-        g, packing, from_ = self.gather, self.gather.packing, self.gather.source
-        line = origin + g.rows.source(row, t) * from_.h
-        weights = weights + t * (packing.tap_cols * packing.ic * width)
-        pixels = range(segment.pixels)
-        if segment.dynamic:
-            low, high = g.cols.tap_range(column)
-            with self.k.loop("tap_column", low, high) as u:
-                at = line + g.cols.source(column, u) * from_.w
-                self.channels(acc, [(0, at)], weights + u * (packing.ic * width), packing.ic, from_.c, width)
-            return
-        starts = [(p, line + g.cols.source(column + p, 0) * from_.w) for p in pixels]
-        if segment.interior and from_.c == 1 and g.cols.in_tap * from_.w == packing.ic:
-            # Tap columns and channels are one contiguous axis of the input, as they are of the packed weights.
-            self.channels(acc, starts, weights, packing.tap_cols * packing.ic, 1, width)
-            return
-        for column_tap in range(packing.tap_cols):
-            used = [
-                (p, at + column_tap * g.cols.in_tap * from_.w)
-                for p, at in starts
-                if segment.interior or g.cols.valid(segment.start + p, column_tap)
-            ]
-            if used:
-                at_tap = weights + column_tap * (packing.ic * width)
-                self.channels(acc, used, at_tap, packing.ic, from_.c, width)
-
-    def channels(
-        self,
-        acc: list[list[Register]],
-        starts: list[tuple[int, Affine]],
-        weights: Affine,
-        depth: int,
-        stride: int,
-        width: int,
-    ) -> None:
-        """acc[p] += sum over c < depth of source[starts[p] + c * stride] * weights[c]."""
-        k, lanes = self.k, self.gather.packing.lanes
-        unroll = max(u for u in range(1, _UNROLL + 1) if depth % u == 0)
-        if depth <= _UNROLL:
-            self.steps(acc, starts, weights, Affine(0), depth, stride, width, lanes)
-            return
-        with k.loop("channel", 0, depth, unroll) as c:
-            self.steps(acc, starts, weights, c, unroll, stride, width, lanes)
-
-    def steps(
-        self,
-        acc: list[list[Register]],
-        starts: list[tuple[int, Affine]],
-        weights: Affine,
-        c: Affine,
-        count: int,
-        stride: int,
-        width: int,
-        lanes: int,
-    ) -> None:
-        k = self.k
-        for u in range(count):
-            at = weights + (c + u) * width
-            w = [k.load(self.packed, at + v * lanes) for v in range(width // lanes)]
-            for p, start in starts:
-                x = k.broadcast(self.source, start + (c + u) * stride)
-                for v, weight in enumerate(w):
-                    k.fma(x, weight, acc[p][v], into=acc[p][v])
-
-    def finish(
-        self,
-        acc: list[list[Register]],
-        image: Affine,
-        group: Affine,
-        row: Affine,
-        column: Affine,
-        block: Affine,
-        counts: tuple[int, ...],
-    ) -> None:
-        k, g, to, packing = self.k, self.gather, self.gather.target, self.gather.packing
-        channel = group * packing.oc + block * packing.width
-        zero = k.const(0.0) if self.program.problem.activation == "relu" else None
-        bias = None
-        if self.bias is not None:
-            bias = [k.load(self.bias, channel + v * packing.lanes, c) for v, c in enumerate(counts)]
-        line = image * to.n + (row * g.rows.out_step + g.rows.out_first) * to.h + channel * to.c + g.skipped * to.w
-        for p, vectors in enumerate(acc):
-            at = line + ((column + p) * g.cols.out_step + g.cols.out_first) * to.w
-            for v, count in enumerate(counts):
-                value = vectors[v]
-                if bias is not None:
-                    value = k.add(value, bias[v])
-                if zero is not None:
-                    value = k.max(value, zero)
-                k.store(value, self.target, at + v * packing.lanes * to.c, count, to.c)
+        buffers = Buffers(self.source, self.weights, self.bias, self.target)
+        Tile(self.k, self.gather, buffers, self.program.problem.activation, *place, segment, block, counts).emit()

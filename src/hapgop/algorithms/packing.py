@@ -12,18 +12,29 @@ from hapgop.algorithms.layout import Strides, vector_counts
 from hapgop.algorithms.track import Track
 from hapgop.tile import Affine, Buffer, Builder
 
+Counts = tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """The packed form for one gather: `oc`, `ic` of one group, as the gather sees them."""
+    """The packed form for one gather.
+
+    oc, ic   of one group, as the gather sees them
+    rows, cols   the gather's tracks, which say in what order taps are met
+    strides, swap   of the weights as they lie; swap exchanges their two channel axes
+    raw      read the weights where they lie: output channels are neighbours there, and few tiles will read them
+    """
 
     groups: int
     oc: int
     ic: int
-    tap_rows: int
-    tap_cols: int
+    rows: Track
+    cols: Track
+    strides: Strides
+    swap: bool
     lanes: int
     vectors: int
+    raw: bool = False
 
     @property
     def width(self) -> int:
@@ -35,14 +46,23 @@ class Packing:
         return self.oc // self.width
 
     @property
-    def tail(self) -> tuple[int, ...]:
+    def tail(self) -> Counts:
         """Lanes used by each vector of the narrower block; empty where there is none."""
         return vector_counts(self.oc % self.width, self.lanes)
 
     @property
     def depth(self) -> int:
         """Elements of one output channel."""
-        return self.tap_rows * self.tap_cols * self.ic
+        return self.rows.taps * self.cols.taps * self.ic
+
+    @property
+    def out_stride(self) -> int:
+        """From one output channel to the next, as the weights lie."""
+        return self.strides.c if self.swap else self.strides.n
+
+    @property
+    def in_stride(self) -> int:
+        return self.strides.n if self.swap else self.strides.c
 
     @property
     def group_size(self) -> int:
@@ -50,21 +70,34 @@ class Packing:
 
     @property
     def size(self) -> int:
-        return self.groups * self.group_size
+        """Elements of the packed weights."""
+        return 0 if self.raw else self.groups * self.group_size
 
-    def block(self, group: Affine, block: Affine | int) -> Affine:
-        """Where a block starts; the narrower one is number `blocks`."""
+    def steps(self, counts: Counts) -> tuple[int, int, int]:
+        """Elements from one tap row, tap column, input channel to the next, in a block of these vectors."""
+        if self.raw:
+            rows, cols = self.rows.tap_step * self.strides.h, self.cols.tap_step * self.strides.w
+            return rows, cols, self.in_stride
+        width = len(counts) * self.lanes
+        return self.cols.taps * self.ic * width, self.ic * width, width
+
+    def start(self, group: Affine, block: Affine | int) -> Affine:
+        """Where a block's first tap is; the narrower block is number `blocks`."""
+        if self.raw:
+            first = self.rows.tap_first * self.strides.h + self.cols.tap_first * self.strides.w
+            return self.original(group, block) + first
         return group * self.group_size + Affine.of(block) * (self.width * self.depth)
 
-    def emit(
-        self, k: Builder, label: str, w: Buffer, packed: Buffer, strides: Strides, swap: bool, rows: Track, cols: Track
-    ) -> None:
-        """The stage(s) that pack. `strides` are the weight's own; `swap` exchanges its two channel axes."""
-        if not self.depth:
+    def original(self, group: Affine, block: Affine | int) -> Affine:
+        """Where a block's first channel is in the weights as they lie."""
+        # The tensor's first axis runs over all groups: it is the gather's input where they are swapped.
+        group_stride = self.strides.n * (self.ic if self.swap else self.oc)
+        return group * group_stride + Affine.of(block) * (self.width * self.out_stride)
+
+    def emit(self, k: Builder, label: str, w: Buffer, packed: Buffer) -> None:
+        """The stages that pack."""
+        if not self.size:
             return
-        out_stride, in_stride = (strides.c, strides.n) if swap else (strides.n, strides.c)
-        # With groups, the tensor's first axis runs over all of them: oc of the layer, the gather's input if swapped.
-        group_stride = strides.n * (self.ic if swap else self.oc)
         full = (self.lanes,) * self.vectors
         for name, blocks, counts, first in (
             (f"pack {label}", self.blocks, full, 0),
@@ -72,15 +105,37 @@ class Packing:
         ):
             if not blocks:
                 continue
-            width = len(counts) * self.lanes
-            grid = (("group", self.groups), ("block", blocks), ("tap", self.tap_rows))
-            with k.stage(name, *grid) as (g, b, t):
-                row = rows.tap_first + t * rows.tap_step
-                to = self.block(g, b + first) + t * (self.tap_cols * self.ic * width)
-                with k.loop("column", 0, self.tap_cols) as u, k.loop("ic", 0, self.ic) as c:
-                    column = cols.tap_first + u * cols.tap_step
-                    at = g * group_stride + (b + first) * (self.width * out_stride)
-                    at += row * strides.h + column * strides.w + c * in_stride
-                    for v, count in enumerate(counts):
-                        value = k.load(w, at + v * self.lanes * out_stride, count, out_stride)
-                        k.store(value, packed, to + (u * self.ic + c) * width + v * self.lanes)
+            grid = (("group", self.groups), ("block", blocks), ("tap", self.rows.taps))
+            row_step, col_step, step = self.steps(counts)
+            with k.stage(name, *grid) as (g, b, t), k.loop("column", 0, self.cols.taps) as u:
+                row = (self.rows.tap_first + t * self.rows.tap_step) * self.strides.h
+                column = (self.cols.tap_first + u * self.cols.tap_step) * self.strides.w
+                at = self.original(g, b + first) + row + column
+                to = self.start(g, b + first) + t * row_step + u * col_step
+                self.emit_tap(k, w, packed, at, to, counts, step)
+
+    def emit_tap(
+        self, k: Builder, w: Buffer, packed: Buffer, at: Affine, to: Affine, counts: Counts, step: int
+    ) -> None:
+        """All input channels of one tap."""
+        if self.in_stride == 1 and self.out_stride > 1:
+            # Input channels are neighbours: squares of lanes x lanes are loaded by rows and stored by columns.
+            done = self.ic - self.ic % self.lanes
+            with k.loop("square", 0, done, self.lanes) as c:
+                self.emit_square(k, w, packed, at + c, to + c * step, counts, step, self.lanes)
+            if done < self.ic:
+                self.emit_square(k, w, packed, at + done, to + done * step, counts, step, self.ic - done)
+            return
+        with k.loop("ic", 0, self.ic) as c:
+            for v, count in enumerate(counts):
+                place = at + c * self.in_stride + v * self.lanes * self.out_stride
+                k.store(k.load(w, place, count, self.out_stride), packed, to + c * step + v * self.lanes)
+
+    def emit_square(
+        self, k: Builder, w: Buffer, packed: Buffer, at: Affine, to: Affine, counts: Counts, step: int, ic: int
+    ) -> None:
+        for v, count in enumerate(counts):
+            first = v * self.lanes
+            rows = [k.load(w, at + (first + i) * self.out_stride, ic) for i in range(count)]
+            for c, column in enumerate(k.transpose(rows)[:ic]):
+                k.store(column, packed, to + c * step + first)

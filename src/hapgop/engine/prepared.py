@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hapgop._version import __version__
 from hapgop.algorithms import Problem
-from hapgop.engine.scratch import scratch
+from hapgop.engine.scratch import rounded, scratch
 from hapgop.engine.team import team_size
 from hapgop.errors import InputError
 from hapgop.machine import host
@@ -41,18 +41,25 @@ class Prepared:
         self.plan = plan
         recipe, problem = plan.recipe, plan.problem
         self._function = _function(plan)
-        self._tables = [table.ctypes.data for table in recipe.tables]
-        self._scratch = tuple(elements * problem.itemsize for elements in recipe.scratch)
-        self._sizes = recipe.sizes
-        self._words = ctypes.c_int64 * (
-            _TENSORS[problem.op] + len(self._tables) + len(self._scratch) + len(self._sizes)
-        )
+        tables = [table.ctypes.data for table in recipe.tables]
+        self._offsets, self._scratch = _laid_out([elements * problem.itemsize for elements in recipe.scratch])
+        words = ctypes.c_int64 * (_TENSORS[problem.op] + len(tables) + len(self._offsets) + len(recipe.sizes))
+        self._words, self._tables, self._sizes = words, tables, recipe.sizes
+        self._run = self._function.address
 
     def __call__(self, *pointers: int, threads: int | None = None) -> None:
-        buffers = scratch(self._scratch) if self._scratch else ()
-        words = self._words(*pointers, *self._tables, *buffers, *self._sizes)
+        base = scratch(self._scratch)
+        words = self._words(*pointers, *self._tables, *[base + o for o in self._offsets], *self._sizes)
         team = team_size(self.plan.seconds, self.plan.recipe.items, threads)
-        launch(self._function.address, ctypes.addressof(words), team)
+        launch(self._run, ctypes.addressof(words), team)
+
+
+def _laid_out(sizes: list[int]) -> tuple[list[int], int]:
+    """Where buffers of so many bytes start in one block, and the block's size."""
+    offsets = [0]
+    for size in sizes:
+        offsets.append(offsets[-1] + rounded(size))
+    return offsets[:-1], offsets[-1]
 
 
 _TENSORS = {

@@ -5,27 +5,32 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-_ALIGN = 64  # a cache line, and a full vector
+ALIGN = 64  # a cache line, and a full vector
+
+
+def rounded(size: int) -> int:
+    """The next multiple of a cache line."""
+    return (size + ALIGN - 1) // ALIGN * ALIGN
 
 
 class _Arena(threading.local):
     """One block for each Python thread: calls of one thread never overlap."""
 
-    block: NDArray[np.uint8] = np.empty(0, np.uint8)
+    def __init__(self) -> None:
+        self.grow(1 << 16)
+
+    def grow(self, size: int) -> None:
+        self.block: NDArray[np.uint8] = np.empty(size + ALIGN, np.uint8)
+        self.size = size
+        self.address = rounded(self.block.ctypes.data)
 
 
 _arena = _Arena()
 
 
-def scratch(sizes: tuple[int, ...]) -> list[int]:
-    """Addresses of buffers of so many bytes, aligned to cache lines; valid until this thread's next call."""
-    total = sum(sizes) + _ALIGN * (len(sizes) + 1)
-    if _arena.block.size < total:
-        _arena.block = np.empty(total, np.uint8)
-    at = _arena.block.ctypes.data
-    addresses = []
-    for size in sizes:
-        at = (at + _ALIGN - 1) // _ALIGN * _ALIGN
-        addresses.append(at)
-        at += size
-    return addresses
+def scratch(size: int) -> int:
+    """The address of so many bytes, aligned to a cache line; valid until this thread's next call."""
+    arena = _arena
+    if arena.size < size:
+        arena.grow(size)
+    return arena.address

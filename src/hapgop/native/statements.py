@@ -23,6 +23,8 @@ from hapgop.tile import (
     Select,
     Statement,
     Store,
+    Transpose,
+    writes,
 )
 
 
@@ -45,8 +47,8 @@ def _written(body: tuple[Statement, ...]) -> Iterator[Register]:
     for s in body:
         if isinstance(s, Loop):
             yield from _written(s.body)
-        elif not isinstance(s, Store | Prefetch):
-            yield s.dst
+        else:
+            yield from writes(s)
 
 
 class StatementWriter:
@@ -86,6 +88,8 @@ class StatementWriter:
                 self.set(s.dst, self.op(f"call {v} @llvm.fma.{self.suffix}({v} {a}, {v} {b}, {v} {c})"))
             case Select():
                 self.select(s)
+            case Transpose():
+                self.transpose(s)
             case Prefetch():
                 p = self.c.pointer(s.at.buffer, s.at.index)
                 self.c.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
@@ -189,6 +193,22 @@ class StatementWriter:
             above, nan = self.op(f"fcmp ogt {v} {a}, {b}"), self.op(f"fcmp uno {v} {a}, {a}")
             test = self.op(f"or <{n} x i1> {above}, {nan}")
         self.set(s.dst, self.op(f"select <{n} x i1> {test}, {v} {x}, {v} {y}"))
+
+    def transpose(self, s: Transpose) -> None:
+        """log2(lanes) rounds; each interleaves the first half of the registers with the second."""
+        v, n = self.c.vector, self.c.kernel.lanes
+        low = ", ".join(f"i32 {i // 2 + n * (i % 2)}" for i in range(n))
+        high = ", ".join(f"i32 {n // 2 + i // 2 + n * (i % 2)}" for i in range(n))
+        rows = [self.get(r) for r in s.src]
+        for _ in range(n.bit_length() - 1):
+            pairs = zip(rows[: n // 2], rows[n // 2 :], strict=True)
+            rows = [
+                self.op(f"shufflevector {v} {a}, {v} {b}, <{n} x i32> <{order}>")
+                for a, b in pairs
+                for order in (low, high)
+            ]
+        for dst, row in zip(s.dst, rows, strict=True):
+            self.set(dst, row)
 
 
 def _double_bits(value: float) -> str:

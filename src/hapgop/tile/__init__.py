@@ -1,7 +1,7 @@
 """The small kernel language: programs as data, a checker, and an interpreter that is their meaning."""
 
 from hapgop.tile.builder import Builder
-from hapgop.tile.check import Checked, TileError, check
+from hapgop.tile.check import Checked, TileError, check, reads, writes
 from hapgop.tile.index import Affine, Quotient, Size, Var, depth
 from hapgop.tile.interpret import interpret
 from hapgop.tile.program import (
@@ -22,6 +22,7 @@ from hapgop.tile.program import (
     Stage,
     Statement,
     Store,
+    Transpose,
 )
 
 __all__ = [
@@ -48,8 +49,11 @@ __all__ = [
     "Statement",
     "Store",
     "TileError",
+    "Transpose",
     "Var",
     "check",
     "depth",
     "interpret",
+    "reads",
+    "writes",
 ]

@@ -35,6 +35,7 @@ from hapgop.tile.program import (
     Stage,
     Statement,
     Store,
+    Transpose,
 )
 
 Bound = Index | Sequence[Index]
@@ -139,6 +140,13 @@ class Builder:
             raise ValueError(f"test is {test!r}; it has to be 'above' or 'equal'")
         dst = self._new() if into is None else into
         return self._emit(Select("above" if test == "above" else "equal", dst, a, b, x, y))
+
+    def transpose(self, src: Sequence[Register]) -> list[Register]:
+        """Rows to columns, of as many registers as there are lanes; fewer are filled up with zeros."""
+        rows = [*src, *(self.const(0.0) for _ in range(self.lanes - len(src)))]
+        dst = tuple(self._new() for _ in rows)
+        self._body.append(Transpose(dst, tuple(rows)))
+        return list(dst)
 
     def prefetch(self, buffer: Buffer, index: Index) -> None:
         self._body.append(Prefetch(At(buffer, Affine.of(index))))

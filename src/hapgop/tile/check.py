@@ -20,6 +20,7 @@ from hapgop.tile.program import (
     Stage,
     Statement,
     Store,
+    Transpose,
 )
 
 
@@ -68,12 +69,19 @@ def reads(s: Statement) -> tuple[Register, ...]:
             return (s.a, s.b, s.c)
         case Select():
             return (s.a, s.b, s.x, s.y)
+        case Transpose():
+            return s.src
     return ()
 
 
-def writes(s: Statement) -> Register | None:
-    """The register that a statement writes."""
-    return None if isinstance(s, Store | Prefetch | Loop) else s.dst
+def writes(s: Statement) -> tuple[Register, ...]:
+    """The registers that a statement writes."""
+    match s:
+        case Store() | Prefetch() | Loop():
+            return ()
+        case Transpose():
+            return s.dst
+    return (s.dst,)
 
 
 @dataclass(slots=True)
@@ -108,6 +116,8 @@ class _Access:
                 self.body(s.body)
             elif isinstance(s, Load | Store | Broadcast):
                 self.collect(s, spans)
+            elif isinstance(s, Transpose) and not len(s.src) == len(s.dst) == self.kernel.lanes:
+                raise TileError(f"transpose of {len(s.src)} registers to {len(s.dst)}, of {self.kernel.lanes} lanes")
         for span in spans.values():
             self.prove(span)
 
@@ -174,7 +184,6 @@ class _Pressure:
                 if r not in self.born:
                     raise TileError(f"register {r} is read before it is written, in {s}")
                 self.died[r] = self.clock
-            dst = writes(s)
-            if dst is not None:
+            for dst in writes(s):
                 self.born.setdefault(dst, self.clock)
                 self.died[dst] = max(self.died.get(dst, 0), self.clock)

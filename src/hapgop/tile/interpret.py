@@ -24,6 +24,7 @@ from hapgop.tile.program import (
     Stage,
     Statement,
     Store,
+    Transpose,
 )
 
 _BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum}
@@ -108,6 +109,9 @@ class _Run:
                 # One rounding: the product of two float32 is exact in longdouble; for float64 it is nearly so.
                 wide = r[s.a].astype(np.longdouble) * r[s.b] + r[s.c]
                 r[s.dst] = wide.astype(self.kernel.dtype)
+            case Transpose():
+                for dst, column in zip(s.dst, np.array([r[i] for i in s.src]).T, strict=True):
+                    r[dst] = column.copy()
             case Select():
                 a, b = r[s.a], r[s.b]
                 test = (a > b) | np.isnan(a) if s.test == "above" else a == b

@@ -114,6 +114,14 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
+class Transpose:
+    """As many registers as there are lanes: lane j of dst i = lane i of src j."""
+
+    dst: tuple[Register, ...]
+    src: tuple[Register, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prefetch:
     """A hint that the line at this place will be read; it may lie outside the buffer."""
 
@@ -138,7 +146,7 @@ class Loop:
     body: tuple[Statement, ...]
 
 
-Statement = Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Select | Prefetch | Loop
+Statement = Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Select | Transpose | Prefetch | Loop
 
 
 @dataclass(frozen=True, slots=True)

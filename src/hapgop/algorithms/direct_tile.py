@@ -1,0 +1,140 @@
+"""The register tile of direct convolution: all taps and channels of some pixels and some vectors of output channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hapgop.algorithms.layout import Strides
+from hapgop.algorithms.packing import Counts, Packing
+from hapgop.algorithms.segments import Segment
+from hapgop.algorithms.track import Track
+from hapgop.tile import Affine, Buffer, Builder, Register
+
+_UNROLL = 4  # small basic blocks: unrolled fully, LLVM would keep too much alive and spill
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """One pass over some outputs: all of a convolution's, or one residue class of an input gradient's.
+
+    source, target     the strides of what is read and of what is written
+    skipped            pixels before the first one
+    """
+
+    rows: Track
+    cols: Track
+    packing: Packing
+    pixels: int
+    source: Strides
+    target: Strides
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """What a tile reads and writes; `weights` are packed, or raw where the packing says so."""
+
+    source: Buffer
+    weights: Buffer
+    bias: Buffer | None
+    target: Buffer
+
+
+@dataclass(slots=True)
+class Tile:
+    """One tile, at a place that loops around it have fixed. `counts`: lanes used by each vector of channels."""
+
+    k: Builder
+    gather: Gather
+    buffers: Buffers
+    activation: str | None
+    image: Affine
+    group: Affine
+    row: Affine
+    column: Affine
+    segment: Segment
+    block: Affine
+    counts: Counts
+    acc: list[list[Register]] = field(default_factory=list)
+
+    def emit(self) -> None:
+        k, g, packing = self.k, self.gather, self.gather.packing
+        self.acc = [[k.const(0.0) for _ in self.counts] for _ in range(self.segment.pixels)]
+        if packing.depth:
+            origin = self.image * g.source.n + self.group * (packing.ic * g.source.c) + g.skipped * g.source.w
+            weights = packing.start(self.group, self.block)
+            row_step = packing.steps(self.counts)[0]
+            if g.rows.always_inside and g.rows.taps == 1:
+                self.taps(origin + g.rows.source(self.row, 0) * g.source.h, weights)
+            else:
+                with k.loop("tap", *g.rows.tap_range(self.row)) as t:
+                    self.taps(origin + g.rows.source(self.row, t) * g.source.h, weights + t * row_step)
+        self.finish()
+
+    def taps(self, line: Affine, weights: Affine) -> None:
+        """One row of taps. `line`: where the input row starts."""
+        g, packing, segment = self.gather, self.gather.packing, self.segment
+        _, col_step, step = packing.steps(self.counts)
+        if segment.dynamic:
+            with self.k.loop("tap_column", *g.cols.tap_range(self.column)) as u:
+                at = line + g.cols.source(self.column, u) * g.source.w
+                self.channels([(0, at)], weights + u * col_step, packing.ic, g.source.c)
+            return
+        pixels = range(segment.pixels)
+        starts = [(p, line + g.cols.source(self.column + p, 0) * g.source.w) for p in pixels]
+        merged = g.source.c == 1 and g.cols.in_tap * g.source.w == packing.ic and col_step == packing.ic * step
+        if segment.interior and merged:
+            # Tap columns and channels are one contiguous axis of the input, as they are of the weights.
+            self.channels(starts, weights, packing.cols.taps * packing.ic, 1)
+            return
+        for tap in range(packing.cols.taps):
+            used = [
+                (p, at + tap * g.cols.in_tap * g.source.w)
+                for p, at in starts
+                if segment.interior or g.cols.valid(segment.start + p, tap)
+            ]
+            if used:
+                self.channels(used, weights + tap * col_step, packing.ic, g.source.c)
+
+    def channels(self, starts: list[tuple[int, Affine]], weights: Affine, depth: int, stride: int) -> None:
+        """acc[p] += sum over c < depth of source[start of p + c * stride] * weights[c]."""
+        if depth <= _UNROLL:
+            self.step(starts, weights, Affine(0), depth, stride)
+            return
+        unroll = max(u for u in range(1, _UNROLL + 1) if depth % u == 0)
+        with self.k.loop("channel", 0, depth, unroll) as c:
+            self.step(starts, weights, c, unroll, stride)
+
+    def step(self, starts: list[tuple[int, Affine]], weights: Affine, c: Affine, count: int, stride: int) -> None:
+        k, packing = self.k, self.gather.packing
+        width = packing.steps(self.counts)[2]
+        # Packed weights are padded to whole vectors; raw ones end where the channels do.
+        lanes = [n if packing.raw else packing.lanes for n in self.counts]
+        for u in range(count):
+            at = weights + (c + u) * width
+            w = [k.load(self.buffers.weights, at + v * packing.lanes, n) for v, n in enumerate(lanes)]
+            for p, start in starts:
+                x = k.broadcast(self.buffers.source, start + (c + u) * stride)
+                for v, weight in enumerate(w):
+                    k.fma(x, weight, self.acc[p][v], into=self.acc[p][v])
+
+    def finish(self) -> None:
+        """Bias, activation, store."""
+        k, g, to, packing = self.k, self.gather, self.gather.target, self.gather.packing
+        channel = self.group * packing.oc + self.block * packing.width
+        zero = k.const(0.0) if self.activation == "relu" else None
+        bias = None
+        if self.buffers.bias is not None:
+            places = [channel + v * packing.lanes for v in range(len(self.counts))]
+            bias = [k.load(self.buffers.bias, at, n) for at, n in zip(places, self.counts, strict=True)]
+        line = self.image * to.n + (self.row * g.rows.out_step + g.rows.out_first) * to.h
+        line += channel * to.c + g.skipped * to.w
+        for p, vectors in enumerate(self.acc):
+            at = line + ((self.column + p) * g.cols.out_step + g.cols.out_first) * to.w
+            for v, count in enumerate(self.counts):
+                value = vectors[v]
+                if bias is not None:
+                    value = k.add(value, bias[v])
+                if zero is not None:
+                    value = k.max(value, zero)
+                k.store(value, self.buffers.target, at + v * packing.lanes * to.c, count, to.c)
