@@ -1,0 +1,109 @@
+"""The register tile of the weight gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hapgop.algorithms.grad_w_sums import Sums
+from hapgop.algorithms.layout import Strides, image_strides
+from hapgop.algorithms.track import Track
+from hapgop.tile import Affine, Buffer, Builder, Register
+
+
+@dataclass(slots=True)
+class Tile:
+    """Writes one register tile: its sums over a block of rows of one image, added to what memory holds."""
+
+    sums: Sums
+    k: Builder
+    x: Buffer
+    g: Buffer
+    pairs: int
+    counts: tuple[int, ...]
+
+    def emit(
+        self,
+        memory: Buffer,
+        to: Affine,
+        image: Affine,
+        rows: Affine,
+        group: Affine,
+        kh: Affine,
+        kw: Affine,
+        channel: Affine,
+        vector: Affine,
+    ) -> None:
+        k, sums, s = self.k, self.sums, self.sums.shape
+        places = [to + i * sums.padded + v * sums.lanes for i in range(self.pairs) for v in range(len(self.counts))]
+        flat = [k.load(memory, place) for place in places]
+        width = len(self.counts)
+        acc = [flat[i * width : i * width + width] for i in range(self.pairs)]
+        x_strides = image_strides(sums.problem.x_layout, s.ic, s.ih, s.iw)
+        g_strides = image_strides("nhwc" if sums.turns else sums.problem.y_layout, s.oc, s.oh, s.ow)
+        x_channel, g_channel = (vector * sums.lanes, channel) if sums.along_input else (channel, vector * sums.lanes)
+        x_base = image * x_strides.n + (group * sums.ic + x_channel) * x_strides.c
+        g_base = image * g_strides.n + (group * sums.oc + g_channel) * g_strides.c
+        with k.loop("row", *self.rows(rows, kh)) as row:
+            x_row = x_base + sums.rows.source(row, kh) * x_strides.h
+            g_row = g_base + row * g_strides.h
+            if sums.narrow:
+                self.narrow_row(acc, x_row, g_row, x_strides, g_strides)
+            else:
+                with k.loop("column", *_outputs(sums.cols, kw)) as column:
+                    x_at = x_row + sums.cols.source(column, kw) * x_strides.w
+                    g_at = g_row + column * g_strides.w
+                    if sums.along_input:
+                        offsets = [(i, i * g_strides.c) for i in range(self.pairs)]
+                        self.step(acc, self.g, g_at, offsets, self.x, x_at, x_strides.c)
+                    else:
+                        offsets = [(i, i * x_strides.c) for i in range(self.pairs)]
+                        self.step(acc, self.x, x_at, offsets, self.g, g_at, g_strides.c)
+        for place, value in zip(places, flat, strict=True):
+            k.store(value, memory, place)
+
+    def rows(self, rows: Affine, kh: Affine) -> tuple[list[Affine], list[Affine]]:
+        """Output rows of the block for which tap row kh is inside."""
+        low, high = _outputs(self.sums.rows, kh)
+        return [rows, *low], [rows + self.sums.row_block, *high]
+
+    def narrow_row(self, acc: list[list[Register]], x_row: Affine, g_row: Affine, xs: Strides, gs: Strides) -> None:
+        """All tap columns at once: border outputs one by one with the taps that are inside, the rest in a loop."""
+        sums, cols = self.sums, self.sums.cols
+        every = [(u * sums.ic + c, u * cols.in_tap * xs.w + c * xs.c) for u in range(cols.taps) for c in range(sums.ic)]
+        first, last = cols.interior
+        for q in [*range(first), *range(last, cols.count)]:
+            offsets = [(i, at) for i, at in every if cols.valid(q, i // sums.ic)]
+            if offsets:
+                self.step(acc, self.x, x_row + cols.source(q, 0) * xs.w, offsets, self.g, g_row + q * gs.w, gs.c)
+        if first < last:
+            with self.k.loop("column", first, last) as column:
+                x_at, g_at = x_row + cols.source(column, 0) * xs.w, g_row + column * gs.w
+                self.step(acc, self.x, x_at, every, self.g, g_at, gs.c)
+
+    def step(
+        self,
+        acc: list[list[Register]],
+        tall: Buffer,
+        tall_at: Affine,
+        offsets: list[tuple[int, int]],
+        wide: Buffer,
+        wide_at: Affine,
+        lane: int,
+    ) -> None:
+        """One pixel: acc[i] += tall[i] * wide, for each (i, offset)."""
+        k, lanes = self.k, self.sums.lanes
+        vectors = [k.load(wide, wide_at + v * lanes * lane, c, lane) for v, c in enumerate(self.counts)]
+        for i, offset in offsets:
+            scalar = k.broadcast(tall, tall_at + offset)
+            for v, vector in enumerate(vectors):
+                k.fma(scalar, vector, acc[i][v], into=acc[i][v])
+
+
+def _outputs(track: Track, tap: Affine) -> tuple[list[Affine], list[Affine]]:
+    """(lows, highs) of the outputs for which a tap is inside: 0 <= q * in_step + in_first + tap * in_tap < in_size."""
+    if track.always_inside:
+        return [Affine(0)], [Affine(track.count)]
+    offset = tap * track.in_tap + track.in_first
+    low = -(offset // track.in_step)
+    high = (track.in_size - offset + (track.in_step - 1)) // track.in_step
+    return [Affine(0), low], [Affine(track.count), high]
