@@ -1,0 +1,5 @@
+"""The command line: `hapgop train | predict | evaluate | shapes | demo | bench | doctor`."""
+
+from hapgop.cli.app import COMMANDS, main
+
+__all__ = ["COMMANDS", "main"]

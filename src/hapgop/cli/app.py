@@ -1,0 +1,128 @@
+"""Which commands there are, and what happens when one fails."""
+
+import functools
+import importlib
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, Final
+
+import typer
+
+from hapgop._version import __version__
+from hapgop.cli import console
+from hapgop.errors import InputError
+
+# Each is a module of hapgop.cli.commands with a function `command`, imported only when it is asked for:
+# `hapgop predict` and `hapgop --help` must not wait for PyTorch.
+COMMANDS: Final = {
+    "train": "Train a classifier on pictures and write a report.",
+    "predict": "Label pictures with a trained net; needs no PyTorch.",
+    "evaluate": "Measure a trained net on labelled pictures.",
+    "shapes": "Show each layer's sizes, formula, parameters and cost.",
+    "demo": "See it work: train on digits, label unseen ones.",
+    "bench": "Measure the speed against PyTorch on this machine.",
+    "doctor": "Show the machine, the versions and the kept kernels.",
+}
+INTERRUPTED: Final = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line (default: the process's own) and exits.
+
+    Exit codes: 0 done; 1 failed; 2 what was given cannot be used; 130 stopped by Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in options
+    if debug:
+        # It may stand anywhere, as it is usually added to a line that has just failed.
+        given.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.filterwarnings("ignore", module="PIL")
+        _build(given, debug)(args=given, prog_name="hapgop")
+
+
+def _build(given: Sequence[str], debug: bool) -> typer.Typer:
+    app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.callback()(_top)
+    wanted = next((word for word in given if not word.startswith("-")), None)
+    for name, words in COMMANDS.items():
+        command: Callable[..., Any] = _not_loaded
+        if name == wanted:
+            command = _guarded(_loaded(name, debug), debug)
+        app.command(name, short_help=words)(command)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hapgop {__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from (a traceback).")] = False,
+) -> None:
+    """Convolutional networks: fast on the CPU that you have, in training as in prediction, and open to the eye."""
+
+
+def _not_loaded() -> None:
+    raise AssertionError("a command that was not asked for ran")
+
+
+def _guarded(command: Callable[..., Any], debug: bool) -> Callable[..., Any]:
+    """The command with every failure as one message and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            console.complain("stopped.")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            raise typer.Exit(_explained(error, debug)) from None
+
+    return run
+
+
+def _loaded(name: str, debug: bool) -> Callable[..., Any]:
+    try:
+        command: Callable[..., Any] = importlib.import_module(f"hapgop.cli.commands.{name}").command
+    except Exception as error:
+        sys.exit(_explained(error, debug))
+    return command
+
+
+def _explained(error: Exception, debug: bool) -> int:
+    """Says what went wrong, in one message, and gives the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    elif isinstance(error, InputError):
+        console.complain(str(error))
+    elif isinstance(error, OSError):
+        console.complain(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+    elif isinstance(error, ModuleNotFoundError):
+        console.complain(f"this needs {error.name}, which is not installed: pip install 'hapgop[train]' brings it.")
+    else:
+        console.complain(
+            f"this is a mistake of hapgop itself ({type(error).__name__}: {error})."
+            " The same command with --debug shows where."
+        )
+    return 2 if isinstance(error, InputError) else 1
+
+
+def _show_warning(message: Warning | str, *where: Any, **options: Any) -> None:
+    console.say(f"note: {message}")

@@ -1,0 +1,83 @@
+"""Progress on standard error: one bar on a terminal, one line for each epoch elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from hapgop.cli import console
+from hapgop.train import EpochDone, Event, Reading, Step, Validating
+
+_REDRAW_SECONDS = 0.1
+
+
+class Bar:
+    """A bar with the time left, gone when the work is done; nothing at all where there is no terminal.
+
+    lines: say the result of each epoch where no bar can be drawn, as a log wants it.
+    """
+
+    def __init__(self, *, lines: bool = False) -> None:
+        err = console.err()
+        self._shown = err.is_terminal
+        self._lines = lines and not self._shown
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[words]}"),
+            console=err,
+            transient=True,
+            disable=not self._shown,
+        )
+        self._task = self._progress.add_task("", total=None, words="")
+        self._drawn = 0.0
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def count(self, what: str, done: int, total: int, words: str = "") -> None:
+        """`done` of `total` of something is over."""
+        now = time.monotonic()
+        if self._shown and (now - self._drawn > _REDRAW_SECONDS or done == total):
+            self._drawn = now
+            self._progress.update(self._task, description=what, completed=done, total=total, words=words)
+
+    def training(self, event: Event) -> None:
+        """What `hapgop.train` tells while it reads and trains."""
+        if isinstance(event, Reading):
+            self.count(f"{event.stage} pictures", event.done, event.total)
+        elif isinstance(event, Step):
+            done = (event.epoch - 1) * event.steps + event.step
+            words = (
+                f"{event.accuracy:.1%} right, {event.images_per_second:,.0f} images/s, {clock(event.seconds_left)} left"
+            )
+            self.count(f"epoch {event.epoch}/{event.epochs}", done, event.epochs * event.steps, words)
+        elif isinstance(event, EpochDone) and self._lines:
+            console.say(
+                f"epoch {event.epoch}/{event.epochs}: training {event.train_accuracy:.2%} right,"
+                f" validation {event.val_accuracy:.2%} right, {event.images_per_second:,.0f} images/s"
+            )
+        elif isinstance(event, Validating):
+            # The bar stays where the epoch's steps have left it: validating is no progress of its own.
+            return
+
+
+def clock(seconds: float) -> str:
+    """A duration for people: 42 s, 3:07, 1:02:03.
+
+    >>> clock(41.6), clock(187), clock(3723)
+    ('42 s', '3:07', '1:02:03')
+    """
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    if minutes == 0:
+        return f"{whole} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,63 @@
+"""`hapgop demo`"""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+
+from hapgop import train
+from hapgop.cli import console, training
+from hapgop.cli.commands.predict import command as predict
+
+_UNSEEN = 8
+
+
+def command(
+    run: Annotated[
+        Path | None, typer.Option(help="Where to keep the trained net; runs/demo otherwise, replaced each time.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides everything that is random.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "--force", help="Replace the run that is in --run.")
+    ] = False,
+) -> None:
+    """Train a small net on scikit-learn's handwritten digits, label digits that it has not seen, write a report."""
+    folder = run or Path("runs/demo")
+    data = train.load("digits", seed=seed)
+    recipe = train.Recipe.suggested(data, seed=seed, **({} if epochs is None else {"epochs": epochs}))
+    console.say(f"Training on {len(data.train):,} handwritten digits, 8×8 pixels, for {recipe.epochs} epochs ...")
+    # Its own folder belongs to the demo; another one may hold something dear.
+    go_on = shlex.join(["hapgop", "train", "--resume", "--run", str(folder)])
+    result = training.fitted(data, folder, go_on, recipe=recipe, overwrite=overwrite or run is None)
+    evaluation = training.judged(data, result)
+    training.tell(evaluation, result)
+    pictures = _unseen(data, folder / "digits", seed)
+    console.write(f"\n{len(pictures)} digits that the net has never seen (each file's name begins with the truth):")
+    predict(folder, [str(picture) for picture in pictures], top=2)
+    shown = shlex.quote(str(folder))
+    console.write(
+        f"\nOpen {folder / training.REPORT} in a browser to see where it is wrong and what each layer sees."
+        f"\nTry next:"
+        f"\n  hapgop predict {shown} {shlex.quote(str(pictures[0]))} --top 3"
+        f"\n  hapgop shapes {shown}"
+        f"\n  hapgop train FOLDER          # a folder with a folder of pictures for each class"
+    )
+
+
+def _unseen(data: train.Data, folder: Path, seed: int) -> list[Path]:
+    """A few test images as files, named after the truth."""
+    split = data.split(data.unseen)
+    folder.mkdir(exist_ok=True)
+    for earlier in folder.glob("*_digit_*.png"):
+        earlier.unlink()
+    chosen = np.random.default_rng(seed).choice(len(split), _UNSEEN, replace=False)
+    paths = []
+    for position in np.sort(chosen).tolist():
+        truth = data.classes[split.labels[position]]
+        paths.append(folder / f"{truth}_digit_{position}.png")
+        Image.fromarray(split.image(position).squeeze(2)).save(paths[-1])
+    return sorted(paths)

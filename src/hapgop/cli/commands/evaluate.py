@@ -1,0 +1,50 @@
+"""`hapgop evaluate RUN DATA`"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hapgop import train
+from hapgop.cli import console, training
+from hapgop.cli.bars import Bar
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained net.")],
+    source: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures, as for hapgop train.")],
+    split: Annotated[
+        str | None, typer.Option(help="train, validation, test or all; test otherwise, where there is one.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Measure how often a trained net is right, and how surely that is known."""
+    with Bar() as bar:
+        evaluation = train.evaluate(run, source, split, progress=lambda done, n: bar.count("judging", done, n))
+    correct, total, low, high = evaluation.per_class
+    columns = zip(evaluation.classes, correct.tolist(), total.tolist(), low.tolist(), high.tolist(), strict=True)
+    if json:
+        console.write_json(
+            {
+                "run": str(run),
+                "data": source,
+                "split": evaluation.split,
+                "images": len(evaluation.labels),
+                "correct": evaluation.correct,
+                "accuracy": evaluation.accuracy,
+                "interval": list(evaluation.interval),
+                "classes": [
+                    {"name": name, "correct": c, "images": n, "interval": [a, b]} for name, c, n, a, b in columns
+                ],
+                "confusion": evaluation.confusion.tolist(),
+            }
+        )
+        return
+    rows = [[name, f"{c} of {n}", f"{c / n:.1%}" if n else "", f"{a:.1%} to {b:.1%}"] for name, c, n, a, b in columns]
+    console.show(console.table(["class", "right", "share", "95 % interval"], rows, right=["right", "share"]))
+    console.write(training.accuracy(evaluation))
+    for position in evaluation.mistakes(5).tolist():
+        wrong = evaluation.classes[evaluation.predictions[position]]
+        sure = evaluation.probabilities[position].max()
+        truth = evaluation.classes[evaluation.labels[position]]
+        console.write(f"wrong: {evaluation.names[position]} is {truth}, was called {wrong} ({sure:.1%} sure)")

@@ -1,0 +1,89 @@
+"""Where words and results go: results to standard output, everything else to standard error."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hapgop.errors import InputError
+
+# What is read by a program or a pager must not be folded at 80 columns.
+_WIDE = 500
+
+
+def out() -> Console:
+    """Standard output as it is now."""
+    return _console(stderr=False)
+
+
+def err() -> Console:
+    """Standard error as it is now."""
+    return _console(stderr=True)
+
+
+def say(text: str) -> None:
+    """A word on the way, on standard error."""
+    err().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Why it did not work."""
+    say(f"hapgop: {text}")
+
+
+def write(text: str) -> None:
+    """A result, word for word, on standard output."""
+    print(text, flush=True)
+
+
+def write_json(value: Any) -> None:
+    """A result for a program: JSON alone on standard output."""
+    write(json.dumps(value, indent=2, allow_nan=False))
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, right: Iterable[str] = ()) -> Table:
+    """A table without a frame; the columns named in `right` are numbers."""
+    right = set(right)
+    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        result.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        # As Text, since file names may hold what rich reads as markup.
+        result.add_row(*(Text(cell) for cell in row))
+    return result
+
+
+def show(value: Table) -> None:
+    """A table on standard output."""
+    out().print(value, highlight=False)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Puts `text` into a file that appears whole or not at all. Raises InputError where that cannot be."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
+    return Console(stderr=stderr, width=width)

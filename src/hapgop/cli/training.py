@@ -1,0 +1,98 @@
+"""From data to a judged run: what `hapgop train` and `hapgop demo` have in common."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from hapgop import explain, nn, studio, train
+from hapgop.cli import console
+from hapgop.cli.app import INTERRUPTED
+from hapgop.cli.bars import Bar
+from hapgop.errors import InputError
+from hapgop.predict import Predictor
+from hapgop.program import layers
+
+REPORT = "report.html"
+
+
+def fitted(data: train.Data, run: Path, go_on: str, *, lines: bool = False, **options: Any) -> train.Result:
+    """`train.fit` with a bar; where Ctrl-C stops it, says `go_on`, the command that continues, and exits."""
+    nn.reset_report()
+    try:
+        with Bar(lines=lines) as bar:
+            result = train.fit(data, run, progress=bar.training, **options)
+    except KeyboardInterrupt:
+        console.say(f"Stopped at once. From the last checkpoint on, this goes on:\n  {go_on}")
+        raise typer.Exit(INTERRUPTED) from None
+    if not result.finished:
+        console.say(f"Stopped and saved in {run}. This goes on where it stopped:\n  {go_on}")
+        raise typer.Exit(INTERRUPTED)
+    return result
+
+
+def judged(data: train.Data, result: train.Result) -> train.Evaluation:
+    """The trained net on images that it has never seen; writes the report."""
+    predictor = Predictor(result.run)
+    with Bar() as bar:
+        evaluation = train.evaluate(predictor, data, progress=lambda done, n: bar.count("judging", done, n))
+    image = evaluation.images(0)
+    command = shlex.join(["hapgop", *sys.argv[1:]])
+    studio.write_report(
+        result.run / REPORT,
+        title=f"{Path(data.source).name}: {evaluation.accuracy:.1%} right",
+        config={**predictor.config, "command": command},
+        metrics=result.metrics,
+        evaluation=evaluation,
+        filters=_filters(predictor),
+        feature_maps=explain.feature_maps(predictor, image),
+        image=image,
+        layers=layers(predictor.graph),
+    )
+    return evaluation
+
+
+def tell(evaluation: train.Evaluation, result: train.Result) -> None:
+    """The result on standard output: how good, where the report is, who computed."""
+    console.write(result.message)
+    console.write(accuracy(evaluation))
+    console.write(f"Report: {result.run / REPORT}")
+    console.write(f"\nConvolutions and their kin, by who computed them:\n{nn.report()}")
+
+
+def accuracy(evaluation: train.Evaluation) -> str:
+    """The accuracy in a sentence, with how surely it is known."""
+    low, high = evaluation.interval
+    return (
+        f"{evaluation.split.capitalize()} accuracy: {evaluation.accuracy:.2%}"
+        f" ({evaluation.correct} of {len(evaluation.labels)} right; 95 % interval {low:.1%} to {high:.1%})"
+    )
+
+
+def notes(data: train.Data) -> None:
+    """What loading had to decide or leave out."""
+    for note in data.notes:
+        console.say(f"note: {note}")
+
+
+def begun(run: Path) -> Mapping[str, Any]:
+    """What an unfinished run says about its data, recipe and net. Raises InputError where it says nothing."""
+    path = run / "config.json"
+    try:
+        config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["data"]["source"], str):
+            raise TypeError("data.source")
+    except FileNotFoundError as error:
+        raise InputError(f"{run}: no run to go on with, as it holds no config.json.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged, it does not say how the run began ({error}).") from error
+    return config
+
+
+def _filters(predictor: Predictor) -> explain.Filters | None:
+    convolutions = any(node.op == "conv2d" for node in predictor.graph.nodes)
+    return explain.filters(predictor) if convolutions else None

@@ -1,0 +1,40 @@
+"""PyTorch begins here: our operators, layers with PyTorch's names, nets, and modules captured as graphs."""
+
+from hapgop.nn import functional, nets, ops
+from hapgop.nn.capturing import capture
+from hapgop.nn.modules import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Linear,
+    MaxPool2d,
+)
+from hapgop.nn.report import CallReport, report, reset_report
+from hapgop.nn.threads import share_threads
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "CallReport",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "Linear",
+    "MaxPool2d",
+    "capture",
+    "functional",
+    "nets",
+    "ops",
+    "report",
+    "reset_report",
+]
+
+share_threads()

@@ -1,0 +1,176 @@
+"""The derivatives of our operators, each made of the others, so that they can be taken any number of times.
+
+T(x, w, g) = <g, x * w> is linear in each argument; conv, grad_x and grad_w are its derivatives by g, x and w:
+
+    conv(x, w)    backward(g):  grad_x(g, w),  grad_w(x, g)
+    grad_x(g, w)  backward(c):  conv(c, w),    grad_w(c, g)
+    grad_w(x, g)  backward(v):  grad_x(g, v),  conv(x, v)
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hapgop.nn import fallback
+
+Grads = tuple[Tensor | None, ...]
+
+_ONE_BY_ONE: Final = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
+
+
+class Formula(NamedTuple):
+    """`save(ctx, inputs, output)` in the forward, `backward(ctx, *gradients)` -> one for each input."""
+
+    save: Callable[..., None]
+    backward: Callable[..., Grads]
+
+
+def _op(name: str) -> Any:
+    return getattr(torch.ops.hapgop, name).default
+
+
+def _is_last(tensor: Tensor) -> bool:
+    """Channels last? Where both formats describe the memory: no."""
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+def _saved_for(ctx: Any, first: Tensor, second: Tensor, *more: Tensor | None) -> None:
+    """Of two factors, each is needed only for the derivative by the other."""
+    by_first, by_second = ctx.needs_input_grad[:2]
+    ctx.save_for_backward(first if by_second else None, second if by_first else None, *more)
+
+
+def _conv_save(ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
+    x, w, _, *setting, activation = inputs
+    _saved_for(ctx, x, w, y if activation == "relu" else None)
+    ctx.setting, ctx.x, ctx.w = setting, (x.shape[2:], _is_last(x)), (w.shape[2:], _is_last(w))
+
+
+def _conv_backward(ctx: Any, g: Tensor) -> Grads:
+    (x, w, y), ((x_size, x_last), (w_size, w_last)) = ctx.saved_tensors, (ctx.x, ctx.w)
+    if y is not None:
+        g = torch.ops.aten.threshold_backward(g, y, 0)
+    by_x, by_w, by_bias = ctx.needs_input_grad[:3]
+    dx = _op("grad_x")(g, w, None, x_size, *ctx.setting, x_last) if by_x else None
+    dw = _op("grad_w")(x, g, w_size, *ctx.setting, w_last) if by_w else None
+    return dx, dw, _op("grad_b")(g) if by_bias else None, *(None,) * 5
+
+
+def _grad_x_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:
+    g, w, _, _, *setting, _ = inputs
+    _saved_for(ctx, g, w)
+    ctx.setting, ctx.w = setting, (w.shape[2:], _is_last(w))
+
+
+def _grad_x_backward(ctx: Any, c: Tensor) -> Grads:
+    (g, w), (w_size, w_last) = ctx.saved_tensors, ctx.w
+    by_g, by_w, by_bias = ctx.needs_input_grad[:3]
+    dg = _op("conv")(c, w, None, *ctx.setting, None) if by_g else None
+    dw = _op("grad_w")(c, g, w_size, *ctx.setting, w_last) if by_w else None
+    return dg, dw, _op("grad_b")(c) if by_bias else None, *(None,) * 6
+
+
+def _grad_w_save(ctx: Any, inputs: tuple[Any, ...], dw: Tensor) -> None:
+    x, g, _, *setting, _ = inputs
+    _saved_for(ctx, x, g)
+    ctx.setting, ctx.x = setting, (x.shape[2:], _is_last(x))
+
+
+def _grad_w_backward(ctx: Any, v: Tensor) -> Grads:
+    (x, g), (x_size, x_last) = ctx.saved_tensors, ctx.x
+    by_x, by_g = ctx.needs_input_grad[:2]
+    dx = _op("grad_x")(g, v, None, x_size, *ctx.setting, x_last) if by_x else None
+    return dx, _op("conv")(x, v, None, *ctx.setting, None) if by_g else None, *(None,) * 6
+
+
+def _grad_b_save(ctx: Any, inputs: tuple[Any, ...], db: Tensor) -> None:
+    ctx.shape = inputs[0].shape
+
+
+def _grad_b_backward(ctx: Any, v: Tensor) -> Grads:
+    return (v[None, :, None, None].expand(ctx.shape),)
+
+
+def _linear_save(ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
+    x, w, _, activation = inputs
+    _saved_for(ctx, x, w, y if activation == "relu" else None)
+
+
+def _linear_backward(ctx: Any, g: Tensor) -> Grads:
+    x, w, y = ctx.saved_tensors
+    if y is not None:
+        g = torch.ops.aten.threshold_backward(g, y, 0)
+    by_x, by_w, by_bias = ctx.needs_input_grad[:3]
+    row = _as_row(g)
+    dx = dw = None
+    if by_x:
+        dx = _op("grad_x")(row, w[:, :, None, None], None, (1, g.shape[0]), *_ONE_BY_ONE, True)[0, :, 0].T
+    if by_w:
+        dw = _op("grad_w")(_as_row(x), row, (1, 1), *_ONE_BY_ONE, False)[:, :, 0, 0]
+    return dx, dw, _op("grad_b")(row) if by_bias else None, None
+
+
+def _as_row(matrix: Tensor) -> Tensor:
+    """(rows, features) -> (1, features, 1, rows), channels last where the matrix is contiguous."""
+    return matrix.T[None, :, None]
+
+
+def _max_pool_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, *setting = inputs
+    ctx.mark_non_differentiable(output[1])
+    # Else the missing gradient of the winners would be filled with zeros.
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1])
+    ctx.setting, ctx.x = setting, (x.shape[2:], _is_last(x))
+
+
+def _max_pool_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
+    (winners,), (size, last) = ctx.saved_tensors, ctx.x
+    dx = None if g is None else _op("max_pool_grad")(g, winners, size, *ctx.setting, last)
+    return dx, *(None,) * 5
+
+
+def _max_pool_grad_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:
+    _, winners, size, *setting, _, _ = inputs
+    ctx.save_for_backward(winners)
+    ctx.setting = (size, *setting)
+
+
+def _max_pool_grad_backward(ctx: Any, c: Tensor) -> Grads:
+    (winners,) = ctx.saved_tensors
+    places = fallback.indices_of(winners, *ctx.setting).flatten(2)
+    return c.flatten(2).gather(2, places).view(winners.shape), *(None,) * 8
+
+
+def _avg_pool_save(ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
+    x, *setting = inputs
+    ctx.setting, ctx.x = setting, (x.shape[2:], _is_last(x))
+
+
+def _avg_pool_backward(ctx: Any, g: Tensor) -> Grads:
+    size, last = ctx.x
+    return _op("avg_pool_grad")(g, size, *ctx.setting, last), *(None,) * 5
+
+
+def _avg_pool_grad_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:
+    _, _, *setting, _ = inputs
+    ctx.setting = setting
+
+
+def _avg_pool_grad_backward(ctx: Any, c: Tensor) -> Grads:
+    return _op("avg_pool")(c, *ctx.setting), *(None,) * 7
+
+
+FORMULAS: Final = {
+    "conv": Formula(_conv_save, _conv_backward),
+    "grad_x": Formula(_grad_x_save, _grad_x_backward),
+    "grad_w": Formula(_grad_w_save, _grad_w_backward),
+    "grad_b": Formula(_grad_b_save, _grad_b_backward),
+    "linear": Formula(_linear_save, _linear_backward),
+    "max_pool": Formula(_max_pool_save, _max_pool_backward),
+    "max_pool_grad": Formula(_max_pool_grad_save, _max_pool_grad_backward),
+    "avg_pool": Formula(_avg_pool_save, _avg_pool_backward),
+    "avg_pool_grad": Formula(_avg_pool_grad_save, _avg_pool_grad_backward),
+}

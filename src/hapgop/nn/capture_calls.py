@@ -1,0 +1,140 @@
+"""The calls that a graph knows: functions and tensor methods, each with the arguments of the original."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import fx
+from torch.nn import functional as F
+
+from hapgop.nn import functional as ours
+
+
+class Call(NamedTuple):
+    """What a call is in a graph's words."""
+
+    op: str
+    inputs: Sequence[Any]
+    attrs: dict[str, Any]
+
+
+Translate = Callable[..., Call | None]
+
+
+def _unary(op: str) -> Translate:
+    return lambda input, inplace=False: Call(op, [input], {})
+
+
+def _binary(op: str) -> Translate:
+    return lambda input, other: Call(op, [input, other], {})
+
+
+def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:
+    return Call("flatten", [input], {"start_dim": start_dim, "end_dim": end_dim})
+
+
+def _reshape(input: Any, *sizes: Any) -> Call:
+    sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    # Only `x.view(x.size(0), -1)` and its like: the batch stays, the rest becomes one axis.
+    if len(sizes) == 2 and isinstance(sizes[0], fx.Node) and sizes[1] == -1:
+        return Call("flatten", [input], {"start_dim": 1, "end_dim": -1})
+    raise TypeError(f"view{sizes} is not (batch, -1)")
+
+
+def _concat(tensors: Sequence[Any], dim: int = 0) -> Call:
+    return Call("concat", list(tensors), {"dim": dim})
+
+
+def _mean(input: Any, dim: Any, keepdim: bool = False) -> Call:
+    return Call("mean", [input], {"dim": dim, "keepdim": keepdim})
+
+
+def _softmax(op: str) -> Translate:
+    return lambda input, dim: Call(op, [input], {"dim": dim})
+
+
+def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Call:
+    return Call("dropout", [input], {"p": p})
+
+
+def _max_pool(
+    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Call:
+    attrs = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+    return Call("max_pool2d", [input], {"kernel_size": kernel_size, **attrs})
+
+
+def _avg_pool(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Call:
+    attrs = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+    return Call("avg_pool2d", [input], {"kernel_size": kernel_size, **attrs})
+
+
+def _adaptive(input: Any, output_size: Any) -> Call:
+    return Call("adaptive_avg_pool2d", [input], {"output_size": output_size})
+
+
+def _size_of(*_: Any) -> None:
+    """Sizes are no tensors: they may only be used by `_reshape`, which looks at what they are."""
+
+
+_UNARY = {
+    "relu": (torch.relu, F.relu),
+    "relu6": (F.relu6,),
+    "silu": (F.silu,),
+    "hardswish": (F.hardswish,),
+    "hardsigmoid": (F.hardsigmoid,),
+    "sigmoid": (torch.sigmoid, F.sigmoid),
+    "tanh": (torch.tanh, F.tanh),
+}
+
+FUNCTIONS: Final[dict[Any, Translate]] = {
+    **{function: _unary(op) for op, functions in _UNARY.items() for function in functions},
+    operator.add: _binary("add"),
+    operator.iadd: _binary("add"),
+    torch.add: _binary("add"),
+    operator.mul: _binary("mul"),
+    operator.imul: _binary("mul"),
+    torch.mul: _binary("mul"),
+    torch.flatten: _flatten,
+    torch.cat: _concat,
+    torch.concat: _concat,
+    torch.mean: _mean,
+    torch.softmax: _softmax("softmax"),
+    torch.log_softmax: _softmax("log_softmax"),
+    F.softmax: _softmax("softmax"),
+    F.log_softmax: _softmax("log_softmax"),
+    F.dropout: _dropout,
+    F.max_pool2d: _max_pool,
+    ours.max_pool2d: _max_pool,
+    F.avg_pool2d: _avg_pool,
+    ours.avg_pool2d: _avg_pool,
+    F.adaptive_avg_pool2d: _adaptive,
+    ours.adaptive_avg_pool2d: _adaptive,
+    operator.getitem: _size_of,
+    getattr: _size_of,
+}
+
+METHODS: Final[dict[str, Translate]] = {
+    **{name: _unary(name) for name in ("relu", "sigmoid", "tanh")},
+    "relu_": _unary("relu"),
+    "add": _binary("add"),
+    "add_": _binary("add"),
+    "mul": _binary("mul"),
+    "mul_": _binary("mul"),
+    "flatten": _flatten,
+    "view": _reshape,
+    "reshape": _reshape,
+    "mean": _mean,
+    "softmax": _softmax("softmax"),
+    "log_softmax": _softmax("log_softmax"),
+    "contiguous": _unary("identity"),
+    "size": _size_of,
+}

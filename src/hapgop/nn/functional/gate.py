@@ -1,0 +1,59 @@
+"""Before an operator of ours: who else has a say, and what is not ours to compute."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from hapgop.nn.report import Answer, count
+from hapgop.nn.routes import DTYPES
+from hapgop.shape import ShapeError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def overridable(function: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatenate[Tensor, P], R]:
+    """Let `__torch_function__` have its say, as in torch.nn.functional: subclasses, torch.fx."""
+
+    @wraps(function)
+    def listening(input: Tensor, *args: P.args, **kwargs: P.kwargs) -> R:
+        if has_torch_function_unary(input):
+            result: R = handle_torch_function(listening, (input,), input, *args, **kwargs)
+            return result
+        return function(input, *args, **kwargs)
+
+    return listening
+
+
+def not_ours(x: Tensor) -> str | None:
+    """The reason why PyTorch computes on this tensor, or None."""
+    if x.is_cpu and x.dtype in DTYPES and x.layout is torch.strided:
+        return None
+    if x.device.type != "cpu":
+        return f"{x.device.type} tensors"
+    kind = x.dtype if x.layout is torch.strided else x.layout
+    return f"{str(kind).removeprefix('torch.')} tensors"
+
+
+def elsewhere(op: str, reason: str) -> None:
+    """Count a call that goes to PyTorch; not while tracing, when nothing is computed."""
+    if not torch.compiler.is_compiling():
+        count(Answer(op, None, reason))
+
+
+def batched(x: Tensor, axes: int) -> bool:
+    """Has x a batch axis? Raises ShapeError where it has neither `axes` + 2 dimensions nor one less."""
+    if x.dim() == axes + 2:
+        return True
+    if x.dim() == axes + 1:
+        return False
+    names = ("d", "h", "w")[3 - axes :] if axes > 1 else ("l",)
+    wanted = ", ".join(("c", *names))
+    raise ShapeError(
+        f"input: shape {tuple(x.shape)} has {x.dim()} dimensions, wanted {axes + 2}, (n, {wanted}), "
+        f"or {axes + 1} for one of a batch, ({wanted})."
+    )

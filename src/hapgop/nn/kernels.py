@@ -1,0 +1,165 @@
+"""What the operators do: take the route, hand addresses to the engine, or call PyTorch.
+
+Results are new and complete; they lie in the order that the route promised, whoever computed them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVarTuple
+
+import torch
+from torch import Tensor
+
+from hapgop.nn import fallback, routes
+from hapgop.nn.layout import FORMATS
+from hapgop.nn.report import count
+from hapgop.nn.routes import Route, facts
+
+Ints = Sequence[int]
+_Given = TypeVarTuple("_Given")
+
+
+def conv(
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    activation: str | None,
+) -> Tensor:  # fmt: skip
+    setting = (tuple(stride), tuple(padding), tuple(dilation), groups, activation)
+    route = routes.conv(facts(x), facts(w), None if bias is None else facts(bias), *setting)
+    count(route.answer)
+    if route.run is None:
+        return _by_pytorch(route, fallback.conv, x, w, bias, *setting)
+    x, w = _brought(x, route.first), _brought(w, route.second)
+    bias = None if bias is None else bias.contiguous()
+    y = torch.empty_strided(route.shape, route.strides, dtype=x.dtype)
+    bias_at = 0 if bias is None else bias.data_ptr()
+    route.run(x.data_ptr(), w.data_ptr(), bias_at, y.data_ptr(), threads=torch.get_num_threads())
+    return y
+
+
+def linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
+    """A row of pixels, one for each row of x, under a 1x1 filter."""
+    rows, features = x.shape
+    x = x.contiguous()
+    row = (facts(x)[0], (1, features, 1, rows), (rows * features, 1, rows * features, features))
+    filters = (facts(w)[0], (*w.shape, 1, 1), (*w.stride(), 1, 1))
+    bias_facts = None if bias is None else facts(bias)
+    route = routes.conv(row, filters, bias_facts, (1, 1), (0, 0, 0, 0), (1, 1), 1, activation, "linear")
+    count(route.answer)
+    if route.run is None:
+        y = torch.nn.functional.linear(x, w, bias)
+        return torch.relu_(y) if activation == "relu" else y
+    w = w.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    y = torch.empty((rows, w.shape[0]), dtype=x.dtype)
+    bias_at = 0 if bias is None else bias.data_ptr()
+    route.run(x.data_ptr(), w.data_ptr(), bias_at, y.data_ptr(), threads=torch.get_num_threads())
+    return y
+
+
+def grad_x(
+    g: Tensor, w: Tensor, bias: Tensor | None, size: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    groups: int, channels_last: bool,
+) -> Tensor:  # fmt: skip
+    setting = (tuple(size), tuple(stride), tuple(padding), tuple(dilation), groups)
+    route = routes.grad_x(facts(g), facts(w), *setting, channels_last)
+    count(route.answer)
+    if route.run is None:
+        dx = _by_pytorch(route, fallback.grad_x, g, w, *setting)
+    else:
+        g, w = _brought(g, route.first), _brought(w, route.second)
+        dx = torch.empty_strided(route.shape, route.strides, dtype=g.dtype)
+        route.run(g.data_ptr(), w.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
+    return dx if bias is None else dx.add_(bias[:, None, None])
+
+
+def grad_w(
+    x: Tensor, g: Tensor, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    setting = (tuple(size), tuple(stride), tuple(padding), tuple(dilation), groups)
+    route = routes.grad_w(facts(x), facts(g), *setting, channels_last)
+    count(route.answer)
+    if route.run is None:
+        return _by_pytorch(route, fallback.grad_w, x, g, *setting)
+    x, g = _brought(x, route.first), _brought(g, route.second)
+    dw = torch.empty_strided(route.shape, route.strides, dtype=x.dtype)
+    route.run(x.data_ptr(), g.data_ptr(), dw.data_ptr(), threads=torch.get_num_threads())
+    return dw
+
+
+def grad_b(g: Tensor) -> Tensor:
+    route = routes.grad_b(facts(g))
+    count(route.answer)
+    if route.run is None:
+        return g.sum((0, 2, 3))
+    g = _brought(g, route.first)
+    db = torch.empty(g.shape[1], dtype=g.dtype)
+    route.run(g.data_ptr(), db.data_ptr(), threads=torch.get_num_threads())
+    return db
+
+
+def max_pool(
+    x: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool
+) -> tuple[Tensor, Tensor]:
+    setting = (tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), ceil_mode)
+    route = routes.max_pool(facts(x), *setting)
+    count(route.answer)
+    if route.run is None:
+        with torch._C._AutoDispatchBelowAutograd():
+            y, winners = fallback.max_pool(x, *setting)
+            return fallback.laid(y, route.strides), fallback.laid(winners, route.strides)
+    x = _brought(x, route.first)
+    y, winners = (torch.empty_strided(route.shape, route.strides, dtype=x.dtype) for _ in range(2))
+    route.run(x.data_ptr(), y.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
+    return y, winners
+
+
+def max_pool_grad(
+    g: Tensor, winners: Tensor, size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    ceil_mode: bool, channels_last: bool,
+) -> Tensor:  # fmt: skip
+    setting = (tuple(size), tuple(kernel), tuple(stride), tuple(padding), tuple(dilation))
+    route = routes.max_pool_grad(facts(g), facts(winners), *setting, ceil_mode, channels_last)
+    count(route.answer)
+    if route.run is None:
+        return _by_pytorch(route, fallback.max_pool_grad, g, winners, *setting)
+    g, winners = _brought(g, route.first), _brought(winners, route.second)
+    dx = torch.empty_strided(route.shape, route.strides, dtype=g.dtype)
+    route.run(g.data_ptr(), winners.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
+    return dx
+
+
+def avg_pool(x: Tensor, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bool, count_include_pad: bool) -> Tensor:
+    setting = (tuple(kernel), tuple(stride), tuple(padding), ceil_mode, count_include_pad)
+    route = routes.avg_pool(facts(x), *setting)
+    count(route.answer)
+    if route.run is None:
+        return _by_pytorch(route, fallback.avg_pool, x, *setting)
+    x = _brought(x, route.first)
+    y = torch.empty_strided(route.shape, route.strides, dtype=x.dtype)
+    route.run(x.data_ptr(), y.data_ptr(), threads=torch.get_num_threads())
+    return y
+
+
+def avg_pool_grad(
+    g: Tensor, size: Ints, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bool, count_include_pad: bool,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    setting = (tuple(size), tuple(kernel), tuple(stride), tuple(padding), ceil_mode, count_include_pad)
+    route = routes.avg_pool_grad(facts(g), *setting, channels_last)
+    count(route.answer)
+    if route.run is None:
+        return _by_pytorch(route, fallback.avg_pool_grad, g, *setting)
+    g = _brought(g, route.first)
+    dx = torch.empty_strided(route.shape, route.strides, dtype=g.dtype)
+    route.run(g.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
+    return dx
+
+
+def _brought(tensor: Tensor, channels_last: bool | None) -> Tensor:
+    return tensor if channels_last is None else tensor.contiguous(memory_format=FORMATS[channels_last])
+
+
+def _by_pytorch(route: Route, operator: Callable[[*_Given], Tensor], *given: *_Given) -> Tensor:
+    # Below autograd, so that views and copies made on the way are not recorded.
+    with torch._C._AutoDispatchBelowAutograd():
+        return fallback.laid(operator(*given), route.strides)

@@ -1,0 +1,65 @@
+"""The nets that ship: plain PyTorch modules made of our layers.
+
+To add one: a file here with a class of (classes, input_shape) and its `smallest` image size, and a line in `_NETS`.
+"""
+
+from difflib import get_close_matches
+
+from torch import nn
+
+from hapgop.errors import InputError
+from hapgop.nn.nets.cifar import Cifar
+from hapgop.nn.nets.digits import Digits
+from hapgop.nn.nets.lenet5 import LeNet5
+from hapgop.nn.nets.resnet_cifar import ResNet20
+from hapgop.nn.nets.tinyvgg import TinyVGG
+
+__all__ = ["NAMES", "build", "default_for"]
+
+_NETS = {
+    "digits": Digits,
+    "lenet5": LeNet5,
+    "tinyvgg": TinyVGG,
+    "cifar": Cifar,
+    "resnet20": ResNet20,
+}
+
+NAMES: tuple[str, ...] = tuple(_NETS)
+
+
+def build(name: str, *, classes: int, input_shape: tuple[int, int, int] = (3, 32, 32)) -> nn.Module:
+    """A net by name, for images (c, h, w) and so many classes; weights as PyTorch's generator makes them.
+
+    Raises InputError for a name that is unknown or an image that is too small for the net.
+
+    >>> build("lenet5", classes=10, input_shape=(1, 28, 28))(torch.ones(1, 1, 28, 28)).shape
+    torch.Size([1, 10])
+    """
+    if name not in _NETS:
+        near = get_close_matches(name, NAMES, n=1)
+        raise InputError(
+            f"there is no net {name!r}{f'; did you mean {near[0]!r}?' if near else ''} ({', '.join(NAMES)})"
+        )
+    kind = _NETS[name]
+    if classes < 1 or len(input_shape) != 3 or min(input_shape) < 1:
+        raise InputError(f"classes is {classes} and input_shape {input_shape}; wanted 1 or more, and (c, h, w)")
+    if min(input_shape[1:]) < kind.smallest:
+        fitting = [n for n, k in _NETS.items() if min(input_shape[1:]) >= k.smallest]
+        raise InputError(
+            f"{name} wants images of at least {kind.smallest} x {kind.smallest} pixels, not "
+            f"{input_shape[1]} x {input_shape[2]}; "
+            + (f"what fits them: {', '.join(fitting)}" if fitting else "no net here takes images so small")
+        )
+    return kind(classes, input_shape)
+
+
+def default_for(input_shape: tuple[int, int, int]) -> str:
+    """The net that is trained where none is named: by the size and the colours of the images (c, h, w).
+
+    >>> default_for((1, 8, 8)), default_for((1, 28, 28)), default_for((3, 32, 32))
+    ('digits', 'lenet5', 'cifar')
+    """
+    channels, height, width = input_shape
+    if min(height, width) < LeNet5.smallest:
+        return "digits"
+    return "lenet5" if channels == 1 and min(height, width) >= LeNet5.smallest else "cifar"

@@ -1,0 +1,34 @@
+"""LeNet-5, with the pools and activations of today."""
+
+from torch import Tensor, nn
+
+from hapgop.nn.modules import Conv2d, Linear, MaxPool2d
+
+
+class LeNet5(nn.Module):
+    """Two 5x5 convolutions, each with a pool, and three fully connected layers.
+
+    Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998; with
+    ReLU for tanh and max pooling for the trained average.
+
+    >>> LeNet5(10, (1, 28, 28))(torch.ones(1, 1, 28, 28)).shape
+    torch.Size([1, 10])
+    """
+
+    smallest = 12
+
+    def __init__(self, classes: int, input_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = input_shape
+        self.conv1 = Conv2d(channels, 6, 5, padding=2, activation="relu")
+        self.pool1 = MaxPool2d(2)
+        self.conv2 = Conv2d(6, 16, 5, activation="relu")
+        self.pool2 = MaxPool2d(2)
+        self.flatten = nn.Flatten()
+        self.fc1 = Linear(16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2), 120, activation="relu")
+        self.fc2 = Linear(120, 84, activation="relu")
+        self.fc3 = Linear(84, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool2(self.conv2(self.pool1(self.conv1(x))))
+        return self.fc3(self.fc2(self.fc1(self.flatten(x))))

@@ -1,0 +1,66 @@
+"""The operators `hapgop::...`: schemas, fakes, and what answers on which device.
+
+A convolution is a trilinear form T(x, w, g) = <g, x * w>. Its three partial derivatives are three operators, `conv`,
+`grad_x` and `grad_w`; the backward of each is made of the other two (`hapgop.nn.autograd`).
+
+Plain Python functions on the dispatcher's keys: a `custom_op` costs several microseconds more on every call.
+"""
+
+from typing import Final
+
+import torch
+
+from hapgop.nn import kernels
+from hapgop.nn.autograd import FORMULAS
+from hapgop.nn.fakes import FAKES
+from hapgop.nn.register import register
+
+_SETTING = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups"
+_MAX = "SymInt[] kernel, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool ceil_mode"
+_AVG = "SymInt[] kernel, SymInt[] stride, SymInt[] padding, bool ceil_mode, bool count_include_pad"
+
+# Padding of convolutions is (top, bottom, left, right), of pools (rows, columns). Where `size` is given, it is that of
+# the result, (rows, columns), and `channels_last` is the result's memory order.
+SCHEMAS: Final = {
+    "conv": f"(Tensor x, Tensor w, Tensor? bias, {_SETTING}, str? activation) -> Tensor",
+    "grad_x": f"(Tensor g, Tensor w, Tensor? bias, SymInt[] size, {_SETTING}, bool channels_last) -> Tensor",
+    "grad_w": f"(Tensor x, Tensor g, SymInt[] size, {_SETTING}, bool channels_last) -> Tensor",
+    "grad_b": "(Tensor g) -> Tensor",
+    "linear": "(Tensor x, Tensor w, Tensor? bias, str? activation) -> Tensor",
+    "max_pool": f"(Tensor x, {_MAX}) -> (Tensor y, Tensor winners)",
+    "max_pool_grad": f"(Tensor g, Tensor winners, SymInt[] size, {_MAX}, bool channels_last) -> Tensor",
+    "avg_pool": f"(Tensor x, {_AVG}) -> Tensor",
+    "avg_pool_grad": f"(Tensor g, SymInt[] size, {_AVG}, bool channels_last) -> Tensor",
+}
+
+KERNELS: Final = {
+    "conv": kernels.conv,
+    "grad_x": kernels.grad_x,
+    "grad_w": kernels.grad_w,
+    "grad_b": kernels.grad_b,
+    "linear": kernels.linear,
+    "max_pool": kernels.max_pool,
+    "max_pool_grad": kernels.max_pool_grad,
+    "avg_pool": kernels.avg_pool,
+    "avg_pool_grad": kernels.avg_pool_grad,
+}
+
+# The operators that autocast computes in its lower precision; the others take what comes.
+_CAST = ("conv", "grad_x", "linear")
+
+# Kept: a library that is collected takes its operators with it.
+_library = torch.library.Library("hapgop", "DEF")
+for _name, _schema in SCHEMAS.items():
+    _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
+    register(_library, _name, KERNELS[_name], FORMULAS[_name], _name in _CAST)
+    torch.library.register_fake(f"hapgop::{_name}", FAKES[_name], lib=_library)
+
+conv = torch.ops.hapgop.conv.default
+grad_x = torch.ops.hapgop.grad_x.default
+grad_w = torch.ops.hapgop.grad_w.default
+grad_b = torch.ops.hapgop.grad_b.default
+linear = torch.ops.hapgop.linear.default
+max_pool = torch.ops.hapgop.max_pool.default
+max_pool_grad = torch.ops.hapgop.max_pool_grad.default
+avg_pool = torch.ops.hapgop.avg_pool.default
+avg_pool_grad = torch.ops.hapgop.avg_pool_grad.default

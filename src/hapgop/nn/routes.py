@@ -1,0 +1,254 @@
+"""Which way a call goes: one cached decision for each distinct shape, memory order and setting."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import torch
+
+from hapgop import engine
+from hapgop.algorithms import Problem
+from hapgop.nn.layout import Four, Sizes, formats_of, strides_of, suggests_channels_last
+from hapgop.nn.report import Answer
+from hapgop.shape import ConvShape, PoolShape, ShapeError, warn_if_unread
+
+DTYPES: Final[Mapping[torch.dtype | str, str]] = {torch.float32: "float32", torch.float64: "float64"}
+
+Ints = tuple[int, ...]
+Facts = tuple[torch.dtype | str, Ints, Ints]
+"""What a decision needs to know of a tensor: dtype (elsewhere than on the CPU: the device), sizes, strides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way of one kind of call. `run` takes addresses; without it the call goes to PyTorch's operator.
+
+    `first` and `second` are the formats into which the two inputs are brought (None: they lie as they should);
+    `shape` and `strides` are those of the result.
+    """
+
+    answer: Answer
+    run: Callable[..., None] | None
+    shape: Four
+    strides: Four
+    first: bool | None = None
+    second: bool | None = None
+
+
+def facts(tensor: torch.Tensor) -> Facts:
+    return tensor.dtype if tensor.is_cpu else tensor.device.type, tensor.shape, tensor.stride()
+
+
+# Bounded, so that ever new input sizes do not fill the memory.
+_cached = lru_cache(maxsize=2048)
+
+
+@_cached
+def conv(
+    x: Facts, w: Facts, bias: Facts | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    activation: str | None, op: str = "conv",
+) -> Route:  # fmt: skip
+    """Of y = activation(x * w + bias); y is channels last where PyTorch's would be."""
+    shape = ConvShape.of(x[1], w[1], stride=stride, padding=padding, dilation=dilation, groups=groups)
+    warn_if_unread(shape, op)
+    last = suggests_channels_last(*x[1:]) or suggests_channels_last(*w[1:])
+    if bias is not None:
+        _want("bias", bias, (shape.oc,))
+    reason = _refusal(x, w) if bias is None else _refusal(x, w, bias)
+    second, w_layout = _weight(w)
+
+    def problem(x_last: bool, y_last: bool) -> Problem:
+        layouts = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout)
+        return Problem("conv", shape, DTYPES[x[0]], *layouts, bias is not None, activation)
+
+    return _route(op, problem, reason, x, (shape.y_shape, last), second)
+
+
+@_cached
+def grad_x(
+    g: Facts, w: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool
+) -> Route:
+    """Of the x-derivative, for x of `size` (rows, columns); `last`: is it channels last?"""
+    x_shape = (g[1][0], w[1][1] * groups, *size)
+    shape = ConvShape.of(x_shape, w[1], stride=stride, padding=padding, dilation=dilation, groups=groups)
+    second, w_layout = _weight(w)
+
+    def problem(g_last: bool, x_last: bool) -> Problem:
+        return Problem("grad_x", shape, DTYPES[g[0]], _LAYOUTS[x_last], _LAYOUTS[g_last], w_layout)
+
+    _want("gradient", g, shape.y_shape)
+    return _route("grad_x", problem, _refusal(g, w), g, (shape.x_shape, last), second)
+
+
+@_cached
+def grad_w(
+    x: Facts, g: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool
+) -> Route:
+    """Of the w-derivative, for w of `size` (rows, columns); `last`: is it channels last?"""
+    w_shape = (g[1][1], x[1][1] // groups, *size)
+    shape = ConvShape.of(x[1], w_shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def problem(g_last: bool, x_last: bool) -> Problem:
+        w_layout = "ohwi" if last else "oihw"
+        return Problem("grad_w", shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[g_last], w_layout)
+
+    _want("gradient", g, shape.y_shape)
+    x_formats = formats_of(*x[1:])
+    x_last = x_formats[0] if x_formats else suggests_channels_last(*x[1:])
+    # The two inputs must agree: x stays as it lies, g follows where the engine does not take both orders.
+    way = _route("grad_w", problem, _refusal(x, g), g, (shape.x_shape, x_last), None)
+    strides = strides_of(shape.w_shape, last)
+    first = None if x_formats else x_last
+    return Route(way.answer, way.run, shape.w_shape, strides, first, way.first)
+
+
+@_cached
+def grad_b(g: Facts) -> Route:
+    """Of the sum of g over batch and pixels."""
+    # Any convolution with this output has this bias gradient; the one by a 1x1 filter is the plainest.
+    n, oc, oh, ow = g[1]
+    shape = ConvShape(n, 1, max(oh, 1), max(ow, 1), max(oc, 1), 1, 1)
+
+    def problem(g_last: bool, _: bool) -> Problem:
+        return Problem("grad_b", shape, DTYPES[g[0]], "nhwc", _LAYOUTS[g_last])
+
+    return _route("grad_b", problem, _refusal(g), g, (g[1], suggests_channels_last(*g[1:])))
+
+
+@_cached
+def max_pool(x: Facts, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool) -> Route:
+    """Of the largest of each window, and of the winners, which lie as the result does."""
+    shape = PoolShape(*x[1], *kernel, stride, padding, dilation, ceil_mode)
+    warn_if_unread(shape, "max_pool")
+
+    def problem(x_last: bool, y_last: bool) -> Problem:
+        return Problem("max_pool", shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[y_last])
+
+    return _route("max_pool", problem, _refusal(x), x, (shape.y_shape, suggests_channels_last(*x[1:])))
+
+
+@_cached
+def max_pool_grad(
+    g: Facts, winners: Facts, size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    ceil_mode: bool, last: bool,
+) -> Route:  # fmt: skip
+    """Of each g sent to its winner in an input of `size` (rows, columns); `last`: is it channels last?"""
+    shape = PoolShape(*g[1][:2], *size, *kernel, stride, padding, dilation, ceil_mode)
+
+    def problem(g_last: bool, x_last: bool) -> Problem:
+        return Problem("max_pool_grad", shape, DTYPES[g[0]], _LAYOUTS[x_last], _LAYOUTS[g_last])
+
+    _want("gradient", g, shape.y_shape)
+    _want("winners", winners, shape.y_shape)
+    way = _route("max_pool_grad", problem, _refusal(g, winners), winners, (shape.x_shape, last))
+    if way.run is None:
+        return way
+    # The winners stay as they lie where they can; g lies so already, or is copied.
+    wanted = formats_of(*winners[1:])[0] if way.first is None else way.first
+    g_moves = None if wanted in formats_of(*g[1:]) else wanted
+    return Route(way.answer, way.run, way.shape, way.strides, g_moves, way.first)
+
+
+@_cached
+def avg_pool(x: Facts, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bool, count_include_pad: bool) -> Route:
+    """Of the mean of each window."""
+    shape = PoolShape(*x[1], *kernel, stride, padding, 1, ceil_mode)
+    warn_if_unread(shape, "avg_pool")
+
+    def problem(x_last: bool, y_last: bool) -> Problem:
+        layouts = (_LAYOUTS[x_last], _LAYOUTS[y_last])
+        return Problem("avg_pool", shape, DTYPES[x[0]], *layouts, count_include_pad=count_include_pad)
+
+    return _route("avg_pool", problem, _refusal(x), x, (shape.y_shape, suggests_channels_last(*x[1:])))
+
+
+@_cached
+def avg_pool_grad(
+    g: Facts, size: Ints, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bool, count_include_pad: bool,
+    last: bool,
+) -> Route:  # fmt: skip
+    """Of each g spread over its window in an input of `size` (rows, columns); `last`: is it channels last?"""
+    shape = PoolShape(*g[1][:2], *size, *kernel, stride, padding, 1, ceil_mode)
+
+    def problem(g_last: bool, x_last: bool) -> Problem:
+        layouts = (_LAYOUTS[x_last], _LAYOUTS[g_last])
+        return Problem("avg_pool_grad", shape, DTYPES[g[0]], *layouts, count_include_pad=count_include_pad)
+
+    _want("gradient", g, shape.y_shape)
+    return _route("avg_pool_grad", problem, _refusal(g), g, (shape.x_shape, last))
+
+
+def forget() -> None:
+    """Decide anew: for tests that change what the engine takes."""
+    for decide in (conv, grad_x, grad_w, grad_b, max_pool, max_pool_grad, avg_pool, avg_pool_grad):
+        decide.cache_clear()
+
+
+_LAYOUTS: Final = {True: "nhwc", False: "nchw"}
+
+
+def _refusal(*tensors: Facts) -> str | None:
+    """Why the engine is not even asked."""
+    dtypes = [dtype for dtype, _, _ in tensors]
+    if dtypes[0] not in DTYPES:
+        return f"{_name(dtypes[0])} tensors"
+    if any(dtype != dtypes[0] for dtype in dtypes):
+        return "tensors of different dtypes: " + ", ".join(map(_name, dtypes))
+    return "an empty tensor" if any(0 in shape for _, shape, _ in tensors) else None
+
+
+def _want(name: str, tensor: Facts, wanted: Ints) -> None:
+    # Not only politeness: a kernel that was handed a smaller tensor would read past its end.
+    if tensor[1] != wanted:
+        raise ShapeError(f"{name}: got shape {tuple(tensor[1])}, wanted {wanted}.")
+
+
+def _name(dtype: torch.dtype | str) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _weight(w: Facts) -> tuple[bool | None, str]:
+    """The format into which the weight is brought, if any, and the layout that it has then."""
+    formats = formats_of(*w[1:])
+    last = suggests_channels_last(*w[1:]) if not formats else False not in formats
+    return (None if formats else last), "ohwi" if last else "oihw"
+
+
+def _route(
+    op: str,
+    problem: Callable[[bool, bool], Problem],
+    reason: str | None,
+    given: Facts,
+    result: tuple[Sizes, bool],
+    second: bool | None = None,
+) -> Route:
+    """Ask the engine in each memory order that costs no copy, then with the input in the order of the result."""
+    result_shape, last = result
+    shape = (result_shape[0], result_shape[1], result_shape[2], result_shape[3])
+    strides = strides_of(shape, last)
+    if reason is not None:
+        return Route(Answer(op, None, reason), None, shape, strides)
+    for in_last, out_last, copies in _orders(given, shape, strides):
+        try:
+            prepared = engine.prepare(problem(in_last, out_last))
+        except engine.Refused as refused:
+            reason = reason or str(refused)
+        else:
+            answer = Answer(op, prepared.plan.algorithm.name)
+            return Route(answer, prepared, shape, strides, in_last if copies else None, second)
+    return Route(Answer(op, None, reason), None, shape, strides)
+
+
+def _orders(given: Facts, shape: Sizes, strides: Sizes) -> Iterator[tuple[bool, bool, bool]]:
+    """(input channels last, result channels last, is the input copied?), the best first."""
+    ins, outs = formats_of(*given[1:]), formats_of(shape, strides)
+    for same in (True, False):
+        if same in ins and same in outs:
+            yield same, same, False
+    for in_last in ins:
+        for out_last in outs:
+            if in_last != out_last:
+                yield in_last, out_last, False
+    if not set(ins) & set(outs):
+        yield outs[0], outs[0], True

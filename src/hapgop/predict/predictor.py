@@ -1,0 +1,102 @@
+"""A run folder becomes a function from pictures to labels."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hapgop.errors import InputError
+from hapgop.predict.folder import read_run
+from hapgop.predict.preprocessing import Picture, Preprocessing
+from hapgop.program import Graph, fold, run
+
+_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the net says of one picture: label, its probability, and all probabilities, float32 (k,).
+
+    `path` is the file, or None for a picture that came from memory.
+    """
+
+    path: Path | None
+    label: str
+    confidence: float
+    probabilities: NDArray[np.float32]
+
+
+class Predictor:
+    """A trained net from its run folder, at work without PyTorch.
+
+    Calling it takes paths, PIL images or uint8 arrays (h, w[, c]) and gives one `Prediction` each, in order.
+    Raises InputError naming the file where the folder or a picture cannot be used.
+
+    >>> Predictor("runs/demo")(["seven.png"])[0].label  # doctest: +SKIP
+    '7'
+    """
+
+    classes: tuple[str, ...]
+    graph: Graph
+    preprocessing: Preprocessing
+    tensors: Mapping[str, NDArray[Any]]
+    config: Mapping[str, Any]
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        loaded = read_run(folder)
+        self.classes, self.graph, self.config = loaded.classes, loaded.graph, loaded.config
+        self.preprocessing, self.tensors = loaded.preprocessing, loaded.tensors
+        self._fast_graph, self._fast_tensors = fold(self.graph, self.tensors)
+
+    def __call__(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
+        pictures = iter(_many(images))
+        predictions: list[Prediction] = []
+        while batch := list(islice(pictures, _BATCH)):
+            predictions += self._label(batch)
+        return predictions
+
+    def prepare(self, image: Picture) -> NDArray[np.float32]:
+        """One picture as the net reads it, float32 (c, h, w)."""
+        return self.preprocessing(image)
+
+    def logits(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The net's outputs, float32 (n, classes), for prepared pictures (n, c, h, w)."""
+        return run(self._fast_graph, self._fast_tensors, batch)
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Softmax of the logits, float32 (n, classes); each row sums to 1.
+
+        Raises InputError where the net's answer is no number, as labels would then mean nothing.
+        """
+        scores = self.logits(batch).astype(np.float64)
+        if not np.isfinite(scores).all():
+            raise InputError("The net's answer is no number (NaN or infinite); its weights cannot be right.")
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        result: NDArray[np.float32] = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+        return result
+
+    def _label(self, images: Sequence[Picture]) -> list[Prediction]:
+        pixels = np.stack([self.preprocessing.pixels(image) for image in images])
+        rows = self.probabilities(self.preprocessing.batch(pixels))
+        return [self._prediction(image, row) for image, row in zip(images, rows, strict=True)]
+
+    def _prediction(self, image: Picture, row: NDArray[np.float32]) -> Prediction:
+        best = int(row.argmax())
+        path = Path(image) if isinstance(image, str | os.PathLike) else None
+        return Prediction(path, self.classes[best], float(row[best]), row)
+
+
+def _many(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray) and images.ndim in (2, 3):
+        return [images]
+    if not isinstance(images, Iterable):
+        raise InputError(f"Pictures are paths, PIL images or uint8 arrays, not {type(images).__name__}.")
+    return images

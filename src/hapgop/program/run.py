@@ -1,0 +1,184 @@
+"""A graph at work: node by node, channels last, the heavy ones through the engine."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hapgop import engine, oracle
+from hapgop.algorithms import Problem
+from hapgop.errors import InputError
+from hapgop.program.elementwise import UNARY, Array, scale_and_shift
+from hapgop.program.graph import Graph, Node
+from hapgop.program.sizes import (
+    Size,
+    adaptive_size,
+    by,
+    conv_shape,
+    parameter_sizes,
+    pool_shape,
+    result_sizes,
+)
+from hapgop.shape import ConvShape, PoolShape
+
+Tensors = Mapping[str, NDArray[Any]]
+Observe = Callable[[str, Array], None]
+
+_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+_refused: Counter[str] = Counter()
+
+
+def run(graph: Graph, tensors: Tensors, x: NDArray[Any], *, observe: Observe | None = None) -> Array:
+    """The net's output for a batch: x (n, c, h, w) of floats to float32 (n, ...).
+
+    observe: called with each node's name and result, in running order; the array is the net's own memory, so
+    copy what is to be kept or changed. Each result is dropped as soon as no later node reads it.
+    Raises InputError where x or a tensor does not fit the graph, naming it.
+    """
+    if x.ndim != 4 or x.shape[1:] != graph.input_shape or x.dtype.kind != "f":
+        raise InputError(
+            f"The net reads floats of shape (n, {', '.join(map(str, graph.input_shape))}),"
+            f" not {x.dtype} of {x.shape}."
+        )
+    sizes = check_tensors(graph, tensors)
+    if x.shape[0] == 0:
+        return np.zeros((0, *sizes[graph.output]), np.float32)
+    last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
+    values: dict[str, Array] = {graph.input: _channels_last(x)}
+    for node in graph.nodes:
+        y = _step(node, [values[name] for name in node.inputs], tensors)
+        values[node.name] = y
+        if observe is not None:
+            observe(node.name, y)
+        for name in {*node.inputs, node.name}:
+            if last_reader.get(name, node.name) == node.name and name != graph.output:
+                del values[name]
+    return values[graph.output]
+
+
+def check_tensors(graph: Graph, tensors: Tensors) -> dict[str, Size]:
+    """The shapes of all results, after every parameter was found with the shape that its node needs.
+
+    Raises InputError naming the tensor and its node.
+    """
+    sizes = result_sizes(graph)
+    for node in graph.nodes:
+        for role, wanted in parameter_sizes(node, sizes[node.inputs[0]]).items():
+            name = node.params[role]
+            if name not in tensors:
+                raise InputError(f"the tensor {name!r} ({role} of {node.op} {node.name!r}) is missing.")
+            if tensors[name].shape != wanted:
+                raise InputError(
+                    f"the tensor {name!r} ({role} of {node.op} {node.name!r}) is {by(tensors[name].shape)},"
+                    f" but {by(wanted)} is wanted."
+                )
+    return sizes
+
+
+def refusals() -> dict[str, int]:
+    """How often a problem that the engine refused was computed by its slow definition, by reason."""
+    return dict(_refused)
+
+
+def _step(node: Node, given: list[Array], tensors: Tensors) -> Array:
+    x, *rest = given
+    if node.op in UNARY:
+        return UNARY[node.op](x, node.attrs)
+    if node.op == "add":
+        return x + rest[0]
+    if node.op == "mul":
+        return x * rest[0]
+    if node.op == "concat":
+        return np.concatenate(given, axis=1)
+    if node.op == "batch_norm2d":
+        return _batch_norm(node, x, tensors)
+    if node.op == "linear":
+        n, features = x.shape
+        shape = ConvShape(n, features, 1, 1, node.attrs["out_features"], 1, 1)
+        return _conv(node, shape, x.reshape(n, features, 1, 1), tensors).reshape(n, -1)
+    if node.op == "conv2d":
+        return _conv(node, conv_shape(node, x.shape[1:], x.shape[0]), x, tensors)
+    pool = pool_shape(node, x.shape[1:], x.shape[0])
+    return _adaptive(x, *adaptive_size(node, x.shape[1:])) if pool is None else _pool(node, pool, x)
+
+
+def _conv(node: Node, shape: ConvShape, x: Array, tensors: Tensors) -> Array:
+    mode = _PAD_MODES.get(node.attrs.get("padding_mode", "zeros"))
+    if mode is not None and any(shape.padding):
+        top, bottom, left, right = shape.padding
+        x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), mode=mode)  # type: ignore[call-overload]
+        shape = ConvShape.of(
+            x.shape, shape.w_shape, stride=shape.stride, dilation=shape.dilation, groups=shape.groups
+        )
+    x = _channels_last(x)
+    w = np.ascontiguousarray(tensors[node.params["weight"]], np.float32).reshape(shape.w_shape)
+    name = node.params.get("bias")
+    bias = None if name is None else np.ascontiguousarray(tensors[name], np.float32)
+    y = _empty(shape.y_shape)
+    activation = node.attrs["activation"]
+    problem = Problem("conv", shape, bias=bias is not None, activation=activation)
+    try:
+        prepared = engine.prepare(problem)
+    except engine.Refused as reason:
+        _refused[f"conv: {reason}"] += 1
+        y[...] = oracle.conv(x, w, bias, shape=shape)
+        return np.maximum(y, np.float32(0), out=y) if activation == "relu" else y
+    prepared(x.ctypes.data, w.ctypes.data, 0 if bias is None else bias.ctypes.data, y.ctypes.data)
+    return y
+
+
+def _pool(node: Node, shape: PoolShape, x: Array) -> Array:
+    x, y = _channels_last(x), _empty(shape.y_shape)
+    largest = node.op == "max_pool2d"
+    count = bool(node.attrs.get("count_include_pad", True))
+    if largest:
+        problem = Problem("max_pool", shape)
+    else:
+        problem = Problem("avg_pool", shape, count_include_pad=count)
+    try:
+        prepared = engine.prepare(problem)
+    except engine.Refused as reason:
+        _refused[f"{problem.op}: {reason}"] += 1
+        y[...] = oracle.max_pool(x, shape)[0] if largest else oracle.avg_pool(x, shape, count)
+        return y
+    if largest:
+        winners = np.empty_like(y)
+        prepared(x.ctypes.data, y.ctypes.data, winners.ctypes.data)
+    else:
+        prepared(x.ctypes.data, y.ctypes.data)
+    return y
+
+
+def _adaptive(x: Array, oh: int, ow: int) -> Array:
+    """Windows from floor(i * h / oh) to ceil((i + 1) * h / oh), as in PyTorch."""
+    y = _empty((*x.shape[:2], oh, ow))
+    h, w = x.shape[2:]
+    for i in range(oh):
+        rows = x[:, :, i * h // oh : -(-(i + 1) * h // oh)]
+        for j in range(ow):
+            y[:, :, i, j] = rows[..., j * w // ow : -(-(j + 1) * w // ow)].mean((2, 3), dtype=np.float64)
+    return y
+
+
+def _batch_norm(node: Node, x: Array, tensors: Tensors) -> Array:
+    def tensor(role: str) -> NDArray[Any] | None:
+        return tensors[node.params[role]] if role in node.params else None
+
+    mean, var = tensors[node.params["running_mean"]], tensors[node.params["running_var"]]
+    scale, shift = scale_and_shift(mean, var, tensor("weight"), tensor("bias"), node.attrs["eps"])
+    one_each = (-1, *(1,) * (x.ndim - 2))
+    y: Array = x * scale.astype(np.float32).reshape(one_each)
+    y += shift.astype(np.float32).reshape(one_each)
+    return y
+
+
+def _empty(shape: tuple[int, int, int, int]) -> Array:
+    n, c, h, w = shape
+    return np.empty((n, h, w, c), np.float32).transpose(0, 3, 1, 2)
+
+
+def _channels_last(x: NDArray[Any]) -> Array:
+    """The same values as float32, dense with channels last in memory; no copy where they are so already."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1), np.float32).transpose(0, 3, 1, 2)

@@ -1,0 +1,5 @@
+"""Pages: what was computed elsewhere, made easy to see. Nothing here computes."""
+
+from hapgop.studio.report import write_report
+
+__all__ = ["write_report"]

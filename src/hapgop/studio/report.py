@@ -1,0 +1,92 @@
+"""The report of a run: one file that answers how good the net is, where it fails, and how it was made."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hapgop.program import LayerInfo
+from hapgop.studio import history, net, results
+from hapgop.studio.markup import Html, fill, join, part, stored
+
+if TYPE_CHECKING:  # a page needs no PyTorch
+    from hapgop.explain import FeatureMap, Filters
+    from hapgop.train import Evaluation
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    config: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    evaluation: "Evaluation",
+    filters: "Filters | None",
+    feature_maps: "Sequence[FeatureMap]",
+    image: NDArray[np.uint8],
+    layers: Sequence[LayerInfo],
+) -> None:
+    """Writes one self-contained HTML file: no script, no network, every picture inside.
+
+    config: what a run's config.json holds, with "command" and "versions" where they are known.
+    metrics: what its metrics.jsonl holds, one mapping an epoch.
+    filters: of the first layer; None where the net has no convolution.
+    image: (h, w) or (h, w, c) bytes, the image whose feature maps are shown.
+
+    Nothing is computed here but how to show it. The file appears whole or not at all.
+    """
+    text = report(title, config, metrics, evaluation, filters, feature_maps, image, layers)
+    _write_whole(Path(path), text)
+
+
+def report(
+    title: str,
+    config: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    evaluation: "Evaluation",
+    filters: "Filters | None",
+    feature_maps: "Sequence[FeatureMap]",
+    image: NDArray[np.uint8],
+    layers: Sequence[LayerInfo],
+) -> Html:
+    """The page as text; the arguments are those of `write_report`."""
+    sections = [
+        results.answer(evaluation),
+        results.mistakes(evaluation),
+        history.curves(metrics),
+        results.confusion(evaluation),
+        results.classes(evaluation),
+        *([net.filters(filters)] if filters is not None else []),
+        *([net.feature_maps(feature_maps, image, layers, evaluation.classes)] if feature_maps else []),
+        net.table(layers),
+        history.recipe(config),
+    ]
+    return fill(
+        stored("report.html"),
+        title=title,
+        style=stored("report.css"),
+        links=join(part("link", anchor=one.anchor, name=one.name) for one in sections),
+        sections=join(part("section", anchor=one.anchor, question=one.question, body=one.body) for one in sections),
+        net=config.get("net", {}).get("name", ""),
+        version=config.get("hapgop", ""),
+    )
+
+
+def _write_whole(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's own mode is for secrets; a report is to be shown
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise

@@ -1,0 +1,233 @@
+"""The pictures of a folder, decoded once and kept as one memory-mapped array."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from hapgop.errors import InputError
+from hapgop.predict import Preprocessing
+from hapgop.train import workers
+from hapgop.train.folder import Listing
+from hapgop.train.progress import Progress, Reading
+
+# The array, the sizes and the rules by which pictures were made fit: raise it when any of them changes.
+_FORMAT = 1
+_LIMIT = 16 << 30
+_ABANDONED = 24 * 3600.0
+_SUGGESTED_SIDE = 128
+_SIDE_STEP = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """The pictures of a listing: row i of pixels is file i, unless `unreadable` says why not.
+
+    sizes: how many pictures had which (height, width).
+    """
+
+    pixels: NDArray[np.uint8]
+    unreadable: dict[int, str]
+    sizes: Counter[tuple[int, int]]
+
+
+def decoded(
+    listing: Listing, *, size: tuple[int, int] | None, channels: int | None, resize: str, progress: Progress
+) -> Decoded:
+    """The pictures at one size, from the cache, or decoded into it now.
+
+    size None: see `suggested_size`; channels None: 1 where all pictures are grey, 3 elsewhere. The cache is
+    $HAPGOP_CACHE or ~/.cache/hapgop; an entry belongs to the paths, sizes and times of change of all files, and
+    the entries used longest ago make room. Raises InputError where the cache cannot be written, or holds no more.
+    """
+    home, key = _home(), _key(listing, size, channels, resize)
+    entry = home / key
+    found = _opened(entry)
+    if found is not None:
+        return found
+    home = _made(home)
+    scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
+    try:
+        _fill(scratch, listing, size, channels, resize, progress)
+        shutil.rmtree(entry, ignore_errors=True)
+        try:
+            scratch.rename(entry)
+        except OSError:
+            # Somebody else has made the same entry at the same time: theirs is as good.
+            if _opened(entry) is None:
+                raise
+    except OSError as error:
+        raise InputError(
+            f"{home}: the decoded pictures cannot be kept there ({error.strerror or error})."
+            " HAPGOP_CACHE names another folder."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    _make_room(home, entry)
+    found = _opened(entry)
+    if found is None:
+        raise InputError(f"{entry}: the decoded pictures vanished while they were being opened.")
+    return found
+
+
+def suggested_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
+    """The (height, width) that all pictures are given, by how many had which.
+
+    Pictures of one size keep it, up to a shorter side of 128; larger ones shrink to that, as a CPU pays for each
+    pixel. Of different sizes, all become squares: the median shorter side, a multiple of 8, at most 128.
+
+    >>> suggested_size(Counter({(28, 28): 10})), suggested_size(Counter({(480, 640): 9, (300, 200): 9}))
+    ((28, 28), (128, 128))
+    """
+    if len(sizes) == 1:
+        height, width = next(iter(sizes))
+        shorter = min(height, width)
+        if shorter <= _SUGGESTED_SIDE:
+            return height, width
+        scale = _SUGGESTED_SIDE / shorter
+        return _stepped(height * scale), _stepped(width * scale)
+    shorter_sides = sorted(min(size) for size in sizes.elements())
+    side = min(_stepped(shorter_sides[len(shorter_sides) // 2]), _SUGGESTED_SIDE)
+    return side, side
+
+
+def _stepped(side: float) -> int:
+    return max(_SIDE_STEP, round(side / _SIDE_STEP) * _SIDE_STEP)
+
+
+def _fill(
+    scratch: Path,
+    listing: Listing,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    resize: str,
+    progress: Progress,
+) -> None:
+    paths = [os.path.join(listing.root, file.path) for file in listing.files]
+    total = len(paths)
+    bytes_in_all = sum(file.size for file in listing.files)
+    unreadable: dict[int, str] = {}
+    measured: dict[int, tuple[int, int, bool]] = {}
+    job: dict[str, Any] = {"kind": "measure", "items": list(enumerate(paths))}
+    for number, answer in _told("measuring", workers.answers(job, bytes_in_all), total, progress):
+        if isinstance(answer, dict):
+            unreadable[number] = answer["unreadable"]
+        else:
+            height, width, grey = answer
+            measured[number] = height, width, grey
+    sizes = Counter((height, width) for height, width, _ in measured.values())
+    if size is None:
+        size = suggested_size(sizes) if sizes else (_SIDE_STEP, _SIDE_STEP)
+    if channels is None:
+        channels = 1 if all(grey for _, _, grey in measured.values()) else 3
+    rules = Preprocessing(size, channels, (0.5,) * channels, (0.5,) * channels, resize)
+    shape = (total, *size, channels)
+    _check_space(scratch, shape)
+    array = scratch / "images.npy"
+    np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape).flush()
+    items = [(number, paths[number]) for number in sorted(measured)]
+    job = {"kind": "decode", "items": items, "array": str(array), "preprocessing": rules.to_json()}
+    for number, answer in _told("decoding", workers.answers(job, bytes_in_all), len(items), progress):
+        if answer is not None:
+            unreadable[number] = answer["unreadable"]
+            height, width, _ = measured[number]
+            sizes[height, width] -= 1
+    index = {
+        "unreadable": unreadable,
+        "sizes": [[height, width, count] for (height, width), count in sizes.items() if count],
+    }
+    (scratch / "index.json").write_text(json.dumps(index))
+
+
+def _told(
+    stage: str, chunks: Iterable[list[tuple[int, Any]]], total: int, progress: Progress
+) -> Iterable[tuple[int, Any]]:
+    done = 0
+    for chunk in chunks:
+        yield from chunk
+        done += len(chunk)
+        progress(Reading(stage, done, total))
+
+
+def _home() -> Path:
+    set_by_user = os.environ.get("HAPGOP_CACHE")
+    home = Path(set_by_user).expanduser() if set_by_user else Path.home() / ".cache" / "hapgop"
+    return home / "images"
+
+
+def _made(home: Path) -> Path:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        for scratch in home.glob(".partial-*"):
+            # What a killed process left behind; a younger one may still be at work.
+            if time.time() - scratch.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"{home}: this folder for decoded pictures cannot be made ({error.strerror}). HAPGOP_CACHE names another."
+        ) from error
+    return home
+
+
+def _key(listing: Listing, size: tuple[int, int] | None, channels: int | None, resize: str) -> str:
+    """Two parts: of the folder and the settings, and of everything that the files can show of a change."""
+    settings = repr((_FORMAT, PIL.__version__, str(listing.root), size, channels, resize))
+    place = hashlib.sha256(settings.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    files = "\n".join(f"{file.path}\0{file.size}\0{file.mtime_ns}" for file in listing.files)
+    return f"{place}-{hashlib.sha256(files.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+
+
+def _opened(entry: Path) -> Decoded | None:
+    try:
+        index = json.loads((entry / "index.json").read_text())
+        pixels = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
+        # The time of the last use, by which room is made.
+        os.utime(entry / "index.json")
+        return Decoded(
+            pixels=pixels,
+            unreadable={int(number): reason for number, reason in index["unreadable"].items()},
+            sizes=Counter({(height, width): count for height, width, count in index["sizes"]}),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_space(scratch: Path, shape: tuple[int, ...]) -> None:
+    wanted, free = int(np.prod(shape, dtype=object)), shutil.disk_usage(scratch).free
+    if wanted > free:
+        raise InputError(
+            f"{shape[0]:,} pictures of {shape[1]}x{shape[2]} need {wanted / 1e9:.1f} GB in {scratch.parent}, where"
+            f" {free / 1e9:.1f} GB are free. A smaller size works, or another folder in HAPGOP_CACHE."
+        )
+
+
+def _make_room(home: Path, kept: Path) -> None:
+    """Drops what `kept` replaces, then the entries used longest ago, until the cache is within its limit."""
+    entries = []
+    for entry in home.iterdir():
+        try:
+            used = (entry / "index.json").stat().st_mtime
+            size = (entry / "images.npy").stat().st_size
+        except OSError:
+            continue
+        if entry != kept and entry.name.split("-")[0] == kept.name.split("-")[0]:
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entries.append((entry == kept, used, size, entry))
+    total = sum(size for _, _, size, _ in entries)
+    for keep, _, size, entry in sorted(entries):
+        if total <= _LIMIT or keep:
+            break
+        shutil.rmtree(entry, ignore_errors=True)
+        total -= size

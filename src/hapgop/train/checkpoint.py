@@ -1,0 +1,115 @@
+"""A training in mid-flight as one file: weights, the optimiser's memory and the position."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from hapgop.errors import InputError
+from hapgop.train.files import write_json, write_whole
+
+TENSORS = "checkpoint.safetensors"
+READABLE = "checkpoint.json"
+_FORMAT = 1
+
+
+@dataclass
+class Position:
+    """How far a training has come.
+
+    epoch: epochs that are over; step: steps of the next one that are over; loss, correct, seen and seconds: sums
+    over these steps; metrics: one mapping for each epoch that is over; best: that of the best one. No generator
+    has a state to keep: what is random follows from the seed and the step.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+def save_checkpoint(
+    folder: Path,
+    net: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    task: Mapping[str, Any],
+) -> None:
+    """Writes checkpoint.safetensors, and checkpoint.json beside it for the eye.
+
+    The position is inside the tensors' file too, so that no crash between the two can part them. task: what must
+    be the same when the training goes on.
+    """
+    state = {"format": _FORMAT, "task": dict(task), "position": asdict(position)}
+    tensors = {f"net.{name}": dense(tensor) for name, tensor in net.state_dict().items()}
+    for name, parameter in net.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"optimizer.{name}.{key}"] = dense(value)
+    write_whole(folder / TENSORS, save(tensors, {"state": json.dumps(state)}))
+    write_json(folder / READABLE, state)
+
+
+def load_checkpoint(
+    folder: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer, task: Mapping[str, Any]
+) -> Position:
+    """Puts net and optimiser back as they were.
+
+    Raises InputError where the file is missing, damaged, or of another task.
+    """
+    path = folder / TENSORS
+    if not path.exists():
+        raise InputError(
+            f"{folder}: no training to go on with, as there is no {TENSORS}; it has come to its end, or never began."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        found, position = state["task"], Position(**state["position"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged or cut short, so the training cannot go on ({error}).") from error
+    for key, wanted in task.items():
+        if found.get(key) != wanted:
+            raise InputError(
+                f"{folder}: this training began with another {key} ({found.get(key)}, now {wanted})."
+                " It goes on only as it began; a new one needs another folder."
+            )
+    weights = {name[4:]: tensor for name, tensor in tensors.items() if name.startswith("net.")}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: made by another net ({' '.join(str(error).split())}).") from error
+    for name, parameter in net.named_parameters():
+        prefix = f"optimizer.{name}."
+        memory = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        if memory:
+            optimizer.state[parameter] = {key: _like(parameter, value) for key, value in memory.items()}
+    return position
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """A training that has ended needs none."""
+    (folder / TENSORS).unlink(missing_ok=True)
+    (folder / READABLE).unlink(missing_ok=True)
+
+
+def dense(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that safetensors can write: contiguous, and sharing no memory with another."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """`value` laid out as the parameter is, where it has its shape."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -1,0 +1,205 @@
+"""From data to a run: the checks before, the loop, the files after."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hapgop.errors import InputError
+from hapgop.nn import capture, nets
+from hapgop.predict import read_config
+from hapgop.predict.folder import WEIGHTS
+from hapgop.train import generators
+from hapgop.train.batches import weights_seed
+from hapgop.train.checkpoint import load_checkpoint, remove_checkpoint
+from hapgop.train.data import Data
+from hapgop.train.loop import Diverged, Training
+from hapgop.train.progress import Progress, silent
+from hapgop.train.recipe import Recipe
+from hapgop.train.run import (
+    check_free,
+    clear,
+    load_weights,
+    write_config,
+    write_metrics,
+    write_weights,
+)
+
+# What the checkpoint's numbers mean depends on these.
+_FIXED = ("seed", "batch_size", "optimizer")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a training came to.
+
+    net holds the weights that model.safetensors has, in eval mode; metrics and best are the lines of metrics.jsonl.
+    finished is False where Ctrl-C stopped it; message says in a sentence what was done, and how to go on.
+    """
+
+    run: Path
+    net: torch.nn.Module
+    recipe: Recipe
+    finished: bool
+    metrics: tuple[Mapping[str, Any], ...]
+    best: Mapping[str, Any] | None
+    message: str
+
+
+def fit(
+    data: Data,
+    run: str | os.PathLike[str],
+    recipe: Recipe | None = None,
+    *,
+    net: torch.nn.Module | str | None = None,
+    progress: Progress = silent,
+    resume: bool = False,
+    overwrite: bool = False,
+    checkpoint_every: float = 30.0,
+) -> Result:
+    """Trains a net on the training split and keeps everything in the folder `run`.
+
+    recipe: None is `Recipe.suggested(data)`. net: a module from images (n, c, h, w) to (n, classes), which is
+    trained in place, or a name of `hapgop.nn.nets`; None suggests one. The same data, recipe, net and number of
+    PyTorch's threads give the same bits, stopped in between or not: Ctrl-C ends after the current step and
+    resume=True goes on there, as it does after a crash, from the last checkpoint (checkpoint_every: seconds). When
+    going on, recipe and net may be left out; a recipe may differ in what does not change the order of the images.
+
+    Raises InputError where the folder is in use, net and data do not fit, or there is nothing to go on with, and
+    Diverged (one of them) where the loss is no number any more. The test split is never looked at.
+
+    >>> result = fit(load("digits"), "runs/digits")  # doctest: +SKIP
+    """
+    folder = Path(run)
+    if resume and overwrite:
+        raise InputError("resume goes on with a run and overwrite throws it away: choose one.")
+    if resume:
+        recipe, net = _as_begun(folder, recipe, net)
+    else:
+        check_free(folder, overwrite=overwrite)
+        recipe = recipe or Recipe.suggested(data)
+    with generators.borrowed():
+        generators.seed(weights_seed(recipe.seed))
+        module, spec = _net(net, data)
+        graph = capture(module, data.input_shape)
+        _check_fit(module, data)
+        task = {"data": data.fingerprint, **{key: getattr(recipe, key) for key in _FIXED}}
+        training = Training(
+            data, folder, recipe, module, progress=progress, checkpoint_every=checkpoint_every, task=task
+        )
+        if resume:
+            training.position = load_checkpoint(folder, module, training.optimizer, task)
+            write_metrics(folder, training.position.metrics)
+            write_config(folder, data, recipe, spec, graph)
+            return _trained(training)
+        fresh = not folder.exists()
+        clear(folder)
+        try:
+            write_config(folder, data, recipe, spec, graph)
+            training.save()
+            return _trained(training)
+        except Exception as error:
+            if not isinstance(error, Diverged) and training.position.epoch == training.position.step == 0:
+                # Not one step was possible: no half-made run is left lying.
+                clear(folder)
+                if fresh:
+                    with suppress(OSError):
+                        folder.rmdir()
+            raise
+
+
+def _trained(training: Training) -> Result:
+    folder, net = training.folder, training.net
+    try:
+        finished = training.run()
+    except Diverged:
+        if not (folder / WEIGHTS).exists():
+            load_checkpoint(folder, net, training.optimizer, training.task)
+            write_weights(folder, net)
+        raise
+    at = training.position
+    if finished:
+        remove_checkpoint(folder)
+    else:
+        training.save()
+        if at.best is None:
+            write_weights(folder, net)
+    load_weights(folder, net)
+    return Result(
+        run=folder,
+        net=net.eval(),
+        recipe=training.recipe,
+        finished=finished,
+        metrics=tuple(at.metrics),
+        best=at.best,
+        message=_message(training, finished),
+    )
+
+
+def _message(training: Training, finished: bool) -> str:
+    at, epochs = training.position, training.recipe.epochs
+    if not finished:
+        return (
+            f"Stopped in epoch {at.epoch + 1} of {epochs}, after step {at.step} of {training.order.steps}."
+            f" Nothing is lost: resume=True (--resume) goes on from here in {training.folder}."
+        )
+    best = at.best or {}
+    return (
+        f"Trained for {epochs} epochs; kept are the weights of epoch {best['epoch']},"
+        f" with {best['val_accuracy']:.2%} of the validation images right."
+    )
+
+
+def _as_begun(
+    folder: Path, recipe: Recipe | None, net: torch.nn.Module | str | None
+) -> tuple[Recipe, torch.nn.Module | str]:
+    """The recipe and the net of an unfinished run, unless others are given that can take their place."""
+    config = read_config(folder)
+    begun = Recipe.from_json(config.get("recipe"))
+    fixed = [line for line in (recipe or begun).differences(begun) if line.split(":")[0] in _FIXED]
+    if fixed:
+        raise InputError(
+            f"{folder}: this training began otherwise ({'; '.join(fixed)}) and can only go on as it began."
+            " Leave these settings out, or begin anew in another folder."
+        )
+    name = config.get("net", {}).get("name")
+    if net is None and name not in nets.NAMES:
+        raise InputError(f"{folder}: its net is {name}, which only you can build: give net= such a one again.")
+    if isinstance(net, str) and net != name:
+        raise InputError(f"{folder}: this training began with the net {name}, not {net}.")
+    return recipe or begun, name if net is None else net
+
+
+def _net(net: torch.nn.Module | str | None, data: Data) -> tuple[torch.nn.Module, dict[str, Any]]:
+    if isinstance(net, torch.nn.Module):
+        kind = type(net)
+        return net, {"name": f"{kind.__module__}.{kind.__qualname__}", "args": {}}
+    name = suggested_net(data) if net is None else net
+    args: dict[str, Any] = {"classes": len(data.classes), "input_shape": list(data.input_shape)}
+    module = nets.build(name, classes=len(data.classes), input_shape=data.input_shape)
+    return module, {"name": name, "args": args}
+
+
+def suggested_net(data: Data) -> str:
+    """The name of a net that suits the images."""
+    return nets.default_for(data.input_shape)
+
+
+def _check_fit(net: torch.nn.Module, data: Data) -> None:
+    """One grey image through the net: its answer must have one number for each class."""
+    shape, classes = data.input_shape, len(data.classes)
+    net.eval()
+    try:
+        with torch.no_grad():
+            answer = net(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(f"The net does not take images of shape {shape} (c, h, w): {error}") from error
+    found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+    if found != (1, classes):
+        raise InputError(
+            f"The net gives {found} for one image; for the {classes} classes of {data.source} (1, {classes}) is wanted."
+        )

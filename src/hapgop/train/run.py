@@ -1,0 +1,145 @@
+"""A run is a folder: what is written there, and when a folder may be used."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from hapgop._version import __version__
+from hapgop.errors import InputError
+from hapgop.nn import nets
+from hapgop.predict.folder import CONFIG, FORMAT, WEIGHTS, read_config
+from hapgop.program import Graph
+from hapgop.train.checkpoint import READABLE, TENSORS, dense
+from hapgop.train.data import Data
+from hapgop.train.files import write_json, write_whole
+from hapgop.train.recipe import Recipe
+
+METRICS = "metrics.jsonl"
+REPORT = "report.html"
+_OURS = (CONFIG, WEIGHTS, METRICS, REPORT, TENSORS, READABLE)
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """Raises InputError where a new run in this folder would destroy something."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a file; a run needs a folder. Another name works.")
+    if not folder.is_dir():
+        return
+    names = {path.name for path in folder.iterdir()}
+    if names & {CONFIG, WEIGHTS, TENSORS}:
+        if not overwrite:
+            unfinished = TENSORS in names
+            go_on = "resume=True (--resume) goes on with it, " if unfinished else ""
+            raise InputError(
+                f"{folder}: there is {'an unfinished' if unfinished else 'a'} run already. {go_on}"
+                "overwrite=True (--overwrite) replaces it, another folder keeps it."
+            )
+    elif names:
+        raise InputError(f"{folder}: holds other files and is no run. An empty or new folder works.")
+
+
+def clear(folder: Path) -> None:
+    """Makes the folder, or takes away what an earlier run left in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _OURS:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: the run cannot be kept there ({error.strerror}).") from error
+
+
+def write_config(folder: Path, data: Data, recipe: Recipe, net: Mapping[str, Any], graph: Graph) -> None:
+    """config.json: the net, its classes, its preprocessing, and how it was made."""
+    config = {
+        "format": FORMAT,
+        "hapgop": __version__,
+        "net": dict(net),
+        "graph": graph.to_json(),
+        "classes": list(data.classes),
+        "preprocessing": data.preprocessing.to_json(),
+        "recipe": recipe.to_json(),
+        "data": {
+            "source": data.source,
+            "kind": data.kind,
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": 0 if data.test is None else len(data.test),
+            "skipped": len(data.skipped),
+            "seed": data.seed,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    write_json(folder / CONFIG, config)
+
+
+def write_weights(folder: Path, net: torch.nn.Module) -> None:
+    """model.safetensors: the net's state dict."""
+    tensors = {name: dense(tensor) for name, tensor in net.state_dict().items()}
+    write_whole(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+
+
+def write_metrics(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """metrics.jsonl: one line for each epoch."""
+    write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in metrics).encode())
+
+
+def load_model(run: str | os.PathLike[str], net: torch.nn.Module | None = None) -> torch.nn.Module:
+    """The trained net of a run as a module in eval mode, its weights channels last.
+
+    net: where the run's net was not built by name, a module of the same kind; its weights are replaced. Raises
+    InputError naming the file that is missing, damaged, cut short or of another net.
+
+    >>> net = load_model("runs/digits")  # doctest: +SKIP
+    """
+    folder = Path(run)
+    config = read_config(folder)
+    if net is None:
+        net = _rebuilt(folder, config)
+    load_weights(folder, net)
+    return channels_last(net).eval()
+
+
+def channels_last(net: torch.nn.Module) -> torch.nn.Module:
+    """The net itself, its filters laid out as the fast kernels read them."""
+    laid_out: torch.nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return laid_out
+
+
+def load_weights(folder: Path, net: torch.nn.Module) -> None:
+    """Puts model.safetensors into the net; raises as `load_model` does."""
+    path = folder / WEIGHTS
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file; no weights have been kept here yet.") from error
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged or cut short, no safetensors file ({error}).") from error
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{path}: not the weights of this net. {' '.join(str(error).split())}") from error
+
+
+def _rebuilt(folder: Path, config: Mapping[str, Any]) -> torch.nn.Module:
+    try:
+        name, args = config["net"]["name"], config["net"]["args"]
+        shape = args.get("input_shape")
+        if name not in nets.NAMES:
+            raise InputError(
+                f"{folder}: its net is {name}, which only you can build; load_model(run, net) with such a net works."
+            )
+        return nets.build(name, classes=args["classes"], input_shape=tuple(shape))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / CONFIG}: does not say how its net is built ({error!r}).") from error

@@ -1,0 +1,80 @@
+"""Measures or decodes pictures; as a program of its own, a share of them in a process of its own.
+
+A small JPEG costs 0.2 ms, nearly all of it in Python, so that threads only take turns; processes do not. They
+are started as plain programs, not by `multiprocessing`, which would run the user's own script again in each.
+The job comes as JSON on standard input, the answers go as lines of JSON to standard output.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hapgop.errors import InputError
+from hapgop.predict import Preprocessing, open_image
+
+_CHUNK = 32
+_ORIENTATION = 0x0112
+_GREY_MODES = ("1", "L", "LA", "La", "F")
+
+# An answer: the item's number, and what was measured, None once decoded, or why the file is unreadable.
+Answer = tuple[int, Any]
+
+
+def answers(job: dict[str, Any]) -> Iterator[list[Answer]]:
+    """The answers to a job, some at a time.
+
+    {"kind": "measure", "items": [[number, path], ...]} answers [height, width, grey?] for each, upright;
+    {"kind": "decode", "items": ..., "array": .npy file, "preprocessing": JSON} writes the pixels of each to row
+    `number` of the array. A file that cannot be read answers {"unreadable": reason}.
+    """
+    decode = _decoder(job) if job["kind"] == "decode" else None
+    items = job["items"]
+    for start in range(0, len(items), _CHUNK):
+        chunk: list[Answer] = []
+        for number, path in items[start : start + _CHUNK]:
+            try:
+                chunk.append((number, _measured(path) if decode is None else decode(number, path)))
+            except InputError as error:
+                chunk.append((number, {"unreadable": str(error).removeprefix(f"{path}: ")}))
+        yield chunk
+
+
+def _measured(path: str) -> list[Any]:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # 5 to 8 are the orientations that lie on their side.
+            if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+                width, height = height, width
+            return [height, width, image.mode in _GREY_MODES or image.mode.startswith("I")]
+    except Exception:  # Decoders raise whatever comes; `open_image` finds the words for it.
+        upright = open_image(path)
+        return [upright.height, upright.width, upright.mode == "L"]
+
+
+def _decoder(job: dict[str, Any]) -> Any:
+    rules = Preprocessing.from_json(job["preprocessing"])
+    array = np.lib.format.open_memmap(job["array"], mode="r+")
+
+    def decode(number: int, path: str) -> None:
+        array[number] = rules.pixels(path)
+
+    return decode
+
+
+def main() -> None:
+    """Answers the job on standard input."""
+    # Ctrl-C reaches the whole group of processes; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    job = json.load(sys.stdin)
+    for chunk in answers(job):
+        print(json.dumps(chunk), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""What every room's tests share: one cache of compiled kernels, one Hypothesis profile, the helpers' folder."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+
+# Compiling a kernel takes longer than any deadline; a continuous integration run has to be repeatable.
+settings.register_profile("hapgop", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("hapgop")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # One folder for all runs and all workers: a key holds a digest of the generator, so that nothing in it is stale.
+    os.environ.setdefault("HAPGOP_CACHE", str(config.rootpath / ".pytest_cache" / "hapgop"))

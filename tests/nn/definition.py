@@ -1,0 +1,75 @@
+"""The engine's face over the oracle: takes every problem in every memory order, or refuses by a rule of the test."""
+
+import ctypes
+from types import SimpleNamespace
+
+import numpy as np
+
+from hapgop import oracle
+
+ORDERS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 2, 3, 1), "oihw": (0, 1, 2, 3), "ohwi": (0, 2, 3, 1)}
+
+
+class Definition:
+    """`prepare` and `Refused` of the engine; `asked` lists the problems in order, `refuses` may name a reason."""
+
+    def __init__(self, refused):
+        self.asked, self.calls, self.threads = [], [], []
+        self.refuses = lambda problem: None
+        self.refused = refused
+
+    def prepare(self, problem):
+        self.asked.append(problem)
+        if reason := self.refuses(problem):
+            raise self.refused(reason)
+
+        def run(*addresses, threads=None):
+            self.calls.append(problem)
+            self.threads.append(threads)
+            _compute(problem, addresses)
+
+        run.plan = SimpleNamespace(algorithm=SimpleNamespace(name="definition"))
+        return run
+
+
+def _at(problem, address, shape, order):
+    axes = ORDERS[order]
+    lying = [shape[axis] for axis in axes]
+    kind = ctypes.c_float if problem.dtype == "float32" else ctypes.c_double
+    memory = (kind * int(np.prod(shape))).from_address(address)
+    return np.frombuffer(memory, problem.dtype).reshape(lying).transpose(np.argsort(axes))
+
+
+def _compute(problem, addresses):
+    shape, op = problem.shape, problem.op
+
+    def x(place):
+        return _at(problem, addresses[place], shape.x_shape, problem.x_layout)
+
+    def y(place):
+        return _at(problem, addresses[place], shape.y_shape, problem.y_layout)
+
+    def w(place):
+        return _at(problem, addresses[place], shape.w_shape, problem.w_layout)
+
+    def per_channel(place):
+        return _at(problem, addresses[place], (1, shape.oc, 1, 1), "nchw")[0, :, 0, 0]
+
+    if op == "conv":
+        assert bool(addresses[2]) == problem.bias
+        result = oracle.conv(x(0), w(1), per_channel(2) if problem.bias else None, shape=shape)
+        y(3)[...] = np.maximum(result, 0) if problem.activation == "relu" else result
+    elif op == "grad_x":
+        x(2)[...] = oracle.grad_x(y(0), w(1), shape=shape)
+    elif op == "grad_w":
+        w(2)[...] = oracle.grad_w(x(0), y(1), shape=shape)
+    elif op == "grad_b":
+        per_channel(1)[...] = y(0).astype(np.float64).sum((0, 2, 3))
+    elif op == "max_pool":
+        y(1)[...], y(2)[...] = oracle.max_pool(x(0), shape)
+    elif op == "max_pool_grad":
+        x(2)[...] = oracle.max_pool_grad(y(0), y(1), shape)
+    elif op == "avg_pool":
+        y(1)[...] = oracle.avg_pool(x(0), shape, problem.count_include_pad)
+    else:
+        x(1)[...] = oracle.avg_pool_grad(y(0), shape, problem.count_include_pad)

@@ -1,0 +1,139 @@
+"""The cache: opened again without decoding, never stale, bounded, never half-written."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hapgop.errors import InputError
+from hapgop.train import Reading, load, worker, workers
+from hapgop.train import cache as caching
+
+Paint = Callable[..., Path]
+
+
+def decodings(root: Path, **settings: object) -> list[Reading]:
+    events: list[Reading] = []
+    load(root, progress=events.append, **settings)  # type: ignore[arg-type]
+    return [event for event in events if event.stage == "decoding"]
+
+
+def test_the_second_start_decodes_nothing(pets: Path) -> None:
+    first = decodings(pets)
+    assert (first[-1].done, first[-1].total) == (20, 20)
+    assert decodings(pets) == []
+    assert decodings(pets, seed=3) == []
+    assert decodings(pets, size=4) != []
+
+
+def test_changed_added_and_removed_files_are_noticed(pets: Path, paint: Paint) -> None:
+    load(pets)
+    path = pets / "cat" / "3.png"
+    paint(path, 200)
+    # As large and as old as before but for one nanosecond.
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    data = load(pets).split("all")
+    assert data.image(data.names.index("cat/3.png"))[0, 0, 0] == 200
+    paint(pets / "cat" / "new.png", 201)
+    data = load(pets).split("all")
+    assert data.image(data.names.index("cat/new.png"))[0, 0, 0] == 201
+    (pets / "cat" / "5.png").unlink()
+    data = load(pets).split("all")
+    assert "cat/5.png" not in data.names
+    assert len(data) == 20
+
+
+def test_a_newer_version_of_the_folder_replaces_the_older(pets: Path, cache: Path, paint: Paint) -> None:
+    load(pets)
+    (before,) = cache.iterdir()
+    paint(pets / "cat" / "new.png")
+    load(pets)
+    (after,) = cache.iterdir()
+    assert before != after
+
+
+def test_the_entries_used_longest_ago_make_room(pets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (4, 5, 6):
+        load(pets, size=size)
+        (entry,) = [path for path in cache.iterdir() if size_of(path) == size]
+        os.utime(entry / "index.json", (size, size))
+    # Opening the oldest one makes it the newest.
+    load(pets, size=4)
+    monkeypatch.setattr(caching, "_LIMIT", 2000)
+    load(pets, size=7)
+    assert sorted(size_of(path) for path in cache.iterdir()) == [4, 7]
+
+
+def size_of(entry: Path) -> int:
+    return int(np.load(entry / "images.npy", mmap_mode="r").shape[1])
+
+
+def test_a_damaged_entry_is_made_again(pets: Path, cache: Path) -> None:
+    load(pets)
+    (entry,) = cache.iterdir()
+    (entry / "index.json").write_text("{")
+    assert decodings(pets) != []
+    (entry / "images.npy").write_bytes(b"x")
+    assert decodings(pets) != []
+    assert decodings(pets) == []
+
+
+def test_an_interrupted_reading_leaves_nothing(pets: Path, cache: Path) -> None:
+    def interrupt(event: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(pets, progress=interrupt)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("HAPGOP_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="HAPGOP_CACHE"):
+        load(pets)
+
+
+def test_too_little_space_is_seen_before_decoding(pets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = caching.shutil._ntuple_diskusage(10, 5, 5)  # type: ignore[attr-defined]
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match="smaller size"):
+        load(pets)
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        ({(28, 28): 5}, (28, 28)),
+        ({(128, 300): 5}, (128, 300)),
+        ({(480, 640): 5}, (128, 168)),
+        ({(1, 5): 1, (2, 9): 1}, (8, 8)),
+        ({(50, 60): 3, (100, 90): 1}, (48, 48)),
+        ({(3000, 4000): 1, (4000, 3000): 1}, (128, 128)),
+    ],
+)
+def test_the_suggested_size(sizes: dict[tuple[int, int], int], wanted: tuple[int, int]) -> None:
+    assert caching.suggested_size(Counter(sizes)) == wanted
+
+
+def test_processes_answer_as_this_one_does(pets: Path) -> None:
+    (pets / "cat" / "text.png").write_text("no picture")
+    paths = [str(path) for path in sorted(pets.rglob("*.png"))]
+    job = {"kind": "measure", "items": list(enumerate(paths))}
+    alone = sorted(answer for chunk in worker.answers(job) for answer in chunk)
+    spread = sorted(answer for chunk in workers.answers(job, 0, processes=2) for answer in chunk)
+    assert spread == alone
+    assert len(alone) == 21
+
+
+def test_what_a_dead_process_leaves_is_done_here(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+    paths = [str(path) for path in sorted(pets.rglob("*.png"))]
+    job = {"kind": "measure", "items": list(enumerate(paths))}
+    found = sorted(answer for chunk in workers.answers(job, 0, processes=2) for answer in chunk)
+    assert found == [(number, [6, 8, True]) for number in range(20)]

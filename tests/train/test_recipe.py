@@ -1,0 +1,92 @@
+"""Recipes and their schedules."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hapgop.errors import InputError
+from hapgop.train import Data, Recipe, load
+from hapgop.train.schedule import learning_rate
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = Recipe(epochs=3, optimizer="adamw", flip=True, seed=9)
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    assert Recipe.from_json({}) == Recipe()
+
+
+def test_whole_numbers_do_for_real_ones_and_keep_their_type() -> None:
+    recipe = Recipe(learning_rate=1, epochs=3.0)  # type: ignore[arg-type]
+    assert (recipe.learning_rate, type(recipe.learning_rate)) == (1.0, float)
+    assert (recipe.epochs, type(recipe.epochs)) == (3, int)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, not 0"),
+        ({"epochs": 1.5}, "epochs is a whole number"),
+        ({"epochs": True}, "epochs is a whole number"),
+        ({"epochs": "3"}, "epochs is a whole number"),
+        ({"epochs": float("inf")}, "epochs is a whole number"),
+        ({"batch_size": -1}, "batch_size"),
+        ({"learning_rate": 0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is a number"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1"),
+        ({"momentum": 0.0}, "nesterov=False"),
+        ({"optimizer": "adam"}, "optimizer is one of sgd, adamw"),
+        ({"schedule": None}, "schedule is one of"),
+        ({"warmup": 1.1}, "warmup"),
+        ({"label_smoothing": 1}, "label_smoothing"),
+        ({"flip": 1}, "flip is true or false"),
+        ({"shift": -1}, "shift"),
+        ({"border": "white"}, "border"),
+        ({"keep": "all"}, "keep"),
+        ({"seed": -1}, "seed"),
+        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
+    ],
+)
+def test_nonsense_is_refused_by_name(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Recipe.from_json(settings)
+
+
+def test_digits_and_letters_are_never_mirrored_and_photographs_are(data: Data) -> None:
+    assert not Recipe.suggested(load("digits")).flip
+    assert not Recipe.suggested(data).flip
+    pixels = data.train.pixels.repeat(3, axis=3)
+    colour = dataclasses.replace(data, train=dataclasses.replace(data.train, pixels=pixels))
+    assert Recipe.suggested(colour).flip
+    assert Recipe.suggested(colour, flip=False, epochs=2) == dataclasses.replace(
+        Recipe.suggested(colour), flip=False, epochs=2
+    )
+
+
+@given(
+    schedule=st.sampled_from(["onecycle", "cosine", "constant"]),
+    warmup=st.floats(0, 1),
+    steps=st.integers(1, 50),
+)
+def test_every_schedule_rises_to_its_peak_and_never_above(schedule: str, warmup: float, steps: int) -> None:
+    recipe = Recipe(learning_rate=0.5, schedule=schedule, warmup=warmup)
+    rates = [learning_rate(recipe, step, steps) for step in range(steps)]
+    assert all(0 < rate <= 0.5 for rate in rates)
+    assert max(rates) == 0.5
+    peak = rates.index(0.5)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    if schedule == "constant":
+        assert set(rates[peak:]) == {0.5}
+
+
+def test_schedules_by_hand() -> None:
+    def rates(schedule: str) -> list[float]:
+        recipe = Recipe(learning_rate=1.0, schedule=schedule, warmup=0.4)
+        return [round(learning_rate(recipe, step, 5), 6) for step in range(5)]
+
+    assert rates("onecycle") == [0.5, 1.0, 0.75, 0.5, 0.25]
+    assert rates("cosine") == [0.5, 1.0, 0.853553, 0.5, 0.146447]
+    assert rates("constant") == [0.5, 1.0, 1.0, 1.0, 1.0]

@@ -1,0 +1,196 @@
+"""A training that is stopped and goes on ends as if nothing had happened, to the bit."""
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hapgop.errors import InputError
+from hapgop.train import Data, EpochDone, Event, Recipe, Result, Step, Validating, files, fit, load_model
+
+NetMaker = Callable[[], torch.nn.Module]
+RECIPE = Recipe(epochs=3, batch_size=9, learning_rate=0.05, flip=True, shift=1)
+
+
+class Stop:
+    """Presses Ctrl-C at the nth event of a kind."""
+
+    def __init__(self, kind: type, nth: int, *, by_signal: bool = False) -> None:
+        self.kind, self.left, self.by_signal = kind, nth, by_signal
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, self.kind):
+            self.left -= 1
+            if self.left == 0:
+                if self.by_signal:
+                    os.kill(os.getpid(), signal.SIGINT)
+                else:
+                    raise KeyboardInterrupt
+
+
+def lines(run: Path) -> list[dict[str, object]]:
+    """The metrics, without the times, which are never the same."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if "second" not in key} for line in found]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    assert lines(one) == lines(other)
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        Stop(Step, 1),
+        Stop(Step, 4),
+        Stop(Step, 7),
+        Stop(Step, 11, by_signal=True),
+        Stop(Validating, 2),
+        Stop(EpochDone, 1),
+        Stop(Step, 20),
+    ],
+    ids=["first step", "mid-epoch", "end of the steps", "signal", "validating", "between epochs", "late"],
+)
+def test_stopped_and_gone_on_is_as_if_never_stopped(
+    tmp_path: Path, data: Data, net: NetMaker, stop: Stop, optimizer: str
+) -> None:
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer)
+    stop = Stop(stop.kind, stop.left, by_signal=stop.by_signal)
+    fit(data, tmp_path / "whole", recipe, net=net())
+    stopped = fit(data, tmp_path / "parts", recipe, net=net(), progress=stop)
+    assert not stopped.finished
+    assert "--resume" in stopped.message
+    assert (tmp_path / "parts" / "checkpoint.json").exists()
+    load_model(tmp_path / "parts", net())
+    events: list[Event] = []
+    result = fit(data, tmp_path / "parts", net=net(), resume=True, progress=events.append)
+    assert result.finished
+    assert len([event for event in events if isinstance(event, Step)]) < 21
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_stopped_at_every_step(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    fit(data, tmp_path / "whole", RECIPE, net=net())
+    result = fit(data, tmp_path / "parts", RECIPE, net=net(), progress=Stop(Step, 1))
+    stops = 1
+    while not result.finished:
+        result = fit(data, tmp_path / "parts", net=net(), resume=True, progress=Stop(Step, 1))
+        stops += 1
+    # Twenty-one steps, and the validation after each epoch's last one.
+    assert stops == 22
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+class Killed(BaseException):
+    """What nobody catches, as little as a process catches SIGKILL."""
+
+
+@pytest.mark.parametrize("nth", range(1, 40, 3))
+def test_a_kill_in_any_write_leaves_a_training_that_goes_on(
+    tmp_path: Path, data: Data, net: NetMaker, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    fit(data, tmp_path / "whole", RECIPE, net=net())
+    write, left = files.os.fsync, nth
+
+    def dying(handle: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed
+        write(handle)
+
+    # Every file is synced twice, itself and its folder: the kills fall on both sides of the renaming.
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", dying)
+        with pytest.raises(Killed):
+            fit(data, tmp_path / "parts", RECIPE, net=net(), checkpoint_every=0)
+    begun = (tmp_path / "parts" / "checkpoint.safetensors").exists()
+    fit(data, tmp_path / "parts", RECIPE, net=net(), resume=begun, overwrite=not begun)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def stopped(run: Path, data: Data, net: NetMaker) -> Result:
+    return fit(data, run, RECIPE, net=net(), progress=Stop(Step, 4))
+
+
+def test_an_unfinished_run_is_not_overwritten_by_accident(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    stopped(tmp_path / "run", data, net)
+    with pytest.raises(InputError, match="--resume"):
+        fit(data, tmp_path / "run", RECIPE, net=net())
+
+
+def test_there_must_be_something_to_go_on_with(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        fit(data, tmp_path / "run", RECIPE, net=net(), resume=True)
+    fit(data, tmp_path / "run", RECIPE, net=net())
+    with pytest.raises(InputError, match="come to its end"):
+        fit(data, tmp_path / "run", RECIPE, net=net(), resume=True)
+    with pytest.raises(InputError, match="choose one"):
+        fit(data, tmp_path / "run", RECIPE, net=net(), resume=True, overwrite=True)
+
+
+def test_it_goes_on_only_as_it_began(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    run = tmp_path / "run"
+    stopped(run, data, net)
+    with pytest.raises(InputError, match="seed: 1, not 0"):
+        fit(data, run, dataclasses.replace(RECIPE, seed=1), net=net(), resume=True)
+    with pytest.raises(InputError, match="another data"):
+        fit(dataclasses.replace(data, train=data.split("test")), run, net=net(), resume=True)
+    other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    with pytest.raises(InputError, match="another net"):
+        fit(data, run, net=other, resume=True)
+    with pytest.raises(InputError, match="only you can build"):
+        fit(data, run, resume=True)
+    longer = fit(data, run, dataclasses.replace(RECIPE, epochs=4), net=net(), resume=True)
+    assert len(longer.metrics) == 4
+    assert json.loads((run / "config.json").read_text())["recipe"]["epochs"] == 4
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    stopped(tmp_path / "run", data, net)
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:50], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"checkpoint\.safetensors: damaged or cut short"):
+            fit(data, tmp_path / "run", net=net(), resume=True)
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def press_twice(event: Event) -> None:
+        if isinstance(event, Step):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = fit(data, tmp_path / "run", RECIPE, net=net(), progress=press_twice)
+    assert not result.finished
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    files.write_json(path, {"x": 1})
+    assert json.loads(path.read_text()) == {"x": 1}
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_json(path, {"x": 2})
+    assert json.loads(path.read_text()) == {"x": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
