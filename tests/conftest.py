@@ -9,6 +9,9 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
+# Several workers' teams share the cores: a thread that waits should sleep, not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Compiling a kernel takes longer than any deadline; a continuous integration run has to be repeatable.
 settings.register_profile("hapgop", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("hapgop")

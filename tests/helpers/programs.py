@@ -67,7 +67,7 @@ class _Writer:
 
     def statement(self) -> None:
         k = self.k
-        kinds = ["leaf", "leaf", "load", "arithmetic", "arithmetic", "into", "store", "store"]
+        kinds = ["leaf", "leaf", "load", "arithmetic", "arithmetic", "into", "transpose", "store", "store"]
         if self.depth < 2:
             kinds += ["loop", "loop"]
         match self.some(kinds):
@@ -81,6 +81,9 @@ class _Writer:
                     self.mixed.append(k.load(buffer, first + index, count, stride))
             case "arithmetic":
                 self.arithmetic(None)
+            case "transpose":
+                rows = [self.any() for _ in range(self.draw(st.integers(1, k.lanes)))]
+                self.mixed += k.transpose(rows)[:2]
             case "into":
                 accumulator = k.const(self.draw(st.integers(-2, 2)))
                 self.loop(accumulator)

@@ -60,6 +60,19 @@ def test_fma(dtype, width):
     np.testing.assert_array_equal(y, wanted)
 
 
+@pytest.mark.parametrize(("dtype", "width"), WIDTHS)
+def test_transpose(dtype, width):
+    lanes = width // np.dtype(dtype).itemsize
+    k = Builder("transpose", dtype, lanes)
+    x, y = k.buffer("x", lanes * lanes, "in"), k.buffer("y", lanes * lanes, "out")
+    with k.stage("s", ("i", 1)):
+        for i, column in enumerate(k.transpose([k.load(x, lanes * i) for i in range(lanes)])):
+            k.store(column, y, lanes * i)
+    square = np.arange(lanes * lanes, dtype=dtype)
+    y = emitted(k.kernel(), {"x": square, "y": np.zeros_like(square)}, {})["y"]
+    np.testing.assert_array_equal(y.reshape(lanes, lanes), square.reshape(lanes, lanes).T)
+
+
 @pytest.mark.parametrize("width", [16, 32, 64])
 def test_fma_rounds_once(width):
     """(1 + e)(1 - e) - 1 is -e**2, which a product of its own would round away."""
@@ -137,10 +150,10 @@ def test_division_rounds_down(divisor):
 def test_every_item_runs_once_whatever_the_team(threads):
     k = Builder("items", "float64", 1)
     a, b = k.size("a", 0), k.size("b", 0)
-    y = k.buffer("y", a * b.const + 42, "out")
-    with k.stage("s", ("i", a), ("j", 3), ("k", b)) as (i, j, l):
-        with k.loop("inside", 0, [1, 42 - (i * 6 + j * 2 + l)]):
-            k.store(k.from_index(i * 6 + j * 2 + l + 1), y, (i * 6 + j * 2 + l) % 42, 1)
+    y = k.buffer("y", 42, "out")
+    with k.stage("s", ("i", a), ("j", 3), ("k", b)) as (i, j, last):
+        item = i * 6 + j * 2 + last
+        k.store(k.from_index(item + 1), y, item % 42, 1)
     for sizes in ({"a": 7, "b": 2}, {"a": 1, "b": 2}, {"a": 0, "b": 2}, {"a": 7, "b": 0}):
         y = emitted(k.kernel(), {"y": np.zeros(42)}, sizes, threads)["y"]
         done = sizes["a"] * 3 * sizes["b"]

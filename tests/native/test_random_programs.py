@@ -2,10 +2,9 @@
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
-from kernels import emitted, staggered
+from kernels import emitted
 from programs import programs
 
-from hapgop.native import emit
 from hapgop.tile import check, interpret
 
 some = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

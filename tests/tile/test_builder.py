@@ -76,6 +76,7 @@ def test_every_statement():
         k.store(total, y, image * 4 + row * 2)
     with k.stage("two", ("all", 1)):
         k.store(k.const(-1.5), s, 0, 2, 2)
+        k.transpose([k.const(1.0)])
     golden(
         k.kernel(),
         """
@@ -101,6 +102,9 @@ def test_every_statement():
         stage two of all.5 < 1
           Const dst=7 value=-1.5
           Store s[0] src=7 count=2 stride=2
+          Const dst=8 value=1.0
+          Const dst=9 value=0.0
+          Transpose dst=(10, 11) src=(8, 9)
         """,
     )
 

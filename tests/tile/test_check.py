@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hapgop.tile import Affine, Builder, Load, Loop, Range, TileError, Var, check
+from hapgop.tile import Affine, Builder, Load, Loop, Range, TileError, Var, check, reads, writes
 
 
 def program(body, lanes=4, size=8):
@@ -121,14 +121,14 @@ def test_register_read_before_it_is_written():
     assert "k, stage s: register 9 is read before it is written, in Store(src=9" in refusal(kernel)
 
 
-@pytest.mark.parametrize("read", ["add", "fma", "select"])
+@pytest.mark.parametrize("read", ["add", "fma", "select", "transpose"])
 def test_every_operand_has_to_be_written(read):
     def body(k, x, y, i):
         one = k.const(1.0)
-        operands = {"add": (one, 9), "fma": (one, one, 9), "select": ("above", one, one, one, 9)}
-        getattr(k, read)(*operands[read])
+        operands = {"add": (one, 99), "fma": (one, one, 99), "select": ("above", one, one, one, 99)}
+        getattr(k, read)(*operands.get(read, ([one, one, 99, one],)))
 
-    assert "register 9 is read before it is written" in refusal(program(body))
+    assert "register 99 is read before it is written" in refusal(program(body))
 
 
 @pytest.mark.xfail(reason="the checker takes a loop's body as executed: an empty loop leaves the register unwritten")
@@ -220,6 +220,28 @@ def test_lanes_that_do_not_exist(count, stride):
     assert refusal(kernel) == f"k, stage s: {count} lanes with stride {stride} of x"
     kernel = program(lambda k, x, y, i: k.store(k.const(0.0), y, 4, count, stride))
     assert refusal(kernel) == f"k, stage s: {count} lanes with stride {stride} of y"
+
+
+@pytest.mark.parametrize(("dst", "src"), [(4, 3), (3, 4), (5, 5)])
+def test_a_transpose_takes_as_many_registers_as_there_are_lanes(dst, src):
+    def body(k, x, y, i):
+        k.transpose([k.const(0.0) for _ in range(4)])
+
+    kernel = program(body)
+    *consts, last = kernel.stages[0].body
+    odd = replace(last, dst=tuple(range(10, 10 + dst)), src=(0,) * src)
+    kernel = replace(kernel, stages=(replace(kernel.stages[0], body=(*consts, odd)),))
+    assert refusal(kernel) == f"k, stage s: transpose of {src} registers to {dst}, of 4 lanes"
+
+
+def test_what_a_statement_reads_and_writes():
+    kernel = program(lambda k, x, y, i: k.transpose([k.load(x, i)]))
+    load, *zeros, transpose = kernel.stages[0].body
+    assert (reads(load), writes(load)) == ((), (0,))
+    assert [writes(zero) for zero in zeros] == [(1,), (2,), (3,)]
+    assert (reads(transpose), writes(transpose)) == ((0, 1, 2, 3), (4, 5, 6, 7))
+    store = program(copy).stages[0].body[1]
+    assert (reads(store), writes(store)) == ((0,), ())
 
 
 def test_a_loop_that_does_not_advance():

@@ -90,6 +90,18 @@ def test_select(dtype, test, wanted):
     np.testing.assert_array_equal(run(dtype, write, a=A, b=B), wanted)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_transpose(dtype, rows):
+    def write(k, y, a):
+        for i, column in enumerate(k.transpose([k.load(a, 4 * i) for i in range(rows)])):
+            k.store(column, y, 4 * i)
+
+    y = run(dtype, write, lanes=4, size=16, a=range(1, 17)).reshape(4, 4)
+    wanted = np.zeros((4, 4))
+    wanted[:, :rows] = np.arange(1, 17).reshape(4, 4).T[:, :rows]
+    np.testing.assert_array_equal(y, wanted)
+
+
 def test_prefetch_does_nothing(dtype):
     def write(k, y, a):
         k.prefetch(a, 10**9)

@@ -50,7 +50,7 @@ class Direct(Algorithm):
         gathers = program.gathers()
         first = gathers[0]
         return Recipe(
-            key=f"direct {program!r}",
+            key=f"direct {program!r} raw={[g.packing.raw for g in gathers]}",
             build=program.kernel,
             sizes=(program.batch,),
             scratch=tuple(packing.size for packing in program.packings()),
@@ -90,7 +90,7 @@ class _Program:
 
     def __repr__(self) -> str:
         m = self.machine
-        return f"{self.problem} {m.cpu} {m.isa} {m.registers} splits={self.splits}"
+        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} splits={self.splits}"
 
     def gathers(self) -> list[Gather]:
         s, lanes = self.shape, self.machine.lanes(self.problem.dtype)

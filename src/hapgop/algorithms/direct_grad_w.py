@@ -42,10 +42,10 @@ class DirectGradW(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         plan = Sums.of(problem, machine)
         return Recipe(
-            key=f"direct_grad_w {plan.image_groups} {plan.row_block} {plan.problem} {machine}",
+            key=f"direct_grad_w {plan.image_groups} {plan.row_block} {plan.at_once} {plan.problem} {machine}",
             build=partial(_kernel, plan),
             sizes=(plan.batch,),
-            scratch=(plan.size * plan.image_groups, plan.turned_size(plan.batch)),
+            scratch=(plan.scratch, plan.turned_size(plan.batch)),
             items=plan.image_groups * plan.tiles,
             tiles=f"{plan.pairs} pairs x {plan.vectors} vectors",
         )
@@ -59,10 +59,13 @@ def _kernel(plan: Sums) -> Kernel:
     x = k.buffer("x", n * (s.ic * s.ih * s.iw), "in")
     g = k.buffer("g", n * (s.oc * pixels), "in")
     dw = k.buffer("dw", s.oc * plan.ic * s.kh * s.kw, "out")
-    sums = k.buffer("sums", plan.image_groups * plan.size, "scratch")
+    sums = k.buffer("sums", plan.scratch, "scratch")
     turned = k.buffer("turned", n * (s.oc * pixels) if plan.turns else 1, "scratch")
     if plan.turns:
         _turn(plan, k, n, g, turned)
+    if plan.at_once:
+        _add(plan, k, n, x, turned if plan.turns else g, dw)
+        return k.kernel()
     with k.stage("zero", ("row", plan.image_groups * plan.size // plan.lanes)) as (row,):
         k.store(k.const(0.0), sums, row * plan.lanes)
     _add(plan, k, n, x, turned if plan.turns else g, sums)
@@ -83,7 +86,7 @@ def _turn(plan: Sums, k: Builder, n: Affine, g: Buffer, turned: Buffer) -> None:
                 k.store(k.load(g, at, count, pixels), turned, to, count)
 
 
-def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, sums: Buffer) -> None:
+def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) -> None:
     """Every tile's sums, image group by image group."""
     s = plan.shape
     full, rest = (1, 0) if plan.narrow else divmod(plan.tall, plan.pairs)
@@ -106,7 +109,10 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, sums: Buffer) 
         with k.stage(name, *grid, repeat=around) as (base, rows, images, group, kh, kw, pair, block):
             with k.loop("image", base + images, [n, base + images + 1]) as image:
                 channel = first + pair * plan.pairs
-                to = images * plan.size + (((group * s.kh + kh) * s.kw + kw) * plan.tall + channel) * plan.padded
+                start = images * plan.size + (((group * s.kh + kh) * s.kw + kw) * plan.tall + channel) * plan.padded
+                if plan.at_once:
+                    strides = weight_strides(plan.problem.w_layout, plan.ic, s.kh, s.kw)
+                    start = (group * plan.oc + channel) * strides.n + kh * strides.h + kw * strides.w
                 # Loops of one turn: for whole blocks, or for the narrower last one.
                 first_narrow, every = Affine(plan.whole_blocks), (plan.lanes,) * plan.vectors
                 for low, high, counts in (
@@ -118,7 +124,7 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, sums: Buffer) 
                     with k.loop("this", low, high) as b:
                         vector = b * plan.vectors
                         tile = Tile(plan, k, x, g, pairs, counts)
-                        tile.emit(sums, to + vector * plan.lanes, image, rows, group, kh, kw, channel, vector)
+                        tile.emit(to, start + vector * plan.lanes, image, rows, group, kh, kw, channel, vector)
 
 
 def _total(plan: Sums, k: Builder, sums: Buffer, dw: Buffer) -> None:

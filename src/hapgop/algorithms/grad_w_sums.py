@@ -144,6 +144,16 @@ class Sums:
         return self.shape.groups * self.shape.kh * self.shape.kw * self.tall * self.padded
 
     @property
+    def scratch(self) -> int:
+        """Elements of all image groups' sums in memory."""
+        return 0 if self.at_once else self.image_groups * self.size
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a tile sees all there is to add in one go, and can store the weights' gradient itself."""
+        return self.batch == 1 and self.row_block >= self.shape.oh and self.along_input
+
+    @property
     def turns(self) -> bool:
         """Whether the gradient is first laid out with its channels last, for whole vectors to be loaded."""
         s = self.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hapgop.algorithms.grad_w_sums import Sums
-from hapgop.algorithms.layout import Strides, image_strides
+from hapgop.algorithms.layout import Strides, image_strides, weight_strides
 from hapgop.algorithms.track import Track
 from hapgop.tile import Affine, Buffer, Builder, Register
 
@@ -34,18 +34,18 @@ class Tile:
         vector: Affine,
     ) -> None:
         k, sums, s = self.k, self.sums, self.sums.shape
-        places = [to + i * sums.padded + v * sums.lanes for i in range(self.pairs) for v in range(len(self.counts))]
-        flat = [k.load(memory, place) for place in places]
-        width = len(self.counts)
-        acc = [flat[i * width : i * width + width] for i in range(self.pairs)]
+        once = sums.at_once
+        row = weight_strides(sums.problem.w_layout, sums.ic, s.kh, s.kw).n if once else sums.padded
+        places = [[to + i * row + v * sums.lanes for v in range(len(self.counts))] for i in range(self.pairs)]
+        acc = [[k.const(0.0) if once else k.load(memory, place) for place in line] for line in places]
         x_strides = image_strides(sums.problem.x_layout, s.ic, s.ih, s.iw)
         g_strides = image_strides("nhwc" if sums.turns else sums.problem.y_layout, s.oc, s.oh, s.ow)
         x_channel, g_channel = (vector * sums.lanes, channel) if sums.along_input else (channel, vector * sums.lanes)
         x_base = image * x_strides.n + (group * sums.ic + x_channel) * x_strides.c
         g_base = image * g_strides.n + (group * sums.oc + g_channel) * g_strides.c
-        with k.loop("row", *self.rows(rows, kh)) as row:
-            x_row = x_base + sums.rows.source(row, kh) * x_strides.h
-            g_row = g_base + row * g_strides.h
+        with k.loop("row", *self.rows(rows, kh)) as oh:
+            x_row = x_base + sums.rows.source(oh, kh) * x_strides.h
+            g_row = g_base + oh * g_strides.h
             if sums.narrow:
                 self.narrow_row(acc, x_row, g_row, x_strides, g_strides)
             else:
@@ -58,8 +58,9 @@ class Tile:
                     else:
                         offsets = [(i, i * x_strides.c) for i in range(self.pairs)]
                         self.step(acc, self.x, x_at, offsets, self.g, g_at, g_strides.c)
-        for place, value in zip(places, flat, strict=True):
-            k.store(value, memory, place)
+        for line, values in zip(places, acc, strict=True):
+            for place, value, count in zip(line, values, self.counts, strict=True):
+                k.store(value, memory, place, count if once else None)
 
     def rows(self, rows: Affine, kh: Affine) -> tuple[list[Affine], list[Affine]]:
         """Output rows of the block for which tap row kh is inside."""

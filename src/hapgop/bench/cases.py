@@ -17,7 +17,7 @@ from hapgop.shape import ConvShape, PoolShape
 _NETS = (("digits", (1, 8, 8), 10, 64), ("lenet5", (1, 28, 28), 10, 128))
 
 _CONV = ("forward", "grad_x", "grad_w")
-_POOL = ("forward", "backward")
+_OTHER = ("forward", "backward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Case:
 
     @property
     def ops(self) -> tuple[str, ...]:
-        return _CONV if isinstance(self.shape, ConvShape) else _POOL
+        return _CONV if self.kind == "conv" else _OTHER
 
 
 def cases(only: Sequence[str] | None = None) -> list[Case]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ class Sides:
     """ours and peers compute the same; `reference` does so in float64. `algorithm`: which of ours."""
 
     ours: Call
-    peers: dict[str, Call]
+    peers: Mapping[str, Call]
     reference: Call
     algorithm: str
     flops: int
@@ -49,6 +50,11 @@ def _formats(*tensors: Tensor) -> dict[str, tuple[Tensor, ...]]:
         "torch eager, contiguous": tensors,
         "torch eager, channels last": tuple(t.contiguous(memory_format=torch.channels_last) for t in tensors),
     }
+
+
+def _peers(call: Callable[..., Tensor], *tensors: Tensor) -> dict[str, Call]:
+    """PyTorch's operator on the tensors as they lie in each format."""
+    return {name: partial(call, *formatted) for name, formatted in _formats(*tensors).items()}
 
 
 def _conv(case: Case, s: ConvShape, op: str, generator: torch.Generator) -> Sides:
@@ -76,7 +82,7 @@ def _conv(case: Case, s: ConvShape, op: str, generator: torch.Generator) -> Side
             lambda: functional.conv2d(
                 lx, lw, bias, s.stride, (top, left), s.dilation, s.groups, activation=case.activation
             ),
-            {n: lambda t=t: forward(*t, bias) for n, t in _formats(x, w).items()},
+            _peers(lambda x, w: forward(x, w, bias), x, w),
             lambda: forward(x.double(), w.double(), bias.double()),
             plan_for(Problem("conv", s, w_layout="ohwi", bias=True, activation=case.activation)).algorithm.name,
             s.flops,
@@ -89,7 +95,7 @@ def _conv(case: Case, s: ConvShape, op: str, generator: torch.Generator) -> Side
     )
     return Sides(
         ours,
-        {n: lambda t=t: backward(*t, which) for n, t in _formats(x, w, g).items()},
+        _peers(lambda x, w, g: backward(x, w, g, which), x, w, g),
         lambda: backward(x.double(), w.double(), g.double(), which),
         plan_for(Problem("grad_x" if op == "grad_x" else "grad_w", s, w_layout="ohwi")).algorithm.name,
         s.flops,
@@ -112,24 +118,23 @@ def _linear(case: Case, s: ConvShape, op: str, generator: torch.Generator) -> Si
             plan_for(Problem("conv", s, bias=True, activation=case.activation)).algorithm.name,
             s.flops,
         )
-    # As autograd calls them: our backward of a linear layer, PyTorch's two matrix products.
-    which = 0 if op == "grad_x" else 1
-    leaves = [x.clone().requires_grad_(which == 0), w.clone().requires_grad_(which == 1)]
-    y = functional.linear(leaves[0], leaves[1])
 
-    def ours() -> Tensor:
-        return torch.autograd.grad(y, leaves[which], g, retain_graph=True)[0]
+    def backward_of(layer: Callable[..., Tensor], x: Tensor, w: Tensor, bias: Tensor, g: Tensor) -> Call:
+        leaves = [t.clone().requires_grad_() for t in (x, w, bias)]
+        y = layer(*leaves)
 
-    theirs_y = F.linear(leaves[0], leaves[1])
+        def all_three() -> Tensor:
+            return torch.cat([t.reshape(-1) for t in torch.autograd.grad(y, leaves, g, retain_graph=True)])
 
-    def theirs() -> Tensor:
-        return torch.autograd.grad(theirs_y, leaves[which], g, retain_graph=True)[0]
+        return all_three
 
-    def reference() -> Tensor:
-        return g.double() @ w.double() if which == 0 else g.double().T @ x.double()
-
-    name = plan_for(Problem("grad_x" if which == 0 else "grad_w", s)).algorithm.name
-    return Sides(ours, {"torch eager": theirs}, reference, name, s.flops)
+    return Sides(
+        backward_of(partial(functional.linear, activation=case.activation), x, w, bias, g),
+        {"torch eager": backward_of(forward, x, w, bias, g)},
+        backward_of(forward, x.double(), w.double(), bias.double(), g.double()),
+        plan_for(Problem("grad_x", s)).algorithm.name,
+        2 * s.flops,
+    )
 
 
 def _pool(case: Case, s: PoolShape, op: str, generator: torch.Generator) -> Sides:
@@ -142,8 +147,8 @@ def _pool(case: Case, s: PoolShape, op: str, generator: torch.Generator) -> Side
 
     def ours_forward(x: Tensor) -> Tensor:
         pool = functional.max_pool2d if most else functional.avg_pool2d
-        result: Tensor = pool(x, (s.kh, s.kw), s.stride, (s.padding[0], s.padding[2]))
-        return result
+        result = pool(x, (s.kh, s.kw), s.stride, (s.padding[0], s.padding[2]))
+        return result if isinstance(result, Tensor) else result[0]
 
     def backward_of(x: Tensor, g: Tensor, pool: Callable[[Tensor], Tensor]) -> Call:
         leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
@@ -154,7 +159,7 @@ def _pool(case: Case, s: PoolShape, op: str, generator: torch.Generator) -> Side
     name = plan_for(Problem("max_pool" if most else "avg_pool", s)).algorithm.name
     flops = s.n * s.c * s.oh * s.ow * s.kh * s.kw
     if op == "forward":
-        peers = {n: lambda t=t: forward(t[0]) for n, t in _formats(x).items()}
+        peers = _peers(forward, x)
         return Sides(lambda: ours_forward(lx), peers, lambda: forward(x.double()), name, flops)
     peers = {n: backward_of(t[0], t[1], forward) for n, t in _formats(x, g).items()}
     reference = backward_of(x.double(), g.double(), forward)

@@ -34,7 +34,7 @@ def read(key: str) -> bytes | None:
     """The object kept under a key, or None where there is none, or a damaged one."""
     try:
         data = (folder() / f"{key}.o").read_bytes()
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return None
     head, image = data[: len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
     return image if head == _MAGIC + hashlib.sha256(image).digest() else None
@@ -42,8 +42,8 @@ def read(key: str) -> bytes | None:
 
 def write(key: str, image: bytes) -> None:
     """Keeps an object. A cache that cannot be written (disk full, read-only home) is no error: it only costs time."""
-    where = folder()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
+        where = folder()
         where.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=where, prefix=".", suffix=".part")
         try:

@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from hapgop.nn import fallback
+from hapgop.nn import fallback, kernels
+from hapgop.nn.plain import plain
 
 Grads = tuple[Tensor | None, ...]
 
@@ -27,8 +28,12 @@ class Formula(NamedTuple):
     backward: Callable[..., Grads]
 
 
+# By name, what to call for each operator; `hapgop.nn.ops` fills it.
+CALLS: Final[dict[str, Callable[..., Any]]] = {}
+
+
 def _op(name: str) -> Any:
-    return getattr(torch.ops.hapgop, name).default
+    return CALLS[name]
 
 
 def _is_last(tensor: Tensor) -> bool:
@@ -103,6 +108,11 @@ def _linear_backward(ctx: Any, g: Tensor) -> Grads:
     if y is not None:
         g = torch.ops.aten.threshold_backward(g, y, 0)
     by_x, by_w, by_bias = ctx.needs_input_grad[:3]
+    if not torch.is_grad_enabled() and plain(g, x, w):
+        # Nobody records this backward: without the views.
+        dx = kernels.linear_grad_x(g, w) if by_x else None
+        dw = kernels.linear_grad_w(x, g) if by_w else None
+        return dx, dw, kernels.linear_grad_b(g) if by_bias else None, None
     row = _as_row(g)
     dx = dw = None
     if by_x:

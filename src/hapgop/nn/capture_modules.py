@@ -1,4 +1,4 @@
-"""The layers that a graph knows: for each class of `torch.nn` its operation and attributes. Ours are their subclasses."""
+"""The layers that a graph knows: for each class of `torch.nn` (ours are their subclasses) operation and attributes."""
 
 from collections.abc import Callable
 from typing import Any, Final

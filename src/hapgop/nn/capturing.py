@@ -74,7 +74,7 @@ class _Translation:
                 raise InputError(
                     f"the net reads its own tensor {node.target!r} outside a layer; a graph has no word for it"
                 )
-        return Graph(tuple(self.input_shape), tuple(self.nodes), self.output)
+        return Graph(self.input_shape, tuple(self.nodes), self.output)
 
     def result(self, node: fx.Node) -> str:
         value = node.args[0]

@@ -3,8 +3,8 @@
 What they say is exactly what `hapgop.nn.kernels` makes, on sizes that may be symbols.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -80,7 +80,8 @@ def _fake_avg_pool_grad(
 
 def _fake_pool(x: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool) -> Tensor:
     if _plain(*x.shape):
-        PoolShape(*x.shape, *kernel, stride, padding, dilation, ceil_mode)
+        n, c, ih, iw = x.shape
+        PoolShape(n, c, ih, iw, kernel[0], kernel[1], stride, padding, dilation, ceil_mode)
     rows, columns = (
         _out(x.shape[2 + a], kernel[a], stride[a], 2 * padding[a], dilation[a], ceil_mode, padding[a]) for a in (0, 1)
     )
@@ -111,7 +112,7 @@ def _fake(like: Tensor, shape: Ints, channels_last: bool) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=FORMATS[bool(channels_last)])
 
 
-FAKES: Final = {
+FAKES: Final[Mapping[str, Callable[..., Any]]] = {
     "conv": _fake_conv,
     "grad_x": _fake_grad_x,
     "grad_w": _fake_grad_w,

@@ -4,7 +4,7 @@ Results are new and complete; they lie in the order that the route promised, who
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVarTuple
+from typing import Final, TypeVarTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from hapgop.nn import fallback, routes
 from hapgop.nn.layout import FORMATS
 from hapgop.nn.report import count
-from hapgop.nn.routes import Route, facts
+from hapgop.nn.routes import Facts, Route, facts
 
 Ints = Sequence[int]
 _Given = TypeVarTuple("_Given")
@@ -37,22 +37,68 @@ def conv(
 
 def linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
     """A row of pixels, one for each row of x, under a 1x1 filter."""
-    rows, features = x.shape
-    x = x.contiguous()
-    row = (facts(x)[0], (1, features, 1, rows), (rows * features, 1, rows * features, features))
-    filters = (facts(w)[0], (*w.shape, 1, 1), (*w.stride(), 1, 1))
     bias_facts = None if bias is None else facts(bias)
-    route = routes.conv(row, filters, bias_facts, (1, 1), (0, 0, 0, 0), (1, 1), 1, activation, "linear")
+    route = routes.conv(_row_facts(x), _filter_facts(w), bias_facts, *_ONE_BY_ONE, activation, "linear")
     count(route.answer)
     if route.run is None:
         y = torch.nn.functional.linear(x, w, bias)
         return torch.relu_(y) if activation == "relu" else y
-    w = w.contiguous()
+    x, w = x.contiguous(), w.contiguous()
     bias = None if bias is None else bias.contiguous()
-    y = torch.empty((rows, w.shape[0]), dtype=x.dtype)
+    y = torch.empty((x.shape[0], w.shape[0]), dtype=x.dtype)
     bias_at = 0 if bias is None else bias.data_ptr()
     route.run(x.data_ptr(), w.data_ptr(), bias_at, y.data_ptr(), threads=torch.get_num_threads())
     return y
+
+
+def linear_grad_x(g: Tensor, w: Tensor) -> Tensor:
+    """Of x, (rows, in)."""
+    route = routes.grad_x(_row_facts(g), _filter_facts(w), (1, g.shape[0]), *_ONE_BY_ONE, True)
+    count(route.answer)
+    if route.run is None:
+        return g @ w
+    g, w = g.contiguous(), w.contiguous()
+    dx = torch.empty((g.shape[0], w.shape[1]), dtype=g.dtype)
+    route.run(g.data_ptr(), w.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
+    return dx
+
+
+def linear_grad_w(x: Tensor, g: Tensor) -> Tensor:
+    """Of w, (out, in)."""
+    route = routes.grad_w(_row_facts(x), _row_facts(g), (1, 1), *_ONE_BY_ONE, False)
+    count(route.answer)
+    if route.run is None:
+        return g.T @ x
+    x, g = x.contiguous(), g.contiguous()
+    dw = torch.empty((g.shape[1], x.shape[1]), dtype=x.dtype)
+    route.run(x.data_ptr(), g.data_ptr(), dw.data_ptr(), threads=torch.get_num_threads())
+    return dw
+
+
+def linear_grad_b(g: Tensor) -> Tensor:
+    """Of the bias, (out,)."""
+    route = routes.grad_b(_row_facts(g))
+    count(route.answer)
+    if route.run is None:
+        return g.sum(0)
+    g = g.contiguous()
+    db = torch.empty(g.shape[1], dtype=g.dtype)
+    route.run(g.data_ptr(), db.data_ptr(), threads=torch.get_num_threads())
+    return db
+
+
+_ONE_BY_ONE: Final = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
+
+
+def _row_facts(matrix: Tensor) -> Facts:
+    """Of a contiguous (rows, features), as one row of pixels, channels last."""
+    rows, features = matrix.shape
+    return facts(matrix)[0], (1, features, 1, rows), (rows * features, 1, rows * features, features)
+
+
+def _filter_facts(w: Tensor) -> Facts:
+    """Of a contiguous (out, in), as 1x1 filters."""
+    return facts(w)[0], (*w.shape, 1, 1), (w.shape[1], 1, 1, 1)
 
 
 def grad_x(

@@ -6,12 +6,13 @@ A convolution is a trilinear form T(x, w, g) = <g, x * w>. Its three partial der
 Plain Python functions on the dispatcher's keys: a `custom_op` costs several microseconds more on every call.
 """
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import torch
 
 from hapgop.nn import kernels
-from hapgop.nn.autograd import FORMULAS
+from hapgop.nn.autograd import CALLS, FORMULAS
 from hapgop.nn.fakes import FAKES
 from hapgop.nn.register import register
 
@@ -33,7 +34,7 @@ SCHEMAS: Final = {
     "avg_pool_grad": f"(Tensor g, SymInt[] size, {_AVG}, bool channels_last) -> Tensor",
 }
 
-KERNELS: Final = {
+KERNELS: Final[Mapping[str, Callable[..., Any]]] = {
     "conv": kernels.conv,
     "grad_x": kernels.grad_x,
     "grad_w": kernels.grad_w,
@@ -50,17 +51,23 @@ _CAST = ("conv", "grad_x", "linear")
 
 # Kept: a library that is collected takes its operators with it.
 _library = torch.library.Library("hapgop", "DEF")
-for _name, _schema in SCHEMAS.items():
-    _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
-    register(_library, _name, KERNELS[_name], FORMULAS[_name], _name in _CAST)
-    torch.library.register_fake(f"hapgop::{_name}", FAKES[_name], lib=_library)
 
-conv = torch.ops.hapgop.conv.default
-grad_x = torch.ops.hapgop.grad_x.default
-grad_w = torch.ops.hapgop.grad_w.default
-grad_b = torch.ops.hapgop.grad_b.default
-linear = torch.ops.hapgop.linear.default
-max_pool = torch.ops.hapgop.max_pool.default
-max_pool_grad = torch.ops.hapgop.max_pool_grad.default
-avg_pool = torch.ops.hapgop.avg_pool.default
-avg_pool_grad = torch.ops.hapgop.avg_pool_grad.default
+
+def _registered(name: str) -> Callable[..., Any]:
+    _library.define(name + SCHEMAS[name], tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
+    call = register(_library, name, KERNELS[name], FORMULAS[name], name in _CAST)
+    torch.library.register_fake(f"hapgop::{name}", FAKES[name], lib=_library)
+    CALLS[name] = call
+    return call
+
+
+# What our own layers call; `torch.ops.hapgop.conv` and its kin are the operators as PyTorch knows them.
+conv = _registered("conv")
+grad_x = _registered("grad_x")
+grad_w = _registered("grad_w")
+grad_b = _registered("grad_b")
+linear = _registered("linear")
+max_pool = _registered("max_pool")
+max_pool_grad = _registered("max_pool_grad")
+avg_pool = _registered("avg_pool")
+avg_pool_grad = _registered("avg_pool_grad")

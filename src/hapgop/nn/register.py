@@ -1,8 +1,9 @@
 """Putting a kernel and its formula under one operator, at a few microseconds a call.
 
 `torch.library.register_autograd` would do the same; it re-enters the dispatcher below autograd on every call, which
-costs as much again as a small convolution. Here plain CPU tensors go to the kernel directly, and only where something
-listens in between (fake tensors, tracing, function transforms) the call is dispatched on.
+costs as much again as a small convolution. The same holds for the dispatcher itself: so plain CPU tensors go to the
+kernel directly, and only where something listens in between (fake tensors, tracing, function transforms, autocast) is
+a call dispatched.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from hapgop.nn.autograd import Formula
+from hapgop.nn.plain import plain
 
 _CPU: Final = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _AUTOCAST: Final = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
@@ -18,25 +20,37 @@ _AUTOCAST: Final = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 
 def register(
     library: torch.library.Library, name: str, kernel: Callable[..., Any], formula: Formula, casts: bool
-) -> None:
-    """Give `hapgop::name` its kernel on every device, its derivative, and where it `casts` its autocast."""
+) -> Callable[..., Any]:
+    """Give `hapgop::name` its kernel on every device, its derivative, and where it `casts` its autocast.
+
+    Returns what to call: the operator, with the short way for plain tensors.
+    """
     op = getattr(torch.ops.hapgop, name).default
+    function = _function(op, kernel, formula)
     library.impl(name, kernel, "CompositeExplicitAutograd")
-    library.impl(name, _differentiable(op, kernel, formula), "Autograd", with_keyset=True)
+    library.impl(name, _differentiable(op, kernel, function), "Autograd", with_keyset=True)
     if casts:
         library.impl(name, _autocast(op), "AutocastCPU")
 
+    # Function.apply looks for function transforms first, of which plain() has found none.
+    apply: Any = super(torch.autograd.Function, function).apply
 
-def _differentiable(op: Any, kernel: Callable[..., Any], formula: Formula) -> Callable[..., Any]:
-    def compute(keyset: Any, args: tuple[Any, ...]) -> Any:
-        if keyset == _CPU:
+    def call(*args: Any) -> Any:
+        if plain(*args[:3]) and not torch.is_autocast_enabled("cpu"):
+            if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+                return apply(*args, _CPU)
             return kernel(*args)
-        with torch._C._AutoDispatchBelowAutograd():
-            return op.redispatch(keyset, *args)
+        return op(*args)
+
+    return call
+
+
+def _function(op: Any, kernel: Callable[..., Any], formula: Formula) -> Any:
+    """The autograd function of an operator; its last argument is the key set that is left to dispatch on."""
 
     def forward(ctx: Any, *args: Any) -> Any:
         *inputs, keyset = args
-        output = compute(keyset, tuple(inputs))
+        output = _compute(op, kernel, keyset, tuple(inputs))
         formula.save(ctx, inputs, output)
         return output
 
@@ -44,13 +58,22 @@ def _differentiable(op: Any, kernel: Callable[..., Any], formula: Formula) -> Ca
         return *formula.backward(ctx, *gradients), None
 
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    apply = type(f"hapgop_{op._opname}", (torch.autograd.Function,), methods).apply
+    return type(f"hapgop_{op._opname}", (torch.autograd.Function,), methods)
 
+
+def _compute(op: Any, kernel: Callable[..., Any], keyset: Any, args: tuple[Any, ...]) -> Any:
+    if keyset == _CPU:
+        return kernel(*args)
+    with torch._C._AutoDispatchBelowAutograd():
+        return op.redispatch(keyset, *args)
+
+
+def _differentiable(op: Any, kernel: Callable[..., Any], function: Any) -> Callable[..., Any]:
     def autograd(keyset: Any, *args: Any) -> Any:
         keyset = keyset & torch._C._after_autograd_keyset
         if torch._C._any_requires_grad(*args) and torch.is_grad_enabled():
-            return apply(*args, keyset)
-        return compute(keyset, args)
+            return function.apply(*args, keyset)
+        return _compute(op, kernel, keyset, args)
 
     return autograd
 

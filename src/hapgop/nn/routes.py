@@ -119,7 +119,7 @@ def grad_b(g: Facts) -> Route:
 @_cached
 def max_pool(x: Facts, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool) -> Route:
     """Of the largest of each window, and of the winners, which lie as the result does."""
-    shape = PoolShape(*x[1], *kernel, stride, padding, dilation, ceil_mode)
+    shape = _pool(x[1], kernel, stride, padding, dilation, ceil_mode)
     warn_if_unread(shape, "max_pool")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
@@ -134,7 +134,7 @@ def max_pool_grad(
     ceil_mode: bool, last: bool,
 ) -> Route:  # fmt: skip
     """Of each g sent to its winner in an input of `size` (rows, columns); `last`: is it channels last?"""
-    shape = PoolShape(*g[1][:2], *size, *kernel, stride, padding, dilation, ceil_mode)
+    shape = _pool((*g[1][:2], *size), kernel, stride, padding, dilation, ceil_mode)
 
     def problem(g_last: bool, x_last: bool) -> Problem:
         return Problem("max_pool_grad", shape, DTYPES[g[0]], _LAYOUTS[x_last], _LAYOUTS[g_last])
@@ -153,7 +153,7 @@ def max_pool_grad(
 @_cached
 def avg_pool(x: Facts, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bool, count_include_pad: bool) -> Route:
     """Of the mean of each window."""
-    shape = PoolShape(*x[1], *kernel, stride, padding, 1, ceil_mode)
+    shape = _pool(x[1], kernel, stride, padding, (1, 1), ceil_mode)
     warn_if_unread(shape, "avg_pool")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
@@ -169,7 +169,7 @@ def avg_pool_grad(
     last: bool,
 ) -> Route:  # fmt: skip
     """Of each g spread over its window in an input of `size` (rows, columns); `last`: is it channels last?"""
-    shape = PoolShape(*g[1][:2], *size, *kernel, stride, padding, 1, ceil_mode)
+    shape = _pool((*g[1][:2], *size), kernel, stride, padding, (1, 1), ceil_mode)
 
     def problem(g_last: bool, x_last: bool) -> Problem:
         layouts = (_LAYOUTS[x_last], _LAYOUTS[g_last])
@@ -206,6 +206,11 @@ def _want(name: str, tensor: Facts, wanted: Ints) -> None:
 
 def _name(dtype: torch.dtype | str) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _pool(x: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool) -> PoolShape:
+    n, c, ih, iw = x
+    return PoolShape(n, c, ih, iw, kernel[0], kernel[1], stride, padding, dilation, ceil_mode)
 
 
 def _weight(w: Facts) -> tuple[bool | None, str]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hapgop import engine, oracle
 from hapgop.algorithms import Problem
+from hapgop.engine import Refused, prepare
 from hapgop.errors import InputError
+from hapgop.oracle import avg_pool, conv, max_pool
 from hapgop.program.elementwise import UNARY, Array, scale_and_shift
 from hapgop.program.graph import Graph, Node
 from hapgop.program.sizes import (
@@ -120,10 +121,10 @@ def _conv(node: Node, shape: ConvShape, x: Array, tensors: Tensors) -> Array:
     activation = node.attrs["activation"]
     problem = Problem("conv", shape, bias=bias is not None, activation=activation)
     try:
-        prepared = engine.prepare(problem)
-    except engine.Refused as reason:
+        prepared = prepare(problem)
+    except Refused as reason:
         _refused[f"conv: {reason}"] += 1
-        y[...] = oracle.conv(x, w, bias, shape=shape)
+        y[...] = conv(x, w, bias, shape=shape)
         return np.maximum(y, np.float32(0), out=y) if activation == "relu" else y
     prepared(x.ctypes.data, w.ctypes.data, 0 if bias is None else bias.ctypes.data, y.ctypes.data)
     return y
@@ -138,10 +139,10 @@ def _pool(node: Node, shape: PoolShape, x: Array) -> Array:
     else:
         problem = Problem("avg_pool", shape, count_include_pad=count)
     try:
-        prepared = engine.prepare(problem)
-    except engine.Refused as reason:
+        prepared = prepare(problem)
+    except Refused as reason:
         _refused[f"{problem.op}: {reason}"] += 1
-        y[...] = oracle.max_pool(x, shape)[0] if largest else oracle.avg_pool(x, shape, count)
+        y[...] = max_pool(x, shape)[0] if largest else avg_pool(x, shape, count)
         return y
     if largest:
         winners = np.empty_like(y)

@@ -99,7 +99,9 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         logits = self.net(x)
         loss = cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
-        value = loss.item()
+        # What is told has no smoothing, as in validation: only so can the two be compared.
+        plain = cross_entropy(logits.detach(), y) if recipe.label_smoothing else loss
+        value = plain.item() if math.isfinite(loss.item()) else loss.item()
         if not math.isfinite(value):
             raise Diverged(self._diverged(value, f"step {at.step + 1}"))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -205,6 +207,6 @@ def _as_good_as_any(line: Mapping[str, Any], before: Sequence[Mapping[str, Any]]
     better bet.
     """
     highest = max([line["val_accuracy"], *(other["val_accuracy"] for other in before)])
-    # Laplace's estimate: even all images right leave some doubt.
-    share = (highest * images + 1) / (images + 2)
-    return bool(line["val_accuracy"] >= highest - math.sqrt(share * (1 - share) / images))
+    # Two right and two wrong answers more (Agresti and Coull, 1998): even all images right leave some doubt.
+    share = (highest * images + 2) / (images + 4)
+    return bool(line["val_accuracy"] >= highest - math.sqrt(share * (1 - share) / (images + 4)))

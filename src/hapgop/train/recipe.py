@@ -77,13 +77,13 @@ class Recipe:
         more often.
         """
         channels, height, width = data.input_shape
-        settings: dict[str, Any]
+        side, images = min(height, width), len(data.train)
+        settings: dict[str, Any] = {"label_smoothing": 0.1}
         if channels == 1:
-            settings = {"epochs": _between(3, 40, 150_000 // len(data.train)), "border": "black"}
-            settings["shift"] = max(1, min(height, width) // 14)
+            settings |= {"epochs": _between(3, 40, 150_000 // images), "shift": max(1, side // 20)}
         else:
-            settings = {"epochs": _between(10, 40, 100_000 // len(data.train)), "border": "reflect", "flip": True}
-            settings["shift"] = max(1, min(height, width) // 8)
+            settings |= {"epochs": _between(10, 40, 100_000 // images), "shift": max(1, side // 8)}
+            settings |= {"border": "reflect", "flip": True}
         return cls(**_known(cls, {**settings, **changes}))
 
     def to_json(self) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from hapgop.errors import InputError
 
-Numbers = int | Sequence[int]
-Padding = str | int | Sequence[int]
+Numbers = int | tuple[int, ...] | list[int]
+Padding = str | Numbers
 Ints = tuple[int, ...]
 
 
@@ -18,9 +18,10 @@ def several(name: str, value: Numbers, axes: int) -> Ints:
     """
     if type(value) is tuple and len(value) == axes:
         return value
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) in (1, axes):
-        return tuple(value) * (axes // len(value))
-    if hasattr(value, "__index__"):
+    if isinstance(value, tuple | list):
+        if len(value) in (1, axes):
+            return tuple(value) * (axes // len(value))
+    elif hasattr(value, "__index__"):
         return (value,) * axes
     raise InputError(f"{name}: got {value!r}, wanted a whole number or {axes} of them.")
 
@@ -40,11 +41,9 @@ def sides(padding: Padding, size: Sequence[int], kernel: Sequence[int], stride: 
         if padding == "valid":
             return (0, 0) * axes
         if padding == "same":
-            return tuple(
-                side for axis in zip(size, kernel, stride, dilation, strict=True) for side in _same(*axis)
-            )
+            return tuple(side for axis in zip(size, kernel, stride, dilation, strict=True) for side in _same(*axis))
         raise InputError(f"padding: got {padding!r}, wanted 'same', 'valid' or whole numbers.")
-    if isinstance(padding, Sequence) and len(padding) == 2 * axes:
+    if isinstance(padding, tuple | list) and len(padding) == 2 * axes:
         return tuple(padding)
     return tuple(side for one in several("padding", padding, axes) for side in (one, one))
 

@@ -2,37 +2,41 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from hapgop.nn.report import Answer, count
 from hapgop.nn.routes import DTYPES
 from hapgop.shape import ShapeError
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def overridable(function: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatenate[Tensor, P], R]:
+def overridable(function: Function) -> Function:
     """Let `__torch_function__` have its say, as in torch.nn.functional: subclasses, torch.fx."""
 
     @wraps(function)
-    def listening(input: Tensor, *args: P.args, **kwargs: P.kwargs) -> R:
+    def listening(input: Tensor, *args: Any, **kwargs: Any) -> Any:
         if has_torch_function_unary(input):
-            result: R = handle_torch_function(listening, (input,), input, *args, **kwargs)
-            return result
+            return handle_torch_function(listening, (input,), input, *args, **kwargs)
         return function(input, *args, **kwargs)
 
-    return listening
+    return cast(Function, listening)
 
 
 def not_ours(x: Tensor) -> str | None:
     """The reason why PyTorch computes on this tensor, or None."""
     if x.is_cpu and x.dtype in DTYPES and x.layout is torch.strided:
-        return None
+        if torch.compiler.is_compiling():
+            return None
+        # Our operators have no forward derivatives and no rules for vmap; the former would be lost in silence.
+        if forward_ad._current_level >= 0:
+            return "forward-mode derivatives"
+        return None if torch._C._functorch.peek_interpreter_stack() is None else "function transforms"
     if x.device.type != "cpu":
         return f"{x.device.type} tensors"
     kind = x.dtype if x.layout is torch.strided else x.layout

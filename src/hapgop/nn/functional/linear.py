@@ -10,9 +10,7 @@ from hapgop.shape import ShapeError
 
 
 @overridable
-def linear(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None
-) -> Tensor:
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
     """`torch.nn.functional.linear` with an activation on top: a 1x1 convolution over a row of pixels.
 
     input (..., in), weight (out, in), bias (out). `activation` is None or "relu". Raises ShapeError.

@@ -1,6 +1,7 @@
 """Pooling in two dimensions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,10 +40,8 @@ def max_pool2d(
         reason = "padding of more than half a dilated kernel"
     if reason is not None:
         elsewhere("max_pool2d", reason)
-        y: Tensor | tuple[Tensor, Tensor] = F.max_pool2d(
-            input, kernel, strides, pads, dilations, ceil_mode, return_indices
-        )
-        return y
+        pool: Any = F.max_pool2d
+        return pool(input, kernel, strides, pads, dilations, ceil_mode, return_indices)
     x = input if has_batch else input[None]
     y, winners = ops.max_pool(x, kernel, strides, pads, dilations, ceil_mode)
     if not return_indices:
@@ -74,16 +73,14 @@ def avg_pool2d(
     reason = not_ours(input) if divisor_override is None else "divisor_override"
     if reason is not None:
         elsewhere("avg_pool2d", reason)
-        y: Tensor = F.avg_pool2d(
-            input, kernel, strides, pads, ceil_mode, count_include_pad, divisor_override
-        )
+        y: Tensor = F.avg_pool2d(input, kernel, strides, pads, ceil_mode, count_include_pad, divisor_override)
         return y
     y = ops.avg_pool(input if has_batch else input[None], kernel, strides, pads, ceil_mode, count_include_pad)
     return y if has_batch else y[0]
 
 
 @overridable
-def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | None]) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """`torch.nn.functional.adaptive_avg_pool2d`: the means of `output_size` (rows, columns) parts of the image.
 
     input (n, c, ih, iw) or (c, ih, iw). Ours where the parts are equal: sizes that divide the input's.
@@ -104,7 +101,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | 
         reason = "parts of different sizes"
     if reason is not None:
         elsewhere("adaptive_avg_pool2d", reason)
-        return F.adaptive_avg_pool2d(input, parts)
+        return F.adaptive_avg_pool2d(input, (parts[0], parts[1]))
     kernel = tuple(s // part for s, part in zip(size, parts, strict=True))
     y: Tensor = ops.avg_pool(input if has_batch else input[None], kernel, kernel, (0, 0), False, True)
     return y if has_batch else y[0]

@@ -2,23 +2,21 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from hapgop.errors import InputError
 
-P = ParamSpec("P")
-R = TypeVar("R")
-Layer = TypeVar("Layer")
+Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 
-def named(forward: Callable[Concatenate[Layer, P], R]) -> Callable[Concatenate[Layer, P], R]:
+def named(forward: Forward) -> Forward:
     """Put the layer with its settings before the message of an InputError."""
 
     @wraps(forward)
-    def naming(layer: Layer, *args: P.args, **kwargs: P.kwargs) -> R:
+    def naming(layer: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return forward(layer, *args, **kwargs)
         except InputError as error:
             raise type(error)(f"{layer}: {error}") from None
 
-    return naming
+    return cast(Forward, naming)

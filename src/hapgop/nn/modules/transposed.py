@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hapgop.nn import functional
@@ -53,6 +52,7 @@ def _arguments(
     axes: int,
 ) -> tuple[Any, ...]:
     size = None if output_size is None else list(output_size)
-    window: Any = (layer.stride, layer.padding, layer.kernel_size)
-    more = tuple(layer._output_padding(x, size, *window, axes, layer.dilation))  # type: ignore[arg-type]
-    return layer.weight, layer.bias, layer.stride, layer.padding, more, layer.groups, layer.dilation
+    stride, dilation = list(layer.stride), list(layer.dilation)
+    padding: Any = layer.padding
+    more = layer._output_padding(x, size, stride, padding, list(layer.kernel_size), axes, dilation)
+    return layer.weight, layer.bias, layer.stride, padding, tuple(more), layer.groups, layer.dilation

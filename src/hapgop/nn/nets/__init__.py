@@ -3,7 +3,9 @@
 To add one: a file here with a class of (classes, input_shape) and its `smallest` image size, and a line in `_NETS`.
 """
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Protocol
 
 from torch import nn
 
@@ -16,7 +18,15 @@ from hapgop.nn.nets.tinyvgg import TinyVGG
 
 __all__ = ["NAMES", "build", "default_for"]
 
-_NETS = {
+
+class _Net(Protocol):
+    smallest: int
+    """Pixels in each direction of the smallest image that it takes."""
+
+    def __call__(self, classes: int, input_shape: tuple[int, int, int]) -> nn.Module: ...
+
+
+_NETS: Mapping[str, _Net] = {
     "digits": Digits,
     "lenet5": LeNet5,
     "tinyvgg": TinyVGG,

@@ -1,0 +1,233 @@
+"""The kernels themselves: proved safe for every machine, and the same numbers interpreted, emitted and in any order."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, reject, settings
+from hypothesis import strategies as st
+from kernels import emitted, staggered
+from problems import (
+    ANSWERS,
+    MACHINES,
+    answers,
+    arguments,
+    assert_equal,
+    machines,
+    name,
+    outputs,
+    prepared,
+    problems,
+    random_inputs,
+    seeds,
+    solve,
+    tensors,
+    usual,
+)
+
+from hapgop.algorithms import ALL, Problem
+from hapgop.machine import AVX2, AVX512, NEON
+from hapgop.shape import ConvShape, PoolShape, ShapeError
+from hapgop.tile import check, interpret
+
+every_answer = pytest.mark.parametrize(("algorithm", "op"), ANSWERS, ids=name)
+NAMED = (AVX512, AVX2, NEON)
+
+small_conv = st.builds(
+    lambda ic, oc, size, k, stride, top, left: ConvShape(
+        2, 2 * ic, size, size + 1, 2 * oc, k, 3, stride, (top, 1, left, 2), (1, 2), 2
+    ),
+    st.integers(1, 5),
+    st.sampled_from([1, 3, 9]),
+    st.integers(4, 6),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.integers(0, 1),
+)
+small_pool = st.builds(
+    lambda c, size, k, stride, padding, ceil: PoolShape(
+        2, c, size, size + 1, k, 2, stride, (padding if k > 1 else 0, 0, 1, padding), ceil_mode=ceil
+    ),
+    st.sampled_from([1, 5, 19]),
+    st.integers(4, 6),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 1),
+    st.booleans(),
+)
+
+
+def small(op):
+    """Problems that the interpreter can do in a moment."""
+    return problems(op, small_pool if "pool" in op else small_conv)
+
+
+@every_answer
+@settings(max_examples=40)
+@given(st.data())
+def test_every_kernel_is_proved_safe(algorithm, op, data):
+    problem, machine = data.draw(problems(op)), data.draw(st.sampled_from(NAMED))
+    assume(algorithm.refuses(problem, machine) is None)
+    check(algorithm.recipe(problem, machine).build(), machine.registers)
+
+
+@pytest.mark.parametrize("machine", NAMED, ids=name)
+@every_answer
+def test_the_usual_kernels_are_proved_safe(algorithm, op, machine):
+    for problem in usual(op):
+        if algorithm.refuses(problem, machine) is None:
+            check(algorithm.recipe(problem, machine).build(), machine.registers)
+
+
+@every_answer
+@settings(max_examples=12)
+@given(st.data())
+def test_interpreted_emitted_and_right_are_one(algorithm, op, data):
+    problem, machine, seed = data.draw(small(op)), data.draw(machines), data.draw(seeds)
+    assume(algorithm.refuses(problem, machine) is None)
+    inputs = random_inputs(problem, seed)
+    kernel, arrays, sizes = arguments(algorithm, problem, machine, inputs)
+    results = emitted(kernel, arrays, sizes)
+    interpret(kernel, arrays, sizes)
+    interpreted = outputs(problem, kernel, arrays)
+    assert_equal(outputs(problem, kernel, {**arrays, **results}), interpreted)
+    assert_equal(interpreted, answers(problem, inputs))
+
+
+@every_answer
+@settings(max_examples=6)
+@given(st.data())
+def test_no_stage_runs_ahead_of_the_one_before(algorithm, op, data):
+    """Threads that start one after another, over scratch that starts as NaN."""
+    problem, machine, seed = data.draw(problems(op)), data.draw(machines), data.draw(seeds)
+    assume(algorithm.refuses(problem, machine) is None)
+    inputs = random_inputs(problem, seed)
+    kernel, arrays, sizes = arguments(algorithm, problem, machine, inputs)
+    results = staggered(kernel, arrays, sizes, data.draw(st.integers(2, 3)))
+    assert_equal(outputs(problem, kernel, {**arrays, **results}), answers(problem, inputs))
+
+
+@every_answer
+@settings(max_examples=10)
+@given(st.data())
+def test_any_number_of_threads_gives_the_same_bits(algorithm, op, data):
+    problem, machine, seed = data.draw(problems(op)), data.draw(machines), data.draw(seeds)
+    assume(algorithm.refuses(problem, machine) is None)
+    inputs = random_inputs(problem, seed, whole=False)
+    call = prepared(algorithm, problem, machine)
+    alone = solve(call, problem, inputs, threads=1)
+    for threads in (2, 3):
+        assert_equal(solve(call, problem, inputs, threads), alone)
+
+
+@st.composite
+def neighbours(draw, op):
+    """Two problems that differ in one respect."""
+    problem, another = draw(problems(op)), draw(problems(op))
+    field = draw(st.sampled_from(["shape", "dtype", "x_layout", "y_layout", "w_layout", "bias", "activation"]))
+    if field != "shape":
+        return problem, replace(problem, **{field: getattr(another, field)})
+    shape = problem.shape
+    field = draw(st.sampled_from(["n", "ih", "iw", "stride", "padding", "dilation"]))
+    value = getattr(shape, field)
+    if isinstance(value, int):
+        value += 1
+    elif field == "padding":  # so that the output keeps its size
+        value = (value[1], value[0], value[3], value[2])
+    else:
+        value = (value[1], value[0] + draw(st.integers(0, 1)))
+    try:
+        return problem, replace(problem, shape=replace(shape, **{field: value}))
+    except ShapeError:
+        reject()
+
+
+def assert_one_key_is_one_kernel(algorithm, *answered):
+    """Else a kernel from the cache would answer another problem, or another machine's."""
+    one, two = (algorithm.recipe(problem, machine) for problem, machine in answered)
+    if one.key == two.key:
+        assert one.build() == two.build()
+        assert [t.tolist() for t in one.tables] == [t.tolist() for t in two.tables]
+
+
+@every_answer
+@settings(max_examples=60)
+@given(st.data())
+def test_a_key_names_the_problem(algorithm, op, data):
+    (problem, other), machine = data.draw(neighbours(op)), data.draw(machines)
+    assume(algorithm.refuses(problem, machine) is None and algorithm.refuses(other, machine) is None)
+    assert_one_key_is_one_kernel(algorithm, (problem, machine), (other, machine))
+
+
+@pytest.mark.parametrize("field", ["vector_bytes", "registers", "l1", "l2", "l3", "cores"])
+@every_answer
+def test_a_key_names_the_machine(algorithm, op, field):
+    for problem, machine in product(usual(op), MACHINES):
+        less = replace(machine, **{field: getattr(machine, field) // 2 or 2})
+        if algorithm.refuses(problem, machine) is None is algorithm.refuses(problem, less):
+            assert_one_key_is_one_kernel(algorithm, (problem, machine), (problem, less))
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+@every_answer
+def test_a_key_names_what_a_batch_changes(algorithm, op, cores):
+    """The batch size is passed at run time, but some choices depend on it."""
+    machine = replace(MACHINES[0], cores=cores)
+    shapes = (
+        [PoolShape(1, 20, 2, 2, 2, 2)]
+        if "pool" in op
+        else [
+            ConvShape(1, 20, size, size, 36, kernel, kernel, padding=kernel // 2)
+            for size, kernel in ((2, 3), (1, 1), (3, 1))
+        ]
+    )
+    for shape, layout in product(shapes, ("oihw", "ohwi")):
+        kernels = {}
+        for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 31, 32, 33):
+            problem = Problem(op, shape.with_batch(n), w_layout=layout)
+            if algorithm.refuses(problem, machine) is None:
+                recipe = algorithm.recipe(problem, machine)
+                kernel = recipe.build()
+                assert kernels.setdefault(recipe.key, kernel) == kernel, n
+
+
+@every_answer
+@settings(max_examples=40)
+@given(st.data())
+def test_a_recipe_brings_what_its_kernel_takes(algorithm, op, data):
+    """Tensors, tables, scratch of the right size, sizes: else a call would read addresses from beyond its words."""
+    problem, machine = data.draw(problems(op)), data.draw(machines)
+    assume(algorithm.refuses(problem, machine) is None)
+    recipe = algorithm.recipe(problem, machine)
+    kernel = recipe.build()
+    values = dict(zip(kernel.sizes, recipe.sizes, strict=True))
+    wanted = [np.prod(t.shape) for t in tensors(problem)] + [t.size for t in recipe.tables] + [*recipe.scratch]
+    assert [b.size.value(values) for b in kernel.buffers] == wanted
+    roles = ["out" if t.out else "in" for t in tensors(problem)] + ["in"] * len(recipe.tables)
+    assert [b.role for b in kernel.buffers] == roles + ["scratch"] * len(recipe.scratch)
+    assert all(s.low <= v <= s.high for s, v in values.items())
+    assert all(t.dtype == problem.dtype and t.flags.c_contiguous for t in recipe.tables)
+    assert kernel.dtype == problem.dtype
+    assert kernel.lanes == machine.lanes(problem.dtype)
+
+
+@pytest.mark.parametrize("algorithm", ALL, ids=name)
+def test_what_an_algorithm_says_of_itself(algorithm):
+    """Reasons, times and keys are words and numbers."""
+    keys = set()
+    for op in {op for _, op in ANSWERS}:
+        for problem in usual(op):
+            for machine in MACHINES:
+                reason = algorithm.refuses(problem, machine)
+                if reason is not None:
+                    assert len(reason.split()) > 1
+                    continue
+                assert 0 < algorithm.seconds(problem, machine) < 1
+                recipe = algorithm.recipe(problem, machine)
+                assert recipe.items >= 1
+                assert recipe.tiles
+                assert recipe.key == algorithm.recipe(problem, machine).key
+                keys.add(recipe.key)
+    assert len(keys) > len(MACHINES)

@@ -1,0 +1,298 @@
+"""Problems, random ones too; their tensors, their right answers, and how an algorithm answers them."""
+
+from dataclasses import dataclass, replace
+from math import lcm, sqrt
+
+import numpy as np
+from hypothesis import strategies as st
+from kernels import assert_fences, fenced
+
+from hapgop import oracle
+from hapgop.algorithms import ALL, Algorithm, Problem
+from hapgop.algorithms.problem import CONV_OPS, POOL_OPS
+from hapgop.engine import Prepared
+from hapgop.machine import AVX2, AVX512, NEON, Machine
+from hapgop.plan import Plan
+from hapgop.shape import ConvShape, PoolShape
+
+# Every width of vector and number of registers, as code that this machine runs; one has a cache so small that rows are
+# taken one by one, and more cores than rows, another a single core.
+MACHINES = (
+    replace(AVX512, cpu="host"),
+    replace(AVX2, name="AVX2, tiny caches, many cores", cpu="host", l2=2048, cores=64),
+    replace(NEON, name="NEON, one core", cpu="host", cores=1),
+)
+OPS = CONV_OPS + POOL_OPS
+
+# Shapes of the usual kinds: an algorithm that takes an operation at all takes it for one of these.
+_USUAL = (
+    ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1),
+    ConvShape(2, 32, 12, 12, 32, 3, 3, 2, 1),
+    ConvShape(2, 32, 12, 12, 32, 1, 1),
+    ConvShape(2, 32, 12, 12, 32, 5, 5, padding=2),
+    ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1, groups=32),
+    PoolShape(2, 32, 12, 12, 2, 2),
+    PoolShape(2, 32, 12, 12, 3, 3, 2, 1),
+)
+
+
+def usual(op: str) -> list[Problem]:
+    """Problems of the usual kinds."""
+    kind = ConvShape if op in CONV_OPS else PoolShape
+    return [Problem(op, shape) for shape in _USUAL if isinstance(shape, kind)]
+
+
+ANSWERS = [(a, op) for a in ALL for op in OPS if any(a.refuses(p, m) is None for p in usual(op) for m in MACHINES)]
+
+
+def name(value: object) -> str:
+    """How a parametrized test calls an algorithm, an operation, a machine."""
+    return value if isinstance(value, str) else value.name
+
+
+# Tensors
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of an operation: its logical shape, and its order in memory."""
+
+    name: str
+    shape: tuple[int, ...]
+    layout: str
+    out: bool = False
+
+    def flat(self, array: np.ndarray) -> np.ndarray:
+        """The elements in the order in which they lie in memory."""
+        last = self.layout in ("nhwc", "ohwi")
+        return (array.transpose(0, 2, 3, 1) if last else array).ravel()
+
+    def logical(self, flat: np.ndarray) -> np.ndarray:
+        """The other way round."""
+        if self.layout not in ("nhwc", "ohwi"):
+            return flat.reshape(self.shape)
+        n, c, h, w = self.shape
+        return flat.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+
+
+def tensors(p: Problem) -> list[Tensor]:
+    """The tensors of a problem, in the order in which a kernel takes them."""
+    s = p.shape
+    x, dx = (Tensor(n, s.x_shape, p.x_layout, n == "dx") for n in ("x", "dx"))
+    y, g = (Tensor(n, s.y_shape, p.y_layout, n == "y") for n in ("y", "g"))
+    if isinstance(s, PoolShape):
+        winners = Tensor("winners", s.y_shape, p.y_layout, p.op == "max_pool")
+        return {
+            "max_pool": [x, y, winners],
+            "max_pool_grad": [g, winners, dx],
+            "avg_pool": [x, y],
+            "avg_pool_grad": [g, dx],
+        }[p.op]
+    w, dw = (Tensor(n, s.w_shape, p.w_layout, n == "dw") for n in ("w", "dw"))
+    bias, db = (Tensor(n, (s.oc,), "c", n == "db") for n in ("bias", "db"))
+    return {"conv": [x, w, bias, y], "grad_x": [g, w, dx], "grad_w": [x, g, dw], "grad_b": [g, db]}[p.op]
+
+
+Arrays = dict[str, np.ndarray]
+
+
+def random_inputs(p: Problem, seed: int, whole: bool = True) -> Arrays:
+    """Inputs of a problem: whole numbers of at most 4, or normal ones. An unused bias is left out.
+
+    An average's gradient is made a multiple of every divisor, so that its shares are whole too; winners are right
+    ones, of a random x.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for t in tensors(p):
+        if not t.out and (t.name != "bias" or p.bias):
+            values = rng.integers(-4, 5, t.shape) if whole else rng.standard_normal(t.shape)
+            arrays[t.name] = values.astype(p.dtype)
+    if p.op == "avg_pool_grad" and whole:
+        arrays["g"] *= lcm(*range(1, p.shape.kh + 1)) * lcm(*range(1, p.shape.kw + 1))
+    if p.op == "max_pool_grad":
+        arrays["winners"] = oracle.max_pool(rng.integers(-4, 5, p.shape.x_shape), p.shape)[1].astype(p.dtype)
+    return arrays
+
+
+def answers(p: Problem, a: Arrays) -> Arrays:
+    """The right outputs, in float64, by the definition."""
+    s = p.shape
+    match p.op:
+        case "conv":
+            y = oracle.conv(a["x"], a["w"], a.get("bias"), shape=s)
+            return {"y": np.maximum(y, 0) if p.activation == "relu" else y}
+        case "grad_x":
+            return {"dx": oracle.grad_x(a["g"], a["w"], shape=s)}
+        case "grad_w":
+            return {"dw": oracle.grad_w(a["x"], a["g"], shape=s)}
+        case "grad_b":
+            return {"db": a["g"].astype(np.float64).sum((0, 2, 3))}
+        case "max_pool":
+            return dict(zip(("y", "winners"), oracle.max_pool(a["x"], s), strict=True))
+        case "max_pool_grad":
+            return {"dx": oracle.max_pool_grad(a["g"], a["winners"], s)}
+        case "avg_pool":
+            return {"y": oracle.avg_pool(a["x"], s, p.count_include_pad)}
+        case "avg_pool_grad":
+            return {"dx": oracle.avg_pool_grad(a["g"], s, p.count_include_pad)}
+    raise ValueError(p.op)
+
+
+def bounds(p: Problem, a: Arrays) -> Arrays:
+    """How far each output may lie from the right one: k u times the sum of the terms' magnitudes."""
+    s = p.shape
+    size = {name: np.abs(values) for name, values in a.items()}
+    if "winners" in a:
+        size["winners"] = a["winners"]
+    match p.op:
+        case "conv":
+            terms = s.ic // s.groups * s.kh * s.kw + 1
+        case "grad_x":
+            terms = s.oc // s.groups * s.kh * s.kw
+        case "grad_w" | "grad_b":
+            terms = s.n * s.oh * s.ow
+        case _:
+            terms = s.kh * s.kw
+    unit = np.finfo(p.dtype).eps / 2
+    magnitudes = answers(replace(p, activation=None), size)
+    return {name: (16 + 2 * sqrt(terms)) * unit * values for name, values in magnitudes.items()}
+
+
+# Answers
+
+
+def prepared(algorithm: Algorithm, p: Problem, machine: Machine) -> Prepared:
+    """The engine's call of one algorithm; threads are not spared, however small the problem."""
+    return Prepared(Plan(p, machine, algorithm, algorithm.recipe(p, machine), 1.0, ()))
+
+
+def solve(call: Prepared, p: Problem, a: Arrays, threads: int = 2) -> Arrays:
+    """An algorithm's outputs, from memory full of NaN; inputs and what lies around them have to stay as they were."""
+    pointers, memories, outs, ins = [], [], [], []
+    for t in tensors(p):
+        if t.name == "bias" and not p.bias:
+            pointers.append(0)
+            continue
+        given = np.full(np.prod(t.shape), np.nan, p.dtype) if t.out else t.flat(a[t.name])
+        inside, memory = fenced(given)
+        pointers.append(inside.ctypes.data)
+        memories.append(memory)
+        (outs if t.out else ins).append((t, inside))
+    call(*pointers, threads=threads)
+    for memory in memories:
+        assert_fences(memory)
+    for t, inside in ins:
+        np.testing.assert_array_equal(inside, t.flat(a[t.name]))
+    return {t.name: t.logical(inside) for t, inside in outs}
+
+
+def solved(algorithm: Algorithm, p: Problem, machine: Machine, a: Arrays, threads: int = 2) -> Arrays:
+    """The outputs of one algorithm."""
+    return solve(prepared(algorithm, p, machine), p, a, threads)
+
+
+def arguments(algorithm: Algorithm, p: Problem, machine: Machine, a: Arrays) -> tuple:
+    """(kernel, arrays by buffer name, sizes) for the interpreter; the outputs are NaN."""
+    recipe = algorithm.recipe(p, machine)
+    kernel = recipe.build()
+    flat = []
+    for t in tensors(p):
+        unused = t.out or (t.name == "bias" and not p.bias)
+        flat.append(np.full(np.prod(t.shape), np.nan, p.dtype) if unused else t.flat(a[t.name]).copy())
+    flat += recipe.tables
+    names = [b.name for b in kernel.buffers]
+    sizes = dict(zip((s.name for s in kernel.sizes), recipe.sizes, strict=True))
+    return kernel, dict(zip(names, flat, strict=False)), sizes
+
+
+def outputs(p: Problem, kernel, arrays) -> Arrays:
+    """The outputs among the arrays of a kernel's buffers."""
+    named = zip(tensors(p), kernel.buffers, strict=False)
+    return {t.name: t.logical(np.asarray(arrays[b.name])) for t, b in named if t.out}
+
+
+def assert_equal(got: Arrays, wanted: Arrays) -> None:
+    """The same numbers, to the last bit (zeros of either sign are equal)."""
+    assert got.keys() == wanted.keys()
+    for key, values in got.items():
+        np.testing.assert_array_equal(values, wanted[key].astype(values.dtype), err_msg=key)
+
+
+def assert_within(got: Arrays, wanted: Arrays, allowed: Arrays) -> None:
+    """No element further from the right one than its bound."""
+    assert got.keys() == wanted.keys()
+    for key, values in got.items():
+        excess = np.abs(values - wanted[key]) - allowed[key]
+        assert not (excess > 0).any(), f"{key}: {excess.max():.3g} beyond the bound, at {np.argmax(excess)}"
+        assert not np.isnan(values).any(), key
+
+
+# Random ones
+
+
+@st.composite
+def axes(draw):
+    """(size, kernel, stride, before, after, dilation) of one axis."""
+    kernel = draw(st.sampled_from([1, 1, 2, 3, 3, 3, 4, 5]))
+    stride, dilation = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 1, 2, 3]))
+    before, after = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    least = max(1, (kernel - 1) * dilation + 1 - before - after)
+    return least + draw(st.integers(0, 9)), kernel, stride, before, after, dilation
+
+
+@st.composite
+def conv_shapes(draw):
+    """Small shapes: tails of every kind, groups, depthwise, one pixel, more images than groups of them."""
+    (ih, kh, sh, top, bottom, dh), (iw, kw, sw, left, right, dw) = draw(axes()), draw(axes())
+    groups, ic, oc = 1, draw(st.sampled_from([1, 2, 3, 4, 5, 7, 9])), draw(st.sampled_from([1, 3, 8, 16, 17, 21, 40]))
+    if draw(st.integers(0, 2)) == 0:
+        groups = draw(st.sampled_from([2, 3, 17]))
+        oc = oc if groups < 17 else 1
+        ic = ic if groups < 17 else 1
+    n = draw(st.sampled_from([1, 1, 2, 3, 18]))
+    return ConvShape(
+        n, ic * groups, ih, iw, oc * groups, kh, kw, (sh, sw), (top, bottom, left, right), (dh, dw), groups
+    )
+
+
+@st.composite
+def pool_shapes(draw):
+    """Small shapes of pools: overlapping, tiled, dilated, padded, rounded up."""
+    n, c = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from([1, 3, 8, 17, 40, 70]))
+    ceil = draw(st.booleans())
+    if draw(st.integers(0, 3)) == 0:
+        kh, kw = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+        return PoolShape(n, c, kh + draw(st.integers(0, 9)), kw + draw(st.integers(0, 9)), kh, kw, ceil_mode=ceil)
+    sides = []
+    for _ in range(2):
+        size, kernel, stride, before, after, dilation = draw(axes())
+        before, after = min(before, kernel // 2), min(after, kernel // 2)
+        sides.append((max(size, (kernel - 1) * dilation + 1 - before - after), kernel, stride, before, after, dilation))
+    (ih, kh, sh, top, bottom, dh), (iw, kw, sw, left, right, dw) = sides
+    return PoolShape(n, c, ih, iw, kh, kw, (sh, sw), (top, bottom, left, right), (dh, dw), ceil)
+
+
+@st.composite
+def problems(draw, op: str, shapes=None):
+    """A problem: a shape, types, layouts, bias and activation."""
+    conv = op in CONV_OPS
+    if shapes is None:
+        shapes = conv_shapes() if conv else pool_shapes()
+    shape = draw(shapes)
+    layouts = st.sampled_from(["nhwc", "nhwc", "nchw"])
+    return Problem(
+        op,
+        shape,
+        draw(st.sampled_from(["float32", "float32", "float64"])),
+        draw(layouts),
+        draw(layouts),
+        draw(st.sampled_from(["oihw", "ohwi"])) if conv else "oihw",
+        draw(st.booleans()) if op == "conv" else False,
+        draw(st.sampled_from([None, "relu"])) if op == "conv" else None,
+        draw(st.booleans()) if op.startswith("avg") else True,
+    )
+
+
+seeds = st.integers(0, 2**16)
+machines = st.sampled_from(MACHINES)
