@@ -36,6 +36,7 @@ CONVS = {
     "depthwise": ConvShape(2, 18, 6, 7, 18, 3, 3, padding=1, groups=18),
     "pointwise with pixels left over": ConvShape(1, 9, 5, 9, 33, 1, 1),
     "a batch of single pixels": ConvShape(19, 10, 1, 1, 12, 1, 1),
+    "a batch of single pixels, padded": ConvShape(3, 10, 1, 1, 12, 1, 1, padding=(0, 0, 0, 1)),
     "small maps, few": ConvShape(4, 20, 2, 2, 36, 3, 3, padding=1),
     "small maps, more": ConvShape(5, 20, 2, 2, 36, 3, 3, padding=1),
     "padding wider than the image": ConvShape(1, 2, 3, 3, 3, 3, 3, padding=12),

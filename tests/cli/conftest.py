@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from hapgop import engine
 from hapgop.cli import main
 from hapgop.predict import Preprocessing
 from hapgop.program import Graph, Node
@@ -16,6 +17,10 @@ def _somewhere_else(tmp_path, monkeypatch):
     # Whatever a command writes by default lands in a folder of its own.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", "1")
+    # Tests share their machine with others: more threads than free cores would wait for each other.
+    engine.set_threads(1)
+    yield
+    engine.set_threads(None)
 
 
 @pytest.fixture

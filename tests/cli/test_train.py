@@ -1,9 +1,9 @@
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,15 @@ def test_evaluate_in_words_and_as_json(trained, hapgop):
     assert hapgop("evaluate", "first", "digits", "--split", "exam").code == 2
 
 
+def test_evaluate_judges_on_the_images_that_this_run_has_not_seen(hapgop):
+    trained = hapgop("train", "digits", "--run", "seeded", "--seed", "5", "--epochs", "4")
+    told = json.loads(hapgop("evaluate", "seeded", "digits", "--json").out)
+    assert told["images"] == 359
+    assert f"{told['correct']} of 359 right" in trained.out
+    words = hapgop("evaluate", "seeded", "digits")
+    assert "drawn with seed 5" in words.err
+
+
 def test_a_folder_of_pictures_with_a_bad_one(hapgop):
     random = np.random.default_rng(0)
     for name, low in (("dark", 0), ("light", 180)):
@@ -108,11 +117,11 @@ def test_a_folder_of_pictures_with_a_bad_one(hapgop):
             pixels = random.integers(low, low + 70, (12, 10, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(Path("photos", name, f"{number}.png"))
     Path("photos/dark/notes.png").write_text("no picture")
-    done = hapgop("train", "photos", "--epochs", "2", "--size", "8x9")
+    done = hapgop("train", "photos", "--epochs", "2", "--size", "8x12")
     assert done.code == 0, done.err
     assert "notes.png" in done.err
     config = json.loads(Path("runs/photos/config.json").read_text())
-    assert config["preprocessing"]["input_size"] == [3, 8, 9]
+    assert config["preprocessing"]["input_size"] == [3, 8, 12]
     labelled = hapgop("predict", "runs/photos", "photos/light", "--json")
     assert len(json.loads(labelled.out)["predictions"]) == 12
 
@@ -129,12 +138,12 @@ def stop(process, wait_for):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends the signal of Ctrl-C")
 def test_ctrl_c_saves_and_the_command_it_names_goes_on(hapgop):
-    command = [sys.executable, "-m", "hapgop", "train", "digits", "--run", "long", "--epochs", "400"]
+    command = [sys.executable, "-m", "hapgop", "train", "digits", "--run", "long", "--epochs", "400", "--threads", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     code, said = stop(process, "epoch 2/400")
     assert code == 130, said
     assert "Traceback" not in said
-    assert said.splitlines()[-1].strip() == "hapgop train --resume --run long"
+    assert said.splitlines()[-1].strip() == "hapgop train --resume --run long --threads 1"
     epochs = len(Path("long/metrics.jsonl").read_text().splitlines())
     assert epochs >= 2
     done = hapgop("train", "--resume", "--run", "long", "--epochs", str(epochs + 1))
@@ -143,11 +152,30 @@ def test_ctrl_c_saves_and_the_command_it_names_goes_on(hapgop):
     assert not Path("long/checkpoint.safetensors").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_on_a_terminal_a_bar_with_the_time_left_comes_and_goes():
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "hapgop", "train", "digits", "--run", "seen", "--threads", "1", "--epochs", "5"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    process = subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE, env=environment)
+    os.close(theirs)
+    drawn = b""
+    # Reading a terminal whose other side is closed is an error where it would be an end elsewhere.
+    with contextlib.suppress(OSError):
+        while piece := os.read(ours, 4096):
+            drawn += piece
+    os.close(ours)
+    result = process.communicate()[0].decode()
+    assert process.returncode == 0
+    assert b"epoch 1/5" in drawn
+    assert b" s left" in drawn
+    assert drawn.endswith(b"\x1b[2K")
+    assert "\x1b" not in result
+
+
 def test_the_demo(hapgop):
-    began = time.monotonic()
     done = hapgop("demo", "--epochs", "1")
     assert done.code == 0, done.err
-    assert time.monotonic() - began < 120
     assert "Test accuracy: " in done.out
     assert "by who computed them:" in done.out
     assert "runs/demo/report.html" in done.out

@@ -223,9 +223,9 @@ def assert_within(got: Arrays, wanted: Arrays, allowed: Arrays) -> None:
     """No element further from the right one than its bound."""
     assert got.keys() == wanted.keys()
     for key, values in got.items():
-        excess = np.abs(values - wanted[key]) - allowed[key]
-        assert not (excess > 0).any(), f"{key}: {excess.max():.3g} beyond the bound, at {np.argmax(excess)}"
-        assert not np.isnan(values).any(), key
+        off = values != wanted[key]
+        excess = np.abs(values[off] - wanted[key][off]) - allowed[key][off]
+        assert (excess <= 0).all(), f"{key}: {excess.max():.3g} beyond the bound"
 
 
 # Random ones

@@ -11,8 +11,10 @@ import hapgop.nn
 from hapgop.nn import functional, nets, report
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("name", ["digits", "lenet5", "tinyvgg", "resnet20"])
+@pytest.mark.parametrize(
+    ("name", "dynamic"),
+    [("digits", False), ("lenet5", True), pytest.param("resnet20", True, marks=pytest.mark.slow)],
+)
 @pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
 def test_a_net_compiles_without_graph_breaks(definition, name, dynamic):
     net = nets.build(name, classes=3, input_shape=(1, 16, 16)).double()

@@ -31,7 +31,8 @@ class Sums:
     def of(cls, problem: Problem, machine: Machine) -> Sums:
         assert isinstance(problem.shape, ConvShape)
         s, batch = problem.shape, problem.shape.n
-        if problem.x_layout == problem.y_layout == "nhwc" and s.kh == s.kw == s.ih == s.iw == 1 and s.n > 1:
+        single = s.kh == s.kw == s.ih == s.iw == 1 and not any(s.padding)
+        if problem.x_layout == problem.y_layout == "nhwc" and single and s.n > 1:
             # A batch of single pixels is an image of as many: the inner loop runs over the batch.
             s, batch = replace(s, n=1, iw=s.n, padding=(0, 0, 0, 0), stride=(1, 1)), 1
         # As many rows at a time as leave input and gradient in half of the second cache.

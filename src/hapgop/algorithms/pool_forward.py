@@ -32,7 +32,7 @@ class Forward:
         ) -> None:
             best = [k.const(-np.inf) for _ in counts]
             where = [k.const(0.0) for _ in counts]
-            if not inside:
+            if not (inside and windows.rows.always_inside):
                 # Before any comparison the winner is the first tap inside: it keeps a window of nothing but -inf.
                 self.first_tap(oh, ow, where)
 

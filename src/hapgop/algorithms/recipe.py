@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from numpy import floating
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from hapgop.algorithms.problem import Problem
 from hapgop.machine import Machine
 from hapgop.tile import Kernel
+
+if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
+    from numpy import floating
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Bar:
             transient=True,
             disable=not self._shown,
         )
-        self._task = self._progress.add_task("", total=None, words="")
+        self._task = self._progress.add_task("", total=None, words="", visible=False)
         self._drawn = 0.0
 
     def __enter__(self) -> "Bar":
@@ -47,7 +47,7 @@ class Bar:
         now = time.monotonic()
         if self._shown and (now - self._drawn > _REDRAW_SECONDS or done == total):
             self._drawn = now
-            self._progress.update(self._task, description=what, completed=done, total=total, words=words)
+            self._progress.update(self._task, description=what, completed=done, total=total, words=words, visible=True)
 
     def training(self, event: Event) -> None:
         """What `hapgop.train` tells while it reads and trains."""

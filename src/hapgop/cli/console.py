@@ -48,12 +48,23 @@ def write_json(value: Any) -> None:
     write(json.dumps(value, indent=2, allow_nan=False))
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, right: Iterable[str] = ()) -> Table:
-    """A table without a frame; the columns named in `right` are numbers."""
-    right = set(right)
-    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def table(
+    columns: Iterable[str],
+    rows: Iterable[Iterable[str]],
+    *,
+    right: Iterable[str] = (),
+    folds: Iterable[str] = (),
+) -> Table:
+    """A table without a frame; `right` are the columns of numbers, `folds` those that give way where it is narrow."""
+    columns, right, folds = tuple(columns), set(right), set(folds)
+    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(columns))
     for column in columns:
-        result.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        result.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=column not in folds if folds else False,
+        )
     for row in rows:
         # As Text, since file names may hold what rich reads as markup.
         result.add_row(*(Text(cell) for cell in row))
@@ -61,8 +72,11 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, right: Itera
 
 
 def show(value: Table) -> None:
-    """A table on standard output."""
-    out().print(value, highlight=False)
+    """A table on standard output, without the blanks that fill up its lines."""
+    console = out()
+    with console.capture() as captured:
+        console.print(value, highlight=False)
+    write("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def write_file(path: Path, text: str) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
 
-from hapgop import explain, nn, studio, train
+from hapgop import engine, explain, nn, studio, train
 from hapgop.cli import console
 from hapgop.cli.app import INTERRUPTED
 from hapgop.cli.bars import Bar
@@ -18,6 +19,19 @@ from hapgop.predict import Predictor
 from hapgop.program import layers
 
 REPORT = "report.html"
+
+
+def use_threads(threads: int | None) -> None:
+    """As many threads in PyTorch as in the engine; None leaves both as they are."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+        engine.set_threads(threads)
+
+
+def go_on_with(run: Path, threads: int | None) -> str:
+    """The command that continues an unfinished run; the same number of threads gives the same bits."""
+    same = [] if threads is None else ["--threads", str(threads)]
+    return shlex.join(["hapgop", "train", "--resume", "--run", str(run), *same])
 
 
 def fitted(data: train.Data, run: Path, go_on: str, *, lines: bool = False, **options: Any) -> train.Result:

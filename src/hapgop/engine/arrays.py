@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hapgop.algorithms import Problem
 from hapgop.engine.prepared import prepare
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape, Padding, PoolShape, warn_if_unread
 
-Array = NDArray[Any]
+if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
 IntPair = int | tuple[int, int]
 
 

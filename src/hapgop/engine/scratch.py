@@ -1,9 +1,14 @@
 """Memory for a call's intermediate results, reused from call to call."""
 
+from __future__ import annotations
+
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
+    from numpy.typing import NDArray
 
 ALIGN = 64  # a cache line, and a full vector
 

@@ -1,12 +1,16 @@
 """A CPU as the arithmetic sees it, and named ones for tests and cross-compiling."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from hapgop.errors import InputError
+
+if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
+    from numpy.typing import DTypeLike
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

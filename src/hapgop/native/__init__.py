@@ -46,11 +46,15 @@ def load(key: str, make: Callable[[], Kernel], cpu: str = "host") -> Function:
             return Function(image)
         except RuntimeError:
             pass  # damaged in a way that the checksum does not see: another platform's object, say
-    image = compiler.compile_object(emit(make(), compiler.is_x86()), cpu)
+    image = compiler.compile_object(_text(make(), cpu), cpu)
     _compiled += 1
     function = Function(image)
     cache.write(full, image)
     return function
+
+
+def _text(kernel: Kernel, cpu: str) -> str:
+    return emit(kernel, compiler.is_x86(), compiler.has_fma(cpu))
 
 
 def compiled_count() -> int:
@@ -60,7 +64,7 @@ def compiled_count() -> int:
 
 def assembly(kernel: Kernel, cpu: str = "host") -> str:
     """A kernel's assembly text."""
-    return compiler.assembly(emit(kernel, compiler.is_x86()), cpu)
+    return compiler.assembly(_text(kernel, cpu), cpu)
 
 
 def identity(cpu: str = "host") -> str:

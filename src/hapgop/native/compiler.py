@@ -44,6 +44,11 @@ def is_x86() -> bool:
     return str(llvm.get_process_triple()).startswith(("x86_64", "i386", "i686"))
 
 
+def has_fma(cpu: str) -> bool:
+    """Whether a CPU multiplies and adds in one instruction; every named one here does."""
+    return not is_x86() or cpu != "host" or bool(llvm.get_host_cpu_features().get("fma"))
+
+
 def _machine(cpu: str) -> llvm.TargetMachine:
     _initialize()
     name, features = target(cpu)

@@ -30,8 +30,8 @@ class Scope:
 class Emitter:
     """Writes one kernel; `text()` is the module."""
 
-    def __init__(self, kernel: Kernel, x86: bool) -> None:
-        self.kernel, self.x86 = kernel, x86
+    def __init__(self, kernel: Kernel, x86: bool, fma: bool) -> None:
+        self.kernel, self.x86, self.fma = kernel, x86, fma
         self.scalar = "double" if kernel.dtype == "float64" else "float"
         self.itemsize = 8 if kernel.dtype == "float64" else 4
         self.vector = f"<{kernel.lanes} x {self.scalar}>"
@@ -296,6 +296,10 @@ class Emitter:
         ]
 
 
-def emit(kernel: Kernel, x86: bool = True) -> str:
-    """The LLVM IR text of a kernel; x86 says whether its control register can be set."""
-    return Emitter(kernel, x86).text()
+def emit(kernel: Kernel, x86: bool = True, fma: bool = True) -> str:
+    """The LLVM IR text of a kernel.
+
+    x86: the control register of x86 can be set. fma: the CPU multiplies and adds with one rounding; without it that
+    would become a call of the C library, so the product is rounded too.
+    """
+    return Emitter(kernel, x86, fma).text()

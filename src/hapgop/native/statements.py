@@ -35,6 +35,7 @@ class Context(Protocol):
     scalar: str
     vector: str
     itemsize: int
+    fma: bool
     declared: set[str]
     lines: list[str]
 
@@ -82,10 +83,7 @@ class StatementWriter:
             case Binary():
                 self.binary(s)
             case Fma():
-                v = self.c.vector
-                self.c.declared.add(f"declare {v} @llvm.fma.{self.suffix}({v}, {v}, {v})")
-                a, b, c = self.get(s.a), self.get(s.b), self.get(s.c)
-                self.set(s.dst, self.op(f"call {v} @llvm.fma.{self.suffix}({v} {a}, {v} {b}, {v} {c})"))
+                self.set(s.dst, self.fma(self.get(s.a), self.get(s.b), self.get(s.c)))
             case Select():
                 self.select(s)
             case Transpose():
@@ -171,6 +169,13 @@ class StatementWriter:
             self.c.lines.append(f"store {self.c.scalar} {one}, ptr {p}, align {size}")
 
     # Arithmetic
+
+    def fma(self, a: str, b: str, c: str) -> str:
+        v = self.c.vector
+        if not self.c.fma:
+            return self.op(f"fadd {v} {self.op(f'fmul {v} {a}, {b}')}, {c}")
+        self.c.declared.add(f"declare {v} @llvm.fma.{self.suffix}({v}, {v}, {v})")
+        return self.op(f"call {v} @llvm.fma.{self.suffix}({v} {a}, {v} {b}, {v} {c})")
 
     def binary(self, s: Binary) -> None:
         v, a, b = self.c.vector, self.get(s.a), self.get(s.b)

@@ -17,6 +17,8 @@ class Call(NamedTuple):
     op: str
     inputs: Sequence[Any]
     attrs: dict[str, Any]
+    features: int | None = None
+    """The features that the result must have for the call to be this operation, where only the sizes can tell."""
 
 
 Translate = Callable[..., Call | None]
@@ -36,10 +38,22 @@ def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:
 
 def _reshape(input: Any, *sizes: Any) -> Call:
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
-    # Only `x.view(x.size(0), -1)` and its like: the batch stays, the rest becomes one axis.
-    if len(sizes) == 2 and isinstance(sizes[0], fx.Node) and sizes[1] == -1:
-        return Call("flatten", [input], {"start_dim": 1, "end_dim": -1})
-    raise TypeError(f"view{sizes} is not (batch, -1)")
+    # Only `x.view(x.size(0), -1)`, `x.view(-1, 400)` and their like: the batch stays, the rest becomes one axis.
+    if len(sizes) == 2 and ((_is_batch(sizes[0]) and sizes[1] == -1) or (sizes[0] == -1 and type(sizes[1]) is int)):
+        features = sizes[1] if sizes[0] == -1 else None
+        return Call("flatten", [input], {"start_dim": 1, "end_dim": -1}, features)
+    raise TypeError(f"{sizes} is neither (batch, -1) nor (-1, features)")
+
+
+def _is_batch(value: Any) -> bool:
+    """Is it `x.size(0)`, `x.shape[0]` or `x.size()[0]`?"""
+    if not isinstance(value, fx.Node):
+        return False
+    if value.target is operator.getitem:
+        of, index = value.args
+        sizes = isinstance(of, fx.Node) and (of.target == "size" or (of.target is getattr and of.args[1] == "shape"))
+        return bool(sizes and index == 0)
+    return value.target == "size" and value.args[1:] == (0,)
 
 
 def _concat(tensors: Sequence[Any], dim: int = 0) -> Call:
@@ -55,12 +69,22 @@ def _softmax(op: str) -> Translate:
 
 
 def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Call:
+    if training:
+        raise TypeError("it drops in eval mode too; training=self.training makes it stop")
     return Call("dropout", [input], {"p": p})
 
 
 def _max_pool(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> Call:
+    if return_indices:
+        raise TypeError("return_indices")
     attrs = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
     return Call("max_pool2d", [input], {"kernel_size": kernel_size, **attrs})
 
@@ -72,7 +96,10 @@ def _avg_pool(
     padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Call:
+    if divisor_override is not None:
+        raise TypeError("divisor_override")
     attrs = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
     return Call("avg_pool2d", [input], {"kernel_size": kernel_size, **attrs})
 

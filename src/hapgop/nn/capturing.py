@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import fx, nn
 
 from hapgop.errors import InputError
+from hapgop.nn import modules
 from hapgop.nn.capture_calls import FUNCTIONS, METHODS
 from hapgop.nn.capture_modules import MODULES
-from hapgop.program import Graph, Node, layers
+from hapgop.program import Graph, Node, check_tensors
 
 __all__ = ["capture"]
 
@@ -18,7 +21,8 @@ class _Tracer(fx.Tracer):
     """Looks into modules until it meets one that has a word of its own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, tuple(MODULES)) or super().is_leaf_module(m, module_qualified_name)
+        ours = type(m).__module__.startswith(f"{modules.__name__}.")
+        return ours or isinstance(m, tuple(MODULES)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
@@ -31,7 +35,7 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     >>> [node.op for node in capture(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (1, 8, 8)).nodes]
     ['flatten', 'linear']
     """
-    was_training = module.training
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         traced = _Tracer().trace(module)
@@ -43,9 +47,14 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
             f"({error}); loops and branches have to depend on settings, not on values"
         ) from None
     finally:
-        module.train(was_training)
-    graph = _Translation(module, input_shape).graph(traced)
-    layers(graph)
+        # Each its own: a frozen batch norm stays frozen.
+        for part, training in modes:
+            part.training = training
+    translation = _Translation(module, input_shape)
+    graph = translation.graph(traced)
+    # Only the shapes are looked at.
+    shapes = {name: np.broadcast_to(np.float32(0), tuple(t.shape)) for name, t in module.state_dict().items()}
+    translation.check(check_tensors(graph, shapes))
     return graph
 
 
@@ -56,6 +65,7 @@ class _Translation:
         self.names: dict[fx.Node, str] = {}
         self.used: set[str] = set()
         self.output = "input"
+        self.features: dict[str, int] = {}
 
     def graph(self, traced: fx.Graph) -> Graph:
         for node in traced.nodes:
@@ -75,6 +85,15 @@ class _Translation:
                     f"the net reads its own tensor {node.target!r} outside a layer; a graph has no word for it"
                 )
         return Graph(self.input_shape, tuple(self.nodes), self.output)
+
+    def check(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises InputError where a reshape is no flattening after all."""
+        for name, wanted in self.features.items():
+            if sizes[name] != (wanted,):
+                raise InputError(
+                    f"{name!r} makes rows of {wanted} numbers, but one image has {sizes[name][0]} there: "
+                    f"a graph can only flatten. What would work: torch.flatten(x, 1), or {sizes[name][0]} for {wanted}"
+                )
 
     def result(self, node: fx.Node) -> str:
         value = node.args[0]
@@ -107,6 +126,8 @@ class _Translation:
             ) from None
         if call is not None:
             self.add(node, node.name, call.op, call.inputs, call.attrs, {})
+            if call.features is not None:
+                self.features[self.names[node]] = call.features
 
     def add(
         self, node: fx.Node, name: str, op: str, inputs: Any, attrs: dict[str, Any], params: dict[str, str]

@@ -67,12 +67,8 @@ class Graph:
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
         object.__setattr__(self, "nodes", tuple(self.nodes))
         sizes = self.input_shape
-        if len(sizes) != 3 or not all(
-            isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes
-        ):
-            raise InputError(
-                f"A graph's input_shape is (channels, height, width), all positive, not {sizes!r}."
-            )
+        if len(sizes) != 3 or not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes):
+            raise InputError(f"A graph's input_shape is (channels, height, width), all positive, not {sizes!r}.")
         known = {self.input}
         for node in self.nodes:
             if node.name in known:

@@ -40,8 +40,7 @@ def run(graph: Graph, tensors: Tensors, x: NDArray[Any], *, observe: Observe | N
     """
     if x.ndim != 4 or x.shape[1:] != graph.input_shape or x.dtype.kind != "f":
         raise InputError(
-            f"The net reads floats of shape (n, {', '.join(map(str, graph.input_shape))}),"
-            f" not {x.dtype} of {x.shape}."
+            f"The net reads floats of shape (n, {', '.join(map(str, graph.input_shape))}), not {x.dtype} of {x.shape}."
         )
     sizes = check_tensors(graph, tensors)
     if x.shape[0] == 0:
@@ -110,9 +109,7 @@ def _conv(node: Node, shape: ConvShape, x: Array, tensors: Tensors) -> Array:
     if mode is not None and any(shape.padding):
         top, bottom, left, right = shape.padding
         x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), mode=mode)  # type: ignore[call-overload]
-        shape = ConvShape.of(
-            x.shape, shape.w_shape, stride=shape.stride, dilation=shape.dilation, groups=shape.groups
-        )
+        shape = ConvShape.of(x.shape, shape.w_shape, stride=shape.stride, dilation=shape.dilation, groups=shape.groups)
     x = _channels_last(x)
     w = np.ascontiguousarray(tensors[node.params["weight"]], np.float32).reshape(shape.w_shape)
     name = node.params.get("bias")

@@ -101,9 +101,7 @@ def parameter_sizes(node: Node, size: Size) -> dict[str, Size]:
 
 def _image(size: Size) -> tuple[int, int, int]:
     if len(size) != 3:
-        raise InputError(
-            "it reads images (channels, height, width), not a vector; move it before the flatten."
-        )
+        raise InputError("it reads images (channels, height, width), not a vector; move it before the flatten.")
     c, h, w = size
     return c, h, w
 

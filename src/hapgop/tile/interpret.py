@@ -3,10 +3,12 @@
 This is the reference for `native`. It is slow and meant for small programs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hapgop.tile.index import Atom
 from hapgop.tile.program import (
@@ -26,6 +28,9 @@ from hapgop.tile.program import (
     Store,
     Transpose,
 )
+
+if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
+    from numpy.typing import NDArray
 
 _BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum}
 

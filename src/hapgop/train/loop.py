@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from hapgop.train.schedule import learning_rate
 # Values of one validation batch: enough to be fast, little enough for the activations of large images.
 _VALIDATION_VALUES = 1_500_000
 _MOST_VALIDATION_IMAGES = 256
+# The speed that is told is that of so many steps: the first ones also make the kernels.
+_RECENT_STEPS = 30
 # Writing checkpoints may cost this share of the time.
 _CHECKPOINT_SHARE = 0.05
 
@@ -60,6 +63,7 @@ class Training:
         self._next_checkpoint = time.monotonic() + checkpoint_every
         self._interrupt = Interrupt()
         self._validation_seconds: float | None = None
+        self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
 
     def run(self) -> bool:
         """Trains to the end of the recipe; False where Ctrl-C stopped it, between two steps.
@@ -104,13 +108,14 @@ class Training:
         value = plain.item() if math.isfinite(loss.item()) else loss.item()
         if not math.isfinite(value):
             raise Diverged(self._diverged(value, f"step {at.step + 1}"))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         at.step += 1
         at.loss += value * len(chosen)
         at.correct += int((logits.detach().argmax(1) == y).sum())
         at.seen += len(chosen)
-        at.seconds += time.perf_counter() - began
+        self._recent.append(time.perf_counter() - began)
+        at.seconds += self._recent[-1]
         self._tell(
             Step(
                 epoch=at.epoch + 1,
@@ -119,7 +124,7 @@ class Training:
                 steps=self.order.steps,
                 loss=at.loss / at.seen,
                 accuracy=at.correct / at.seen,
-                images_per_second=at.seen / at.seconds,
+                images_per_second=1 / self._seconds_per_image(),
                 seconds_left=self._seconds_left(),
             )
         )
@@ -173,15 +178,18 @@ class Training:
             cost = time.monotonic() - now
             self._next_checkpoint = now + max(self._every, cost / _CHECKPOINT_SHARE if self._every else 0.0)
 
+    def _seconds_per_image(self) -> float:
+        return sum(self._recent) / len(self._recent) / self.order.batch_size
+
     def _seconds_left(self) -> float:
         at = self.position
-        a_step = at.seconds / at.seen * self.order.batch_size
         validation = self._validation_seconds
         if validation is None:
             # Without a backward pass, an image costs about a third.
-            validation = at.seconds / at.seen * len(self.data.validation) / 3
+            validation = self._seconds_per_image() * len(self.data.validation) / 3
         epochs = self.recipe.epochs - at.epoch
-        return a_step * (epochs * self.order.steps - at.step) + validation * epochs
+        images = (epochs * self.order.steps - at.step) * self.order.batch_size
+        return self._seconds_per_image() * images + validation * epochs
 
     def _tell(self, event: Event) -> None:
         try:

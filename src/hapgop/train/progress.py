@@ -17,8 +17,8 @@ class Reading:
 class Step:
     """One training step is over.
 
-    epoch and step count from 1. loss and accuracy (0 to 1) are means over this epoch so far; seconds_left
-    reaches to the end of the training, its validations included.
+    epoch and step count from 1. loss and accuracy (0 to 1) are means over this epoch so far, images_per_second
+    is that of the last steps; seconds_left reaches to the end of the training, its validations included.
     """
 
     epoch: int

@@ -21,17 +21,19 @@ def command(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything that is random.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "--force", help="Replace the run that is in --run.")
     ] = False,
 ) -> None:
     """Train a small net on scikit-learn's handwritten digits, label digits that it has not seen, write a report."""
+    training.use_threads(threads)
     folder = run or Path("runs/demo")
     data = train.load("digits", seed=seed)
     recipe = train.Recipe.suggested(data, seed=seed, **({} if epochs is None else {"epochs": epochs}))
     console.say(f"Training on {len(data.train):,} handwritten digits, 8×8 pixels, for {recipe.epochs} epochs ...")
     # Its own folder belongs to the demo; another one may hold something dear.
-    go_on = shlex.join(["hapgop", "train", "--resume", "--run", str(folder)])
+    go_on = training.go_on_with(folder, threads)
     result = training.fitted(data, folder, go_on, recipe=recipe, overwrite=overwrite or run is None)
     evaluation = training.judged(data, result)
     training.tell(evaluation, result)

@@ -8,6 +8,7 @@ import typer
 from hapgop import train
 from hapgop.cli import console, training
 from hapgop.cli.bars import Bar
+from hapgop.predict import Predictor
 
 
 def command(
@@ -16,11 +17,27 @@ def command(
     split: Annotated[
         str | None, typer.Option(help="train, validation, test or all; test otherwise, where there is one.")
     ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Measure how often a trained net is right, and how surely that is known."""
+    training.use_threads(threads)
+    predictor = Predictor(run)
+    rules = predictor.preprocessing
+    # The run's own seed: with another one, images that it was trained on would be drawn for the test.
+    seed = predictor.config.get("data", {}).get("seed", 0)
     with Bar() as bar:
-        evaluation = train.evaluate(run, source, split, progress=lambda done, n: bar.count("judging", done, n))
+        data = train.load(
+            source,
+            size=rules.size,
+            channels=rules.channels,
+            resize=rules.resize,
+            seed=seed,
+            progress=bar.training,
+        )
+    training.notes(data)
+    with Bar() as bar:
+        evaluation = train.evaluate(predictor, data, split, progress=lambda done, n: bar.count("judging", done, n))
     correct, total, low, high = evaluation.per_class
     columns = zip(evaluation.classes, correct.tolist(), total.tolist(), low.tolist(), high.tolist(), strict=True)
     if json:

@@ -15,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from hapgop.cli import console
+from hapgop.engine import set_threads
 from hapgop.errors import InputError
 from hapgop.predict import SUFFIXES, Predictor, read_pictures
 
@@ -36,6 +37,7 @@ def command(
         list[str], typer.Argument(metavar="IMAGES...", help="Pictures, folders of pictures, or patterns (*.png).")
     ],
     top: Annotated[int, typer.Option(min=1, help="Show the K likeliest labels.", metavar="K")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output, with all probabilities.")] = False,
     csv_file: Annotated[
         str | None, typer.Option("--csv", metavar="FILE", help="Write CSV to FILE; - is standard output.")
@@ -47,6 +49,8 @@ def command(
     """
     if json and csv_file == _STDOUT:
         raise InputError("--json and --csv - would both write to standard output; give --csv a file name.")
+    if threads is not None:
+        set_threads(threads)
     predictor = Predictor(run)
     paths = list(dict.fromkeys(_expand(images)))
     skipped: list[dict[str, str]] = []
@@ -118,7 +122,7 @@ def _show(labelled: Sequence[_Labelled], top: int) -> None:
         (label, confidence), *others = picture.labels[:top]
         then = ", ".join(f"{name} {probability:.1%}" for name, probability in others)
         rows.append([picture.path, label, f"{confidence:.1%}"] + ([then] if top > 1 else []))
-    console.show(console.table(columns, rows, right=["confidence"]))
+    console.show(console.table(columns, rows, right=["confidence"], folds=["file", "then"]))
 
 
 def _write_csv(where: str, labelled: Sequence[_Labelled], top: int) -> None:

@@ -37,7 +37,7 @@ def command(
     rows = [_row(layer, graph.input_shape) for layer in found]
     parameters, macs = sum(layer.parameters for layer in found), sum(layer.macs for layer in found)
     total = ["total", "", "", "", "", "", f"{parameters:,}", f"{macs:,}", ""]
-    console.show(console.table(_COLUMNS, [*rows, total], right=["parameters", "MACs"]))
+    console.show(console.table(_COLUMNS, [*rows, total], right=["parameters", "MACs"], folds=["filter", "formula"]))
     for layer in found:
         if layer.unread != (0, 0):
             console.write(f"{layer.name} does not read its whole input: {_unread(layer.unread)}.")

@@ -50,6 +50,7 @@ def command(
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour); as the images are otherwise.")] = None,
     resize: Annotated[_Resize, typer.Option(help="How images of other proportions are made to fit.")] = _Resize.STRETCH,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "--force", help="Replace the run that is in the folder.")
@@ -59,6 +60,7 @@ def command(
 
     Ctrl-C saves and says how to go on; a second one stops at once.
     """
+    training.use_threads(threads)
     given = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -93,7 +95,7 @@ def command(
         f"{len(data.train):,} images to train on, {len(data.validation):,} to validate,"
         f" {len(data.classes)} classes; kept in {folder}"
     )
-    go_on = shlex.join(["hapgop", "train", "--resume", "--run", str(folder)])
+    go_on = training.go_on_with(folder, threads)
     result = training.fitted(
         data, folder, go_on, lines=True, recipe=recipe, net=net, resume=resume, overwrite=overwrite
     )

@@ -1,0 +1,301 @@
+"""Prepared problems: compiled once, bounded, whole results, the same bits from any threads."""
+
+import threading
+import weakref
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import OPS, answers, assert_equal, problems, random_inputs, seeds, solve, usual
+
+from hapgop import engine, native
+from hapgop.algorithms import ALL, Problem
+from hapgop.engine import prepared as room
+from hapgop.errors import InputError
+from hapgop.machine import host
+from hapgop.shape import ConvShape, PoolShape
+
+every_op = pytest.mark.parametrize("op", OPS)
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    yield
+    engine.set_threads(None)
+
+
+@every_op
+@settings(max_examples=12)
+@given(st.data(), seeds)
+def test_the_engines_choice_is_right(op, data, seed):
+    problem = data.draw(problems(op))
+    inputs = random_inputs(problem, seed)
+    assert_equal(solve(engine.prepare(problem), problem, inputs), answers(problem, inputs))
+
+
+@every_op
+def test_one_two_and_four_threads_give_the_same_bits(op):
+    for problem in usual(op):
+        inputs = random_inputs(problem, 1, whole=False)
+        call = engine.prepare(problem)
+        alone = solve(call, problem, inputs, threads=1)
+        for threads in (2, 4):
+            assert_equal(solve(call, problem, inputs, threads), alone)
+
+
+def test_the_second_call_compiles_nothing():
+    problem = Problem("conv", ConvShape(1, 3, 9, 11, 5, 3, 3, padding=1), bias=True)
+    first = engine.prepare(problem)
+    before = native.compiled_count()
+    again = engine.prepare(Problem("conv", ConvShape(1, 3, 9, 11, 5, 3, 3, padding=1), bias=True))
+    solve(again, problem, random_inputs(problem, 1))
+    assert again is first
+    assert native.compiled_count() == before
+
+
+def test_batches_of_many_images_share_a_kernel():
+    """A last, smaller batch costs no compilation."""
+    shape = ConvShape(64, 3, 9, 10, 5, 3, 3, padding=1)
+    for op in ("conv", "grad_x", "grad_w", "grad_b"):
+        engine.prepare(Problem(op, shape))
+        before = native.compiled_count()
+        engine.prepare(Problem(op, shape.with_batch(61)))
+        assert native.compiled_count() == before, op
+
+
+def test_a_refusal_says_why(monkeypatch):
+    monkeypatch.setattr(room, "choose", lambda problem, machine: _refuse())
+    room.plan_for.cache_clear()
+    problem = Problem("conv", ConvShape(1, 3, 9, 13, 5, 3, 3))
+    with pytest.raises(engine.Refused) as caught:
+        engine.prepare(problem)
+    assert caught.value.reason == str(caught.value) == "no algorithm takes conv: direct is away"
+    assert isinstance(caught.value, InputError)
+
+
+def _refuse():
+    raise InputError("no algorithm takes conv: direct is away")
+
+
+class FakeFunction:
+    """A function that was never compiled."""
+
+    address = 0
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    """Functions without code, which say whether they are still held."""
+    alive = weakref.WeakSet()
+
+    def load(key, make, cpu):
+        function = FakeFunction()
+        alive.add(function)
+        return function
+
+    monkeypatch.setattr(room, "load", load)
+    monkeypatch.setattr(room, "_loaded", {})
+    room.prepare.cache_clear()
+    yield alive
+    room.prepare.cache_clear()
+
+
+def test_a_thousand_shapes_do_not_pile_up(no_compiler, monkeypatch):
+    monkeypatch.setattr(room, "_KERNELS", 40)
+    limit = room.prepare.cache_info().maxsize
+    assert limit is not None
+    assert room.plan_for.cache_info().maxsize is not None
+    for width in range(1000):
+        room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8 + width, 4, 3, 3))))
+    assert len(room._loaded) <= 40
+    assert len(no_compiler) <= 41
+
+
+def test_of_the_kernels_the_one_unused_for_longest_goes_first(no_compiler, monkeypatch):
+    monkeypatch.setattr(room, "_KERNELS", 2)
+    plans = [room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8 + width, 4, 3, 3))) for width in range(3)]
+    one, two = room._function(plans[0]), room._function(plans[1])
+    assert room._function(plans[0]) is one
+    room._function(plans[2])
+    assert room._function(plans[0]) is one
+    assert room._function(plans[1]) is not two
+
+
+def test_a_kernel_lives_as_long_as_its_calls(no_compiler, monkeypatch):
+    """Memory that holds code is not given back while someone could call it."""
+    monkeypatch.setattr(room, "_KERNELS", 1)
+    kept = room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3))))
+    for width in range(9, 20):
+        room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, width, 4, 3, 3))))
+    assert kept._function in no_compiler
+    assert len(no_compiler) <= 2
+
+
+def test_an_object_of_other_code_has_another_key(monkeypatch):
+    keys = []
+
+    def load(key, make, cpu):
+        keys.append(key)
+        return FakeFunction()
+
+    monkeypatch.setattr(room, "load", load)
+    plan = room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3)))
+    for digest in ("one", "one", "two"):
+        monkeypatch.setattr(room, "_loaded", {})
+        monkeypatch.setattr(room, "_generator", lambda digest=digest: digest)
+        room._function(plan)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_digest_covers_every_file_that_makes_kernels(tmp_path, monkeypatch):
+    """A line changed in any of these rooms, or a file more, is another digest."""
+    for folder in ("engine", "tile", "algorithms", "native", "nn"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "one.py").write_text("x = 1\n")
+    monkeypatch.setattr(room, "__file__", str(tmp_path / "engine" / "prepared.py"))
+
+    def digest():
+        room._generator.cache_clear()
+        return room._generator()
+
+    try:
+        seen = {digest()}
+        assert digest() in seen
+        for folder in ("tile", "algorithms", "native"):
+            (tmp_path / folder / "one.py").write_text("x = 2\n")
+            seen.add(digest())
+            (tmp_path / folder / "two.py").write_text("")
+            (tmp_path / folder / "two.py").write_text("y = 3\n")
+            seen.add(digest())
+        assert len(seen) == 7
+        (tmp_path / "nn" / "one.py").write_text("x = 2\n")
+        assert digest() in seen
+    finally:
+        monkeypatch.undo()
+        room._generator.cache_clear()
+
+
+def test_several_python_threads_share_nothing():
+    """Each has its own scratch memory: convolutions of different sizes at once, again and again."""
+    shapes = [ConvShape(2, 16, 10 + i, 12, 16 + 8 * i, 3, 3, padding=1) for i in range(4)]
+    work = []
+    for i, shape in enumerate(shapes):
+        for op in ("conv", "grad_x", "grad_w"):
+            problem = Problem(op, shape)
+            inputs = random_inputs(problem, i)
+            work.append((engine.prepare(problem), problem, inputs, answers(problem, inputs)))
+    errors = []
+
+    def go(first):
+        try:
+            for turn in range(30):
+                call, problem, inputs, right = work[(first + turn) % len(work)]
+                assert_equal(solve(call, problem, inputs), right)
+        except BaseException as error:
+            errors.append(error)
+
+    team = [threading.Thread(target=go, args=(3 * i,)) for i in range(4)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not errors
+
+
+def test_several_python_threads_prepare_at_once():
+    """The same problem, asked for by all at once, is compiled once; different ones do not disturb each other."""
+    results, errors = [], []
+    gate = threading.Barrier(4)
+    before = native.compiled_count()
+
+    def go(i):
+        try:
+            gate.wait(20)
+            for width in (41, 42):
+                problem = Problem("conv", ConvShape(1, 2, 5, width, 3, 3, 3))
+                inputs = random_inputs(problem, i)
+                results.append(assert_equal(solve(engine.prepare(problem), problem, inputs), answers(problem, inputs)))
+        except BaseException as error:
+            errors.append(error)
+
+    team = [threading.Thread(target=go, args=(i,)) for i in range(4)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join(60)
+    assert not errors
+    assert len(results) == 8
+    assert native.compiled_count() <= before + 2
+
+
+def test_a_smaller_call_after_a_larger_one_reuses_its_memory():
+    large = Problem("conv", ConvShape(1, 64, 10, 10, 256, 3, 3))
+    small = Problem("conv", ConvShape(1, 3, 10, 10, 4, 3, 3))
+    for problem in (small, large, small, large):
+        inputs = random_inputs(problem, 5)
+        assert_equal(solve(engine.prepare(problem), problem, inputs), answers(problem, inputs))
+
+
+def test_every_stored_kernel_passed_the_checker(monkeypatch, tmp_path):
+    """What the checker refuses is neither compiled nor run."""
+    monkeypatch.setenv("HAPGOP_CACHE", str(tmp_path))
+    monkeypatch.setattr(room, "_loaded", {})
+    checked = []
+
+    def refuse(kernel, registers):
+        checked.append(registers)
+        raise ValueError("unsafe")
+
+    monkeypatch.setattr(room, "check", refuse)
+    with pytest.raises(ValueError, match="unsafe"):
+        room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3))))
+    assert checked == [host().registers]
+    assert not list(tmp_path.rglob("*.o"))
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_team_of_nobody_is_an_error(threads):
+    with pytest.raises(InputError, match=rf"threads is {threads}; it has to be 1 or more, or None for one a core"):
+        engine.set_threads(threads)
+
+
+def test_the_number_of_threads_is_kept():
+    assert engine.get_threads() == host().cores
+    engine.set_threads(3)
+    assert engine.get_threads() == 3
+    engine.set_threads(None)
+    assert engine.get_threads() == host().cores
+
+
+def test_a_small_call_wakes_nobody(monkeypatch):
+    teams = []
+    monkeypatch.setattr(room, "launch", lambda run, data, team: teams.append(team))
+    engine.set_threads(2)
+    for shape in (ConvShape(1, 1, 4, 4, 1, 3, 3), ConvShape(8, 64, 56, 56, 64, 3, 3)):
+        engine.prepare(Problem("conv", shape))(0, 0, 0, 0)
+    engine.prepare(Problem("conv", ConvShape(8, 64, 56, 56, 64, 3, 3)))(0, 0, 0, 0, threads=4)
+    assert teams == [1, 2, 4]
+
+
+@pytest.mark.parametrize("op", ["conv", "grad_x", "grad_w", "grad_b"])
+def test_an_empty_batch(op):
+    """No image: an empty output, or a gradient of zero."""
+    problem = Problem(op, ConvShape(0, 3, 6, 6, 5, 3, 3))
+    inputs = random_inputs(problem, 1)
+    assert_equal(solve(engine.prepare(problem), problem, inputs), answers(problem, inputs))
+
+
+@pytest.mark.parametrize("op", ["max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"])
+def test_an_empty_batch_of_a_pool(op):
+    problem = Problem(op, PoolShape(0, 3, 6, 6, 2, 2))
+    inputs = random_inputs(problem, 1)
+    assert_equal(solve(engine.prepare(problem), problem, inputs), answers(problem, inputs))
+
+
+def test_all_algorithms_are_the_engines():
+    assert {a.name for a in ALL} == {name for op in OPS for p in usual(op) for name in _names(engine.plan_for(p))}
+
+
+def _names(plan):
+    return [plan.algorithm.name, *(lost.algorithm for lost in plan.losers)]

@@ -1,0 +1,186 @@
+"""Teams: OpenMP's or Python's, from any thread, after a fork; always the same bits."""
+
+import subprocess
+import sys
+import threading
+from textwrap import dedent
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from kernels import emitted
+from programs import programs
+
+from hapgop import native
+from hapgop.native import threads
+from hapgop.tile import Builder
+
+
+@pytest.fixture
+def python_threads(monkeypatch):
+    team = threads.PythonThreads()
+    monkeypatch.setattr(threads, "_team", team)
+    assert native.runtime() == "PythonThreads"
+    yield team
+    if team._pool is not None:
+        team._pool.shutdown()
+
+
+def two_stages(items=24):
+    """y = the sum of all that the first stage wrote: right only where everyone waited."""
+    k = Builder("two", "float64", 4)
+    x, y, s = k.buffer("x", items, "in"), k.buffer("y", items, "out"), k.buffer("s", items, "scratch")
+    with k.stage("square", ("i", items)) as (i,):
+        value = k.broadcast(x, i)
+        k.store(k.mul(value, value), s, i, 1)
+    with k.stage("sum", ("i", items)) as (i,):
+        total = k.const(0.0)
+        with k.loop("j", 0, items) as j:
+            k.add(total, k.broadcast(s, j), into=total)
+        k.store(total, y, i, 1)
+    return k.kernel()
+
+
+def sums(start, threads):
+    x = np.arange(start, start + 24.0)
+    y = emitted(two_stages(), {"x": x, "y": np.zeros(24)}, {}, threads)["y"]
+    return y.tolist() == [float((x * x).sum())] * 24
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(program=programs())
+def test_python_threads_give_the_same_bits(python_threads, program):
+    alone = emitted(program.kernel, program.arrays, program.sizes, 1)["y"]
+    team = emitted(program.kernel, program.arrays, program.sizes, 3)["y"]
+    np.testing.assert_array_equal(team, alone)
+
+
+def test_the_pool_grows_and_is_kept(python_threads):
+    for size in (2, 4, 3):
+        assert sums(1, size)
+    assert python_threads._pool._max_workers == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+def test_a_team_of_any_size(size):
+    assert sums(2, size)
+
+
+def callers(work, count=5):
+    """Runs `work(i)` on several Python threads at once; what they raise is raised here."""
+    errors = []
+
+    def call(i):
+        try:
+            work(i)
+        except BaseException as error:
+            errors.append(error)
+
+    team = [threading.Thread(target=call, args=(i,)) for i in range(count)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join(60)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def many_sums(caller):
+    for turn in range(20):
+        assert sums(caller * 100 + turn, 2)
+
+
+def test_several_python_threads_at_once():
+    assert sums(0, 2)
+    callers(many_sums)
+
+
+def test_several_python_threads_at_once_without_openmp(python_threads):
+    callers(many_sums)
+
+
+def test_several_python_threads_compile_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("HAPGOP_CACHE", str(tmp_path))
+
+    def compile_and_run(caller):
+        k = Builder("mine", "float32", 4)
+        y = k.buffer("y", 4, "out")
+        with k.stage("s", ("i", 1)):
+            k.store(k.const(float(caller)), y, 0)
+        assert emitted(k.kernel(), {"y": np.zeros(4, np.float32)}, {}, 2)["y"].tolist() == [caller] * 4
+
+    callers(compile_and_run)
+
+
+def test_without_an_openmp_library_python_threads_do(monkeypatch):
+    def missing(path):
+        raise OSError(f"{path}: cannot open shared object file")
+
+    monkeypatch.setattr(threads, "_team", None)
+    monkeypatch.setattr(threads, "OpenMP", missing)
+    assert native.runtime() == "PythonThreads"
+    assert sums(3, 2)
+    threads._team._pool.shutdown()
+
+
+def test_a_library_that_is_no_openmp_is_an_error():
+    with pytest.raises((OSError, AttributeError)):
+        native.use_openmp("libc.so.6")
+    assert sums(4, 2)
+
+
+def test_pytorchs_runtime_can_be_shared():
+    """In a process of its own: the choice is the process's."""
+    program = """
+        import glob, os, sys
+        import numpy as np
+        import torch
+        import hapgop
+        from hapgop import engine, native
+        found = glob.glob(os.path.join(os.path.dirname(torch.__file__), "lib", "libgomp*"))
+        engine.use_openmp(found[0] if found else "libgomp.so.1")
+        x, w = np.ones((4, 16, 32, 32), np.float32), np.ones((16, 16, 3, 3), np.float32)
+        y = hapgop.conv2d(x, w)
+        torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(w))
+        print(native.runtime(), (y == 144).all())
+    """
+    assert run(program) == "OpenMP True"
+
+
+def run(program):
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+FORK = """
+    import os, signal
+    import numpy as np
+    import hapgop
+    from hapgop import native
+    from hapgop.native import threads
+
+    {prelude}
+    hapgop.set_threads(3)
+    x, w = np.ones((4, 16, 32, 32), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    right = lambda y: bool((y == 144).all())
+    print(right(hapgop.conv2d(x, w)), flush=True)
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        again = right(hapgop.conv2d(x, w))
+        new = hapgop.conv2d(x[:2], w, padding=1)[:, :, 1:-1, 1:-1]
+        os.write(1, f"{{again}} {{right(new)}}\\n".encode())
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], right(hapgop.conv2d(x, w)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(threads.os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("prelude", ["", "threads._team = threads.PythonThreads()"], ids=["OpenMP", "PythonThreads"])
+def test_a_forked_child_works_on(prelude):
+    """What the parent's team was is gone in the child; known kernels and new ones have to run all the same."""
+    assert run(FORK.format(prelude=prelude)).split() == ["True", "True", "True", "0", "True"]

@@ -1,0 +1,138 @@
+"""A module captured as a graph computes the same; what a graph has no word for is named."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import hapgop.nn as ours
+from hapgop.errors import InputError
+from hapgop.nn import capture, nets
+from hapgop.program import layers, run
+
+pytestmark = pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
+
+
+class Branches(nn.Module):
+    """Ours and PyTorch's layers, functions, methods, a skip, a concatenation, a layer used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = ours.Conv2d(3, 8, 3, 2, "same", activation="relu")
+        self.twice = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.norm = nn.BatchNorm2d(8)
+        self.dropout = nn.Dropout(0.5)
+        self.last = ours.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.first(x)
+        y = F.relu(self.norm(self.twice(x)), inplace=True)
+        y = self.twice(y) + x
+        y = torch.cat([y, F.max_pool2d(y, 3, 1, 1).sigmoid()], dim=1)
+        y = ours.functional.avg_pool2d(y, 2)
+        y = self.dropout(y).mean((2, 3))
+        return self.last(y.view(y.size(0), -1))
+
+
+def _alike(module, shape):
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+    module.eval()
+    graph = capture(module, shape)
+    x = torch.randn(2, *shape)
+    tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    np.testing.assert_allclose(run(graph, tensors, x.numpy()), wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+    return graph
+
+
+def test_a_net_of_everything():
+    graph = _alike(Branches(), (3, 9, 12))
+    assert [node.op for node in graph.nodes] == [
+        "conv2d", "conv2d", "batch_norm2d", "relu", "conv2d", "add", "max_pool2d", "sigmoid", "concat", "avg_pool2d",
+        "dropout", "mean", "flatten", "linear",
+    ]  # fmt: skip
+    first, twice = graph.nodes[:2]
+    assert (first.name, first.attrs["activation"], first.attrs["padding"]) == ("first", "relu", "same")
+    assert graph.nodes[4].params == twice.params == {"weight": "twice.weight", "bias": "twice.bias"}
+    assert graph.nodes[4].name != "twice"
+
+
+@pytest.mark.parametrize("name", nets.NAMES)
+def test_the_nets_by_name(name):
+    shape = (3, 16, 16)
+    graph = _alike(nets.build(name, classes=4, input_shape=shape), shape)
+    assert layers(graph)[-1].output_shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda net, x: x.view(x.size(0), -1),
+        lambda net, x: x.reshape(x.shape[0], -1),
+        lambda net, x: x.view(x.size()[0], -1),
+        lambda net, x: x.view(-1, 12),
+        lambda net, x: torch.flatten(x, start_dim=1),
+        lambda net, x: F.dropout(x, 0.5, net.training).flatten(1),
+    ],
+)
+def test_ways_to_flatten(forward):
+    assert _alike(Forward(forward), (3, 2, 2)).nodes[-1].op == "flatten"
+
+
+def test_capturing_leaves_the_module_as_it_was():
+    module = nn.Sequential(ours.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout())
+    module[1].eval()
+    modes = [part.training for part in module.modules()]
+    capture(module, (1, 5, 5))
+    assert [part.training for part in module.modules()] == modes
+    assert type(module[0]) is ours.Conv2d
+
+
+class Forward(nn.Module):
+    def __init__(self, forward, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self._forward = forward
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (nn.Sequential(nn.Flatten(2), ours.Conv1d(3, 4, 3)), "'1' is a Conv1d"),
+        (nn.Sequential(ours.ConvTranspose2d(3, 4, 3)), "'0' is a ConvTranspose2d"),
+        (nn.Sequential(nn.GroupNorm(1, 3)), "'0' is a GroupNorm"),
+        (nn.Sequential(ours.MaxPool2d(2, return_indices=True)), "'0' returns indices"),
+        (nn.Sequential(ours.AvgPool2d(2, divisor_override=3)), "'0' has a divisor_override"),
+        (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), "'0' keeps no running statistics"),
+        (Forward(lambda net, x: torch.fft.fft(x)), "fft_fft"),
+        (Forward(lambda net, x: x.cumsum(1)), "cumsum"),
+        (Forward(lambda net, x: x * net.scale, scale=nn.Parameter(torch.ones(1))), "'scale'"),
+        (Forward(lambda net, x: x if x.sum() > 0 else -x), "Forward cannot be captured"),
+        (Forward(lambda net, x: (x, x)), "a graph returns one tensor"),
+        (TwoInputs(), "TwoInputs takes more than one input"),
+        (nn.Sequential(ours.Conv2d(4, 4, 3)), "conv2d '0'.*is 4×4×3×3, but 4×3×3×3 is wanted"),
+        (nn.Sequential(nn.Flatten(), ours.Linear(10, 2)), "linear '1'.*is 2×10, but 2×192 is wanted"),
+        (Forward(lambda net, x: x.view(x.size(1), -1)), r"call of view \(view\)"),
+        (Forward(lambda net, x: x.view(-1, 64)), "'view' makes rows of 64 numbers, but one image has 192"),
+        (Forward(lambda net, x: F.dropout(x)), "drops in eval mode too"),
+        (Forward(lambda net, x: F.max_pool2d(x, 2, return_indices=True)[0]), "max_pool2d_with_indices"),
+        (Forward(lambda net, x: x + 1), "reads 1, which is no result"),
+    ],
+)
+def test_what_a_graph_has_no_word_for(module, words):
+    with pytest.raises(InputError, match=words):
+        capture(module, (3, 8, 8))

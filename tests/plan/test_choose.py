@@ -1,0 +1,160 @@
+"""The choice is a pure function, and its text tells all of it."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import MACHINES, OPS, machines, problems, usual
+
+from hapgop import engine
+from hapgop.algorithms import ALL, Algorithm, Problem, Recipe
+from hapgop.errors import InputError
+from hapgop.machine import AVX2, AVX512, NEON
+from hapgop.plan import Lost, choose
+from hapgop.shape import ConvShape, PoolShape
+
+CONV = Problem("conv", ConvShape(1, 3, 32, 32, 6, 5, 5), activation="relu")
+
+
+@dataclass(frozen=True)
+class Stub(Algorithm):
+    """An algorithm that says what it is told to."""
+
+    name: str
+    time: float = 1.0
+    reason: str | None = None
+
+    def refuses(self, problem, machine):
+        return self.reason
+
+    def seconds(self, problem, machine):
+        return self.time
+
+    def recipe(self, problem, machine):
+        return Recipe(key=self.name, build=lambda: None, items=7, tiles="3 pixels x 2 vectors")
+
+
+class Explosive(Stub):
+    """One that must not be asked more than whether it refuses."""
+
+    def seconds(self, problem, machine):
+        raise AssertionError("asked for the time of a problem that it refuses")
+
+    recipe = seconds
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(OPS).flatmap(problems), machines)
+def test_the_same_problem_has_the_same_plan(problem, machine):
+    one, two = choose(problem, machine), choose(replace(problem), replace(machine))
+    assert (one.algorithm, one.seconds, one.losers, str(one)) == (two.algorithm, two.seconds, two.losers, str(two))
+    assert one.recipe.key == two.recipe.key
+    assert (one.problem, one.machine) == (problem, machine)
+    assert one.algorithm.refuses(problem, machine) is None
+    assert {one.algorithm.name, *(lost.algorithm for lost in one.losers)} == {a.name for a in ALL}
+    assert len(one.losers) == len(ALL) - 1
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_winner_is_the_fastest_of_those_that_accept(op):
+    for problem in usual(op):
+        for machine in (AVX512, AVX2, NEON, *MACHINES):
+            able = [a for a in ALL if a.refuses(problem, machine) is None]
+            plan = choose(problem, machine)
+            assert plan.seconds == min(a.seconds(problem, machine) for a in able)
+            assert plan.algorithm in able
+
+
+def test_the_predicted_time_decides():
+    plan = choose(CONV, AVX512, [Stub("slow", 3.0), Stub("fast", 1.5), Stub("middle", 2.0)])
+    assert plan.algorithm.name == "fast"
+    assert plan.losers == (
+        Lost("middle", "predicted 1.33 times as long"),
+        Lost("slow", "predicted 2.00 times as long"),
+    )
+
+
+def test_of_equals_the_first_is_taken():
+    assert choose(CONV, AVX512, [Stub("one"), Stub("two")]).algorithm.name == "one"
+
+
+def test_who_refuses_is_asked_no_further():
+    plan = choose(CONV, AVX512, [Explosive("special", reason="wants a 3x3 filter, not 5x5"), Stub("general")])
+    assert plan.algorithm.name == "general"
+    assert plan.losers == (Lost("special", "wants a 3x3 filter, not 5x5"),)
+
+
+def test_without_any_algorithm_it_refuses():
+    with pytest.raises(InputError, match="no algorithm takes conv"):
+        choose(CONV, AVX512, [])
+
+
+def test_where_all_refuse_every_reason_is_told():
+    with pytest.raises(InputError) as caught:
+        choose(CONV, AVX512, [Stub("a", reason="wants stride 1"), Stub("b", reason="wants 32 channels")])
+    assert str(caught.value) == "no algorithm takes conv: a wants stride 1; b wants 32 channels"
+
+
+def test_the_text_tells_winner_and_losers():
+    plan = choose(CONV, AVX512, [Stub("a", 2e-3), Stub("b", 1e-3), Stub("c", reason="wants stride 2")])
+    assert str(plan).splitlines() == [
+        "conv 1 x 3 x 32 x 32 -> 1 x 6 x 28 x 28, filter 5 x 5, float32, relu",
+        "  on AVX-512 (avx512, 4 cores)",
+        "  takes b: tiles of 3 pixels x 2 vectors, 7 work items, predicted 1 ms on one core (1 GFLOP/s)",
+        "  not a: predicted 2.00 times as long",
+        "  not c: wants stride 2",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(2.5, "2.5 s"), (0.0125, "12.5 ms"), (3.4567e-6, "3.46 us")])
+def test_times_in_their_unit(seconds, text):
+    assert f"predicted {text} on one core" in str(choose(CONV, AVX512, [Stub("a", seconds)]))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_operations_text(op):
+    for problem in usual(op):
+        text = str(choose(problem, AVX2))
+        lines = text.splitlines()
+        assert lines[0].startswith(f"{op} ")
+        assert all(str(size) in lines[0] for size in (*problem.shape.x_shape, *problem.shape.y_shape))
+        assert lines[1] == "  on AVX2 (avx2, 4 cores)"
+        assert lines[2].startswith("  takes ")
+        assert len(lines) == 2 + len(ALL)
+        for algorithm in ALL:
+            reason = algorithm.refuses(problem, AVX2)
+            if reason is not None:
+                assert f"  not {algorithm.name}: {reason}" in lines
+
+
+def test_the_engines_plan_is_this_machines():
+    shape = ConvShape(1, 3, 32, 32, 6, 5, 5)
+    plan = engine.describe(shape)
+    assert plan.problem == Problem("conv", shape)
+    assert str(plan) == str(engine.plan_for(Problem("conv", shape)))
+    assert engine.describe(shape, "grad_w", "float64").problem == Problem("grad_w", shape, "float64")
+    assert engine.describe(PoolShape(1, 3, 8, 8, 2, 2)).problem.op == "max_pool"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("op", "conf", "op is 'conf'; it has to be one of 'conv', 'grad_x'"),
+        ("dtype", "float16", "dtype is 'float16'; it has to be one of 'float32', 'float64'"),
+        ("x_layout", "chwn", "x_layout is 'chwn'; it has to be one of 'nchw', 'nhwc'"),
+        ("y_layout", "NHWC", "y_layout is 'NHWC'"),
+        ("w_layout", "hwio", "w_layout is 'hwio'; it has to be one of 'oihw', 'ohwi'"),
+        ("activation", "gelu", "activation is 'gelu'; it has to be one of None, 'relu'"),
+        ("op", "max_pool", "max_pool wants a PoolShape, not ConvShape"),
+    ],
+)
+def test_a_problem_that_makes_no_sense(field, value, wanted):
+    with pytest.raises(InputError) as caught:
+        replace(CONV, **{field: value})
+    assert str(caught.value).startswith(wanted)
+
+
+def test_a_convolution_wants_its_shape():
+    with pytest.raises(InputError, match="grad_w wants a ConvShape, not PoolShape"):
+        Problem("grad_w", PoolShape(1, 3, 8, 8, 2, 2))
