@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hapgop import files
 from hapgop.errors import InputError
-from hapgop.train import Data, EpochDone, Event, Recipe, Result, Step, Validating, files, fit, load_model
+from hapgop.train import Data, EpochDone, Event, Recipe, Result, Step, Validating, fit, load_model
 
 NetMaker = Callable[[], torch.nn.Module]
 RECIPE = Recipe(epochs=3, batch_size=9, learning_rate=0.05, flip=True, shift=1)

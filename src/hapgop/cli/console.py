@@ -1,6 +1,5 @@
 """Where words and results go: results to standard output, everything else to standard error."""
 
-import contextlib
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hapgop.errors import InputError
+from hapgop.files import write_whole
 
 # What is read by a program or a pager must not be folded at 80 columns.
 _WIDE = 500
@@ -81,20 +81,10 @@ def show(value: Table) -> None:
 
 def write_file(path: Path, text: str) -> None:
     """Puts `text` into a file that appears whole or not at all. Raises InputError where that cannot be."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with scratch.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        write_whole(path, text.encode("utf-8", "surrogateescape"))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
 
 
 def _console(*, stderr: bool) -> Console:

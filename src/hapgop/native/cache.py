@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
+
+from hapgop.files import write_whole
 
 _MAGIC = b"hapgop1\n"
 _MOST_BYTES = 256 << 20
@@ -45,14 +46,7 @@ def write(key: str, image: bytes) -> None:
     with contextlib.suppress(OSError, RuntimeError):
         where = folder()
         where.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=where, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(image).digest() + image)
-            os.replace(temporary, where / f"{key}.o")
-        except OSError:
-            os.unlink(temporary)
-            raise
+        write_whole(where / f"{key}.o", _MAGIC + hashlib.sha256(image).digest() + image, durable=False)
         trim(where)
 
 

@@ -1,15 +1,13 @@
 """The report of a run: one file that answers how good the net is, where it fails, and how it was made."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hapgop.files import write_whole
 from hapgop.program import LayerInfo
 from hapgop.studio import history, net, results
 from hapgop.studio.markup import Html, fill, join, part, stored
@@ -41,7 +39,7 @@ def write_report(
     Nothing is computed here but how to show it. The file appears whole or not at all.
     """
     text = report(title, config, metrics, evaluation, filters, feature_maps, image, layers)
-    _write_whole(Path(path), text)
+    write_whole(Path(path), text.encode())
 
 
 def report(
@@ -75,18 +73,3 @@ def report(
         net=config.get("net", {}).get("name", ""),
         version=config.get("hapgop", ""),
     )
-
-
-def _write_whole(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's own mode is for secrets; a report is to be shown
-        os.replace(name, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        raise

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from hapgop.errors import InputError
-from hapgop.train.files import write_json, write_whole
+from hapgop.files import write_json, write_whole
 
 TENSORS = "checkpoint.safetensors"
 READABLE = "checkpoint.json"

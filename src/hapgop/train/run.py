@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save
 
 from hapgop._version import __version__
 from hapgop.errors import InputError
+from hapgop.files import write_json, write_whole
 from hapgop.nn import nets
 from hapgop.predict.folder import CONFIG, FORMAT, WEIGHTS, read_config
 from hapgop.program import Graph
 from hapgop.train.checkpoint import READABLE, TENSORS, dense
 from hapgop.train.data import Data
-from hapgop.train.files import write_json, write_whole
 from hapgop.train.recipe import Recipe
 
 METRICS = "metrics.jsonl"

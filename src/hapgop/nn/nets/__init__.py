@@ -34,6 +34,8 @@ _NETS: Mapping[str, _Net] = {
     "resnet20": ResNet20,
 }
 
+_LARGE = 48  # pixels: above, the first layers of "cifar" take minutes an epoch
+
 NAMES: tuple[str, ...] = tuple(_NETS)
 
 
@@ -68,8 +70,13 @@ def default_for(input_shape: tuple[int, int, int]) -> str:
 
     >>> default_for((1, 8, 8)), default_for((1, 28, 28)), default_for((3, 32, 32))
     ('digits', 'lenet5', 'cifar')
+    >>> default_for((3, 128, 128))  # a tenth of the work of "cifar"
+    'resnet20'
     """
     channels, height, width = input_shape
-    if min(height, width) < LeNet5.smallest:
+    side = min(height, width)
+    if side < LeNet5.smallest:
         return "digits"
-    return "lenet5" if channels == 1 and min(height, width) >= LeNet5.smallest else "cifar"
+    if channels == 1 and side < _LARGE:
+        return "lenet5"
+    return "cifar" if side < _LARGE else "resnet20"

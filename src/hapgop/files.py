@@ -3,27 +3,30 @@
 import contextlib
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Puts `content` into `path`: beside it first, then on the disk, then in its place.
 
-    Whoever reads `path`, or loses power meanwhile, finds the old content or the new one, never a part.
+    Whoever reads `path`, or loses power meanwhile, finds the old content or the new one, never a part. Without
+    `durable` it need not survive a loss of power, and costs no wait for the disk. Raises OSError.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with scratch.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         scratch.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             scratch.unlink()
         raise
-    if os.name == "posix":
+    if durable and os.name == "posix":
         # The new name is safe only once the folder itself is on the disk.
         folder = os.open(path.parent, os.O_RDONLY)
         try:
