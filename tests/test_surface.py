@@ -1,6 +1,7 @@
 """The public surface: `__all__` tells all of it, importing it is cheap, and the version is one."""
 
 import ast
+import doctest
 import importlib
 import importlib.metadata
 import pkgutil
@@ -14,6 +15,7 @@ import pytest
 import hapgop
 
 ROOMS = sorted(m.name for m in pkgutil.iter_modules(hapgop.__path__) if m.ispkg)
+WITH_EXAMPLES = ("tile", "native", "algorithms", "plan", "engine")
 PACKAGES = ["hapgop", *(f"hapgop.{room}" for room in ROOMS)]
 
 
@@ -47,6 +49,16 @@ def test_every_public_name_is_there(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_room_says_what_it_is(package):
     assert room_of(package).__doc__
+
+
+@pytest.mark.parametrize(
+    "package", ["hapgop", *(f"hapgop.{r}" for r in ("tile", "native", "algorithms", "plan", "engine"))]
+)
+def test_examples_run(package):
+    room = room_of(package)
+    inner = () if package == "hapgop" else pkgutil.iter_modules(room.__path__)
+    for module in (room, *(room_of(f"{package}.{m.name}") for m in inner)):
+        assert doctest.testmod(module).failed == 0, module.__name__
 
 
 def test_there_is_no_other_name():

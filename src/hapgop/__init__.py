@@ -11,13 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hapgop._version import __version__
-from hapgop.engine import avg_pool2d, conv2d, get_threads, linear, max_pool2d, set_threads
-from hapgop.engine import describe as plan
 from hapgop.errors import InputError
-from hapgop.shape import ConvShape, PoolShape, ReceptiveField, ShapeError
 
 if TYPE_CHECKING:
+    from hapgop.engine import avg_pool2d, conv2d, get_threads, linear, max_pool2d, set_threads
+    from hapgop.engine import describe as plan
     from hapgop.predict import Predictor
+    from hapgop.shape import ConvShape, PoolShape, ReceptiveField, ShapeError
 
 __all__ = [
     "ConvShape",
@@ -36,9 +36,32 @@ __all__ = [
     "set_threads",
 ]
 
+# Each name is fetched when it is first used: the command line's help need not wait for LLVM, and who only convolves
+# arrays need not have what `Predictor` reads pictures with.
+_HOMES = {
+    "ConvShape": ("hapgop.shape", "ConvShape"),
+    "PoolShape": ("hapgop.shape", "PoolShape"),
+    "Predictor": ("hapgop.predict", "Predictor"),
+    "ReceptiveField": ("hapgop.shape", "ReceptiveField"),
+    "ShapeError": ("hapgop.shape", "ShapeError"),
+    "avg_pool2d": ("hapgop.engine", "avg_pool2d"),
+    "conv2d": ("hapgop.engine", "conv2d"),
+    "get_threads": ("hapgop.engine", "get_threads"),
+    "linear": ("hapgop.engine", "linear"),
+    "max_pool2d": ("hapgop.engine", "max_pool2d"),
+    "plan": ("hapgop.engine", "describe"),
+    "set_threads": ("hapgop.engine", "set_threads"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    # `Predictor` reads images and needs Pillow, which someone who only convolves arrays need not have.
-    if name == "Predictor":
-        return importlib.import_module("hapgop.predict").Predictor
-    raise AttributeError(f"module 'hapgop' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hapgop' has no attribute {name!r}")
+    room, inside = _HOMES[name]
+    value = getattr(importlib.import_module(room), inside)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

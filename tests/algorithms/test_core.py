@@ -128,3 +128,10 @@ def test_nan_passes_through(algorithm, op):
         assert np.isnan(right["y"]).any()
         assert not np.isnan(right["y"]).all()
         assert_equal(solved(algorithm, problem, machine, inputs), right)
+
+
+@pytest.mark.parametrize("algorithm", [a for a, op in ANSWERS if op == "max_pool"], ids=name)
+def test_the_winner_of_minus_infinity_is_inside(algorithm):
+    problem = plain("max_pool", "overlapping")
+    inputs = {"x": np.full(problem.shape.x_shape, -np.inf, np.float32)}
+    assert_equal(solved(algorithm, problem, MACHINES[0], inputs), answers(problem, inputs))

@@ -12,7 +12,7 @@ from hapgop.algorithms import ALL, Algorithm, Problem
 from hapgop.algorithms.problem import CONV_OPS, POOL_OPS
 from hapgop.engine import Prepared
 from hapgop.machine import AVX2, AVX512, NEON, Machine
-from hapgop.plan import Plan
+from hapgop.planning import Plan
 from hapgop.shape import ConvShape, PoolShape
 
 # Every width of vector and number of registers, as code that this machine runs; one has a cache so small that rows are

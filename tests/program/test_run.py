@@ -192,7 +192,7 @@ def test_what_the_engine_refuses_is_computed_by_the_definition_and_counted(op, m
     graph, tensors = traced(nn.Sequential(modules[op], nn.ReLU()), (2, 6, 6))
     graph, tensors = fold(graph, tensors)
     # The package has a function of the same name as the module.
-    monkeypatch.setattr(sys.modules["hapgop.program.run"], "prepare", refuse)
+    monkeypatch.setattr(sys.modules["hapgop.program.running"], "prepare", refuse)
     before = sum(refusals().values())
     x = images((2, 6, 6))
     close(run(graph, tensors, x), expected(nn.Sequential(modules[op], nn.ReLU()), x))

@@ -110,6 +110,13 @@ def test_a_remainder_lies_below_its_divisor(count, divisor):
     assert ranges.upper(remainder) <= min(divisor - 1, count - 1)
 
 
+def test_a_quotient_is_rounded_down():
+    i = Var("i", 1)
+    ranges = enter_all([(i, (Affine(),), (Affine(10),), 1)])
+    assert ranges.upper(Affine.of(i) % 4) == 3
+    assert ranges.lower(Affine.of(i) // 4 * 4 - i) == -3
+
+
 def test_a_triangle():
     i, j, n = Var("i", 1), Var("j", 2), Size("n", 1, 100)
     ranges = enter_all([(i, (Affine(),), (Affine.of(n),), 1), (j, (Affine.of(i),), (Affine.of(n),), 1)])

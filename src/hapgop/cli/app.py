@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import sys
 import traceback
 import warnings
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit codes: 0 done; 1 failed; 2 what was given cannot be used; 130 stopped by Ctrl-C.
     """
+    # A thread that waits for its team spins this long before it sleeps: on a machine that also does other things, the
+    # runtime's own default lets it hold a core for whole time slices. Read when the OpenMP runtime is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in options

@@ -3,7 +3,7 @@
 from hapgop.algorithms import Problem
 from hapgop.algorithms.problem import Op
 from hapgop.engine.prepared import plan_for
-from hapgop.plan import Plan
+from hapgop.planning import Plan
 from hapgop.shape import ConvShape, PoolShape
 
 

@@ -15,7 +15,7 @@ from hapgop.engine.team import team_size
 from hapgop.errors import InputError
 from hapgop.machine import host
 from hapgop.native import Function, launch, load
-from hapgop.plan import Plan, choose
+from hapgop.planning import Plan, choose
 from hapgop.tile import Kernel, check
 
 _MOST = 4096  # problems kept ready; a plan is a few kilobytes

@@ -1,5 +1,8 @@
 """How many threads a call gets."""
 
+import os
+from functools import cache
+
 from hapgop.errors import InputError
 from hapgop.machine import host
 from hapgop.native import use_openmp
@@ -21,11 +24,17 @@ def set_threads(threads: int | None) -> None:
 
 
 def get_threads() -> int:
-    """The most threads that a call uses."""
-    return _threads or host().cores
+    """The most threads that a call uses: what was set, else $OMP_NUM_THREADS, else one a core."""
+    return _threads or _default()
+
+
+@cache
+def _default() -> int:
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return max(1, int(wanted)) if wanted.isdigit() else host().cores
 
 
 def team_size(seconds: float, items: int, threads: int | None) -> int:
     """Threads for a call of so many seconds on one core, in so many independent items."""
-    most = threads or _threads or host().cores
+    most = threads or _threads or _default()
     return max(1, min(most, items, int(seconds / _WORTH)))

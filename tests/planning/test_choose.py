@@ -11,7 +11,7 @@ from hapgop import engine
 from hapgop.algorithms import ALL, Algorithm, Problem, Recipe
 from hapgop.errors import InputError
 from hapgop.machine import AVX2, AVX512, NEON
-from hapgop.plan import Lost, choose
+from hapgop.planning import Lost, choose
 from hapgop.shape import ConvShape, PoolShape
 
 CONV = Problem("conv", ConvShape(1, 3, 32, 32, 6, 5, 5), activation="relu")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hapgop.algorithms import ALL, Algorithm, Problem
 from hapgop.errors import InputError
 from hapgop.machine import Machine
-from hapgop.plan.plan import Lost, Plan
+from hapgop.planning.plan import Lost, Plan
 
 
 def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] = ALL) -> Plan:

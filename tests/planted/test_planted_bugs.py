@@ -1,0 +1,305 @@
+"""Tests of the tests: bugs are planted in a copy of the source, one by one, and the suite has to turn red for each.
+
+Each bug is one replacement of text, and a small part of the suite that has to find it. A bug that goes unnoticed fails
+here, and so does one whose text the source no longer has: it is to be planted anew.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import hapgop
+from hapgop.native import compiler
+
+SOURCE = Path(hapgop.__file__).parent
+TESTS = Path(__file__).parents[1]
+CORE = "algorithms/test_core.py"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`right` becomes `wrong` in a file of the source; `found_by` (and pytest's -k) are the tests that see it."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    found_by: str = CORE
+    select: str = "exact and not narrower"
+
+
+BUGS = (
+    Bug(
+        "padding off by one",
+        "algorithms/track.py",
+        "return Track(out, 0, 1, size, stride, -before, dilation, kernel, 0, 1)",
+        "return Track(out, 0, 1, size, stride, 1 - before, dilation, kernel, 0, 1)",
+        select="exact and conv and border",
+    ),
+    Bug(
+        "right padding taken for left",
+        "algorithms/direct.py",
+        "s.stride[1], s.padding[2], s.dilation[1], s.ow)",
+        "s.stride[1], s.padding[3], s.dilation[1], s.ow)",
+        select="exact and conv and border",
+    ),
+    Bug(
+        "the narrower last block of channels dropped",
+        "algorithms/direct.py",
+        "if g.packing.tail:",
+        "if False:",
+        select="exact and conv and border",
+    ),
+    Bug(
+        "the last pixels of a row dropped",
+        "algorithms/segments.py",
+        "tiles = [(q, min(q + pixels, track.count)) for q in range(0, track.count, pixels)]",
+        "tiles = [(q, q + pixels) for q in range(0, track.count - pixels + 1, pixels)]",
+        select="exact and conv and border",
+    ),
+    Bug(
+        "pixels left over by a 1x1 filter dropped",
+        "algorithms/direct.py",
+        "    if rest:\n        cols = replace(g.cols, count=rest, in_size=rest)",
+        "    if rest and not full:\n        cols = replace(g.cols, count=rest, in_size=rest)",
+        select="exact and conv and pointwise",
+    ),
+    Bug(
+        "taps of the input gradient in the wrong order",
+        "algorithms/track.py",
+        "len(hits), last, -step))",
+        "len(hits), hits[0], step))",
+        select="exact and grad_x and border",
+    ),
+    Bug(
+        "inputs that no window reads keep their gradient's old value",
+        "algorithms/direct_tile.py",
+        "        self.finish()\n",
+        "        if packing.depth:\n            self.finish()\n",
+        select="exact and grad_x and stride",
+    ),
+    Bug(
+        "bias forgotten",
+        "algorithms/direct_tile.py",
+        "                if bias is not None:\n",
+        "                if bias is None:\n",
+        select="exact and conv and border",
+    ),
+    Bug(
+        "ReLU swallows NaN",
+        "native/statements.py",
+        'self.set(s.dst, self.op(f"select <{n} x i1> {nan}, {v} {a}, {v} {best}"))',
+        "self.set(s.dst, best)",
+        select="nan_passes and conv",
+    ),
+    Bug(
+        "cache key without padding",
+        "algorithms/direct.py",
+        'return f"{self.problem} {m.cpu}',
+        'return f"{self.problem}".replace(f"{self.shape.padding}", "") + f" {m.cpu}',
+        select="exact and not narrower and direct-conv and border",
+    ),
+    Bug(
+        "cache key without what the batch decides",
+        "algorithms/direct.py",
+        " raw={[g.packing.raw for g in gathers]}",
+        "",
+        "algorithms/test_kernels.py",
+        "names_what_a_batch_changes and direct-grad_x",
+    ),
+    Bug(
+        "no barrier between packing and multiplying",
+        "native/emit.py",
+        "            if i:\n                self.barrier(i)",
+        "            if i > 1:\n                self.barrier(i)",
+        select="threads_wait and direct-conv and border",
+    ),
+    Bug(
+        "the last work item of a team forgotten",
+        "native/emit.py",
+        'f"{p}.b = add i64 {p}.a, {items}"',
+        'f"{p}.c = add i64 {p}.a, {items}", f"{p}.b = sub i64 {p}.c, 1"',
+        select="exact and conv and border",
+    ),
+    Bug(
+        "only the first group of images in the weight gradient",
+        "algorithms/direct_grad_w.py",
+        "for i in range(1, plan.image_groups):",
+        "for i in range(1, 1):",
+        select="exact and grad_w and first",
+    ),
+    Bug(
+        "sums of the weight gradient not cleared",
+        "algorithms/direct_grad_w.py",
+        "k.store(k.const(0.0), sums, row * plan.lanes)",
+        "k.const(0.0)",
+        select="exact and grad_w and border or afresh and grad_w",
+    ),
+    Bug(
+        "a batch of single pixels taken for one where there is padding",
+        "algorithms/grad_w_sums.py",
+        "single = s.kh == s.kw == s.ih == s.iw == 1 and not any(s.padding)",
+        "single = s.kh == s.kw == s.ih == s.iw == 1",
+        select="exact and grad_w and single",
+    ),
+    Bug(
+        "of equals the last wins",
+        "native/statements.py",
+        'above, nan = self.op(f"fcmp ogt {v} {a}, {b}")',
+        'above, nan = self.op(f"fcmp oge {v} {a}, {b}")',
+        select="exact and max_pool and tiled",
+    ),
+    Bug(
+        "a window of minus infinity has its winner in the padding",
+        "algorithms/pool_forward.py",
+        "if not (inside and windows.rows.always_inside):",
+        "if not inside:",
+        select="minus_infinity",
+    ),
+    Bug(
+        "inputs beyond a pool's last window keep their old value",
+        "algorithms/pool_backward.py",
+        "            self.clear(image, oh * s.kh, oh * s.kh + s.kh, s.ow * s.kw)\n",
+        "",
+        select="exact and max_pool_grad and tiled",
+    ),
+    Bug(
+        "padding never counts in an average",
+        "algorithms/pool_windows.py",
+        "low, high = (-before, size + after) if p.count_include_pad else (0, size)",
+        "low, high = (0, size)",
+        select="exact and avg_pool and overlapping",
+    ),
+    Bug(
+        "division rounds towards zero",
+        "native/emit.py",
+        'f"and i64 {sign}, {atom.divisor - 1}"',
+        'f"and i64 {sign}, 0"',
+        "native/test_operations.py",
+        "division",
+    ),
+    Bug(
+        "a load reads beyond its count",
+        "native/statements.py",
+        "            if s.count == lanes:\n                self.set(s.dst",
+        "            if s.count:\n                self.set(s.dst",
+        "native/test_operations.py",
+        "every_count",
+    ),
+    Bug(
+        "the caller's control register is not restored",
+        "native/emit.py",
+        "call void @llvm.x86.sse.ldmxcsr(ptr %mode)",
+        "call void @llvm.x86.sse.ldmxcsr(ptr %fast)",
+        "native/test_denormals.py",
+        "restored",
+    ),
+    Bug(
+        "a damaged object is taken for a good one",
+        "native/cache.py",
+        "return image if head == _MAGIC + hashlib.sha256(image).digest() else None",
+        "return image if head else None",
+        "native/test_cache.py",
+        "damaged and truncated",
+    ),
+    Bug(
+        "objects of older code are taken",
+        "engine/prepared.py",
+        "digest.update(path.read_bytes())",
+        "path.read_bytes()",
+        "engine/test_prepared.py",
+        "digest",
+    ),
+    Bug(
+        "the checker believes every access",
+        "tile/check.py",
+        "        if excess > 0:\n",
+        "        if excess > 1e9:\n",
+        "tile/test_check.py",
+        "past_the_end",
+    ),
+    Bug(
+        "bounds forget that a quotient is rounded down",
+        "tile/bounds.py",
+        "slack = self.upper(rest * divisor + (numerator - (divisor - 1)) * c)",
+        "slack = self.upper(rest * divisor + numerator * c)",
+        "tile/test_bounds.py",
+        "rounded_down",
+    ),
+    Bug(
+        "the slowest algorithm is taken",
+        "plan/choose.py",
+        "able.sort(key=lambda pair: pair[0])",
+        "able.sort(key=lambda pair: -pair[0])",
+        "plan/test_choose.py",
+        "predicted_time",
+    ),
+    Bug(
+        "threads share their scratch memory",
+        "engine/scratch.py",
+        "class _Arena(threading.local):",
+        "class _Arena:",
+        "engine/test_prepared.py",
+        "share_nothing",
+    ),
+)
+
+X86_ONLY = {"the caller's control register is not restored"}
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the source, to be imported in place of the installed one."""
+    shutil.copytree(SOURCE, folder / "hapgop", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def suite(folder: Path, found_by: str, select: str) -> subprocess.CompletedProcess[str]:
+    """A part of the suite, run on the source in a folder."""
+    files = [str(TESTS / file) for file in found_by.split()]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files, "-k", select],
+        # Plugins take longer to import than these tests to run.
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def unchanged(tmp_path_factory):
+    return copied(tmp_path_factory.mktemp("unchanged"))
+
+
+def test_the_copy_is_what_is_tested(unchanged):
+    program = "import hapgop; print(hapgop.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(unchanged)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, cwd=TESTS.parent
+    )
+    assert Path(done.stdout.strip()).parent == unchanged / "hapgop"
+
+
+def test_without_a_bug_all_of_it_is_green(unchanged):
+    files = " ".join(dict.fromkeys(bug.found_by for bug in BUGS))
+    done = suite(unchanged, files, " or ".join(dict.fromkeys(f"({bug.select})" for bug in BUGS)))
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found(bug, tmp_path):
+    if bug.name in X86_ONLY and not compiler.is_x86():
+        pytest.skip("a matter of x86")
+    text = (SOURCE / bug.file).read_text()
+    assert text.count(bug.right) == 1, f"{bug.file} has changed: plant this bug anew"
+    (copied(tmp_path) / "hapgop" / bug.file).write_text(text.replace(bug.right, bug.wrong))
+    done = suite(tmp_path, bug.found_by, bug.select)
+    # 1: a test failed; below 0: the process crashed. 0 is a bug that nobody saw, 2 and above nothing was tested.
+    assert done.returncode == 1 or done.returncode < 0, f"not found: {done.returncode}\n{done.stdout[-3000:]}"
