@@ -15,7 +15,7 @@ import pytest
 import hapgop
 
 ROOMS = sorted(m.name for m in pkgutil.iter_modules(hapgop.__path__) if m.ispkg)
-WITH_EXAMPLES = ("tile", "native", "algorithms", "plan", "engine")
+WITH_EXAMPLES = ("tile", "native", "algorithms", "planning", "engine")
 PACKAGES = ["hapgop", *(f"hapgop.{room}" for room in ROOMS)]
 
 
@@ -52,7 +52,7 @@ def test_every_room_says_what_it_is(package):
 
 
 @pytest.mark.parametrize(
-    "package", ["hapgop", *(f"hapgop.{r}" for r in ("tile", "native", "algorithms", "plan", "engine"))]
+    "package", ["hapgop", *(f"hapgop.{r}" for r in ("tile", "native", "algorithms", "planning", "engine"))]
 )
 def test_examples_run(package):
     room = room_of(package)
@@ -66,11 +66,16 @@ def test_there_is_no_other_name():
         hapgop.convolve  # noqa: B018
 
 
-def test_the_plan_is_the_function():
-    """Its name is also a room's: importing the room must not hide it."""
+def test_no_room_hides_a_public_name():
+    """Importing a room sets an attribute of its name."""
     for package in PACKAGES:
         room_of(package)
+    assert not set(ROOMS) & set(hapgop.__all__)
     assert "direct" in str(hapgop.plan(hapgop.ConvShape(1, 3, 8, 8, 4, 3, 3)))
+
+
+def test_every_public_name_is_listed():
+    assert set(hapgop.__all__) <= set(dir(hapgop))
 
 
 def in_a_new_process(program):
@@ -91,8 +96,13 @@ def loaded(statement):
     )
 
 
-def test_import_hapgop_brings_numpy_and_llvm_only():
-    third = {name for name in loaded("import hapgop") if not name.startswith("_")}
+def test_importing_hapgop_is_free():
+    """Not even NumPy: what is used is fetched then."""
+    assert loaded("import hapgop") == {"hapgop"}
+
+
+def test_the_engine_brings_numpy_and_llvm_only():
+    third = {name for name in loaded("import hapgop.engine") if not name.startswith("_")}
     assert third <= {"hapgop", "numpy", "llvmlite", "mkl", "cython_runtime"}
 
 

@@ -36,7 +36,7 @@ def test_every_operation_is_answered():
 
 
 @every_answer
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(st.data())
 def test_whole_numbers_are_exact(algorithm, op, data):
     problem, machine, seed = drawn(data, algorithm, op)

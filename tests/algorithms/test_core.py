@@ -72,6 +72,7 @@ def variants(op, case):
             bias=op == "conv" and i % 2 == 0,
             activation="relu" if op == "conv" and i < 2 else None,
             count_include_pad=i == 0 or not op.startswith("avg"),
+            winners=i == 0 or op != "max_pool",
         )
 
 

@@ -126,7 +126,9 @@ def test_any_number_of_threads_gives_the_same_bits(algorithm, op, data):
 def neighbours(draw, op):
     """Two problems that differ in one respect."""
     problem, another = draw(problems(op)), draw(problems(op))
-    field = draw(st.sampled_from(["shape", "dtype", "x_layout", "y_layout", "w_layout", "bias", "activation"]))
+    field = draw(
+        st.sampled_from(["shape", "dtype", "x_layout", "y_layout", "w_layout", "bias", "activation", "winners"])
+    )
     if field != "shape":
         return problem, replace(problem, **{field: getattr(another, field)})
     shape = problem.shape

@@ -11,7 +11,7 @@ from hapgop.algorithms import Problem
 from hapgop.engine import linear, prepare
 from hapgop.shape import ConvShape
 
-few = settings(max_examples=12)
+few = settings(max_examples=10)
 dtypes = st.sampled_from(["float32", "float64"])
 
 

@@ -96,6 +96,11 @@ def tensors(p: Problem) -> list[Tensor]:
 Arrays = dict[str, np.ndarray]
 
 
+def absent(p: Problem, t: Tensor) -> bool:
+    """Whether a kernel takes no address for a tensor: there is no bias, or nobody wants the winners."""
+    return (t.name == "bias" and not p.bias) or (t.name == "winners" and t.out and not p.winners)
+
+
 def random_inputs(p: Problem, seed: int, whole: bool = True) -> Arrays:
     """Inputs of a problem: whole numbers of at most 4, or normal ones. An unused bias is left out.
 
@@ -105,7 +110,7 @@ def random_inputs(p: Problem, seed: int, whole: bool = True) -> Arrays:
     rng = np.random.default_rng(seed)
     arrays = {}
     for t in tensors(p):
-        if not t.out and (t.name != "bias" or p.bias):
+        if not t.out and not absent(p, t):
             values = rng.integers(-4, 5, t.shape) if whole else rng.standard_normal(t.shape)
             arrays[t.name] = values.astype(p.dtype)
     if p.op == "avg_pool_grad" and whole:
@@ -129,7 +134,8 @@ def answers(p: Problem, a: Arrays) -> Arrays:
         case "grad_b":
             return {"db": a["g"].astype(np.float64).sum((0, 2, 3))}
         case "max_pool":
-            return dict(zip(("y", "winners"), oracle.max_pool(a["x"], s), strict=True))
+            y, winners = oracle.max_pool(a["x"], s)
+            return {"y": y, "winners": winners} if p.winners else {"y": y}
         case "max_pool_grad":
             return {"dx": oracle.max_pool_grad(a["g"], a["winners"], s)}
         case "avg_pool":
@@ -171,7 +177,7 @@ def solve(call: Prepared, p: Problem, a: Arrays, threads: int = 2) -> Arrays:
     """An algorithm's outputs, from memory full of NaN; inputs and what lies around them have to stay as they were."""
     pointers, memories, outs, ins = [], [], [], []
     for t in tensors(p):
-        if t.name == "bias" and not p.bias:
+        if absent(p, t):
             pointers.append(0)
             continue
         given = np.full(np.prod(t.shape), np.nan, p.dtype) if t.out else t.flat(a[t.name])
@@ -198,8 +204,8 @@ def arguments(algorithm: Algorithm, p: Problem, machine: Machine, a: Arrays) -> 
     kernel = recipe.build()
     flat = []
     for t in tensors(p):
-        unused = t.out or (t.name == "bias" and not p.bias)
-        flat.append(np.full(np.prod(t.shape), np.nan, p.dtype) if unused else t.flat(a[t.name]).copy())
+        unread = t.out or absent(p, t)
+        flat.append(np.full(np.prod(t.shape), np.nan, p.dtype) if unread else t.flat(a[t.name]).copy())
     flat += recipe.tables
     names = [b.name for b in kernel.buffers]
     sizes = dict(zip((s.name for s in kernel.sizes), recipe.sizes, strict=True))
@@ -209,7 +215,7 @@ def arguments(algorithm: Algorithm, p: Problem, machine: Machine, a: Arrays) -> 
 def outputs(p: Problem, kernel, arrays) -> Arrays:
     """The outputs among the arrays of a kernel's buffers."""
     named = zip(tensors(p), kernel.buffers, strict=False)
-    return {t.name: t.logical(np.asarray(arrays[b.name])) for t, b in named if t.out}
+    return {t.name: t.logical(np.asarray(arrays[b.name])) for t, b in named if t.out and not absent(p, t)}
 
 
 def assert_equal(got: Arrays, wanted: Arrays) -> None:
@@ -291,6 +297,7 @@ def problems(draw, op: str, shapes=None):
         draw(st.booleans()) if op == "conv" else False,
         draw(st.sampled_from([None, "relu"])) if op == "conv" else None,
         draw(st.booleans()) if op.startswith("avg") else True,
+        draw(st.booleans()) if op == "max_pool" else True,
     )
 
 

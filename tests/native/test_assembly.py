@@ -86,7 +86,6 @@ def test_the_weight_gradients_loop_does_not_spill(case, machine):
             assert len(multiplications(loop)) == tile
 
 
-@pytest.mark.xfail(reason="a first layer's border tiles unroll every tap of a row into one block, and LLVM spills")
 @machines
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_a_first_layer_does_not_spill(kernel, machine):
@@ -115,7 +114,6 @@ def test_a_multiply_add_is_one_instruction_and_a_maximum_two():
     assert len([line for line in loop if line.startswith("v")]) <= 7
 
 
-@pytest.mark.xfail(reason="a named CPU counts as one with multiply-add, x86-64 too: each becomes a call of fmaf")
 def test_without_the_instruction_no_library_is_called():
     k = Builder("k", "float32", 4)
     x, y = k.buffer("x", 64, "in"), k.buffer("y", 64, "out")

@@ -160,7 +160,6 @@ FORGED = """
 """
 
 
-@pytest.mark.xfail(reason="LLVM crashes on bytes that are no object: `Code` raises nothing that could be caught")
 def test_bytes_that_are_no_object_are_made_again(folder):
     """The checksum holds, but they cannot be loaded: another platform's object, say."""
     assert run(FORGED) == ["1"]

@@ -7,7 +7,7 @@ from programs import programs
 
 from hapgop.tile import check, interpret
 
-some = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+some = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def interpreted(program):

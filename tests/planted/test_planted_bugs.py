@@ -233,10 +233,10 @@ BUGS = (
     ),
     Bug(
         "the slowest algorithm is taken",
-        "plan/choose.py",
+        "planning/choose.py",
         "able.sort(key=lambda pair: pair[0])",
         "able.sort(key=lambda pair: -pair[0])",
-        "plan/test_choose.py",
+        "planning/test_choose.py",
         "predicted_time",
     ),
     Bug(

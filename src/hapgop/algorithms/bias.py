@@ -40,13 +40,13 @@ class Bias(Algorithm):
             n, h, w, layout = 1, n, 1, "nhwc"
         else:
             layout = problem.y_layout
-        groups = min(n, _GROUPS)
+        groups = min(max(n, 1), _GROUPS)
         lanes = machine.lanes(problem.dtype)
         counts = vector_counts(c, lanes)
 
         def build() -> Kernel:
             k = Builder("bias", problem.dtype, lanes)
-            images = k.size("n")
+            images = k.size("n", low=0)
             g = k.buffer("g", images * (c * h * w), "in")
             db = k.buffer("db", c, "out")
             sums = k.buffer("sums", groups * len(counts) * lanes, "scratch")

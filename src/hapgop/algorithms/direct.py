@@ -80,7 +80,7 @@ class _Program:
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
         # Enough items for every core to get several, and no finer than that.
-        splits = max(1, ceil(4 * machine.cores / batch))
+        splits = max(1, ceil(4 * machine.cores / max(batch, 1)))
         return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, splits)
 
     @property
@@ -151,7 +151,7 @@ class _Program:
     def kernel(self) -> Kernel:
         p, s = self.problem, self.shape
         k = Builder("direct", p.dtype, self.machine.lanes(p.dtype))
-        n = k.size("n")
+        n = k.size("n", low=0)
         x_size, y_size = n * (s.ic * s.ih * s.iw), n * (s.oc * s.oh * s.ow)
         w_size = s.oc * (s.ic // s.groups) * s.kh * s.kw
         gathers = self.gathers()

@@ -54,7 +54,7 @@ class DirectGradW(Algorithm):
 def _kernel(plan: Sums) -> Kernel:
     p, s = plan.problem, plan.shape
     k = Builder("direct_grad_w", p.dtype, plan.lanes)
-    n = k.size("n")
+    n = k.size("n", low=0)
     pixels = s.oh * s.ow
     x = k.buffer("x", n * (s.ic * s.ih * s.iw), "in")
     g = k.buffer("g", n * (s.oc * pixels), "in")

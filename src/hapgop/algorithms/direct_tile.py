@@ -98,10 +98,11 @@ class Tile:
 
     def channels(self, starts: list[tuple[int, Affine]], weights: Affine, depth: int, stride: int) -> None:
         """acc[p] += sum over c < depth of source[start of p + c * stride] * weights[c]."""
-        if depth <= _UNROLL:
-            self.step(starts, weights, Affine(0), depth, stride)
+        if depth == 1:
+            self.step(starts, weights, Affine(0), 1, stride)
             return
-        unroll = max(u for u in range(1, _UNROLL + 1) if depth % u == 0)
+        # A loop even for few channels: the taps of a border tile follow one another, and in one block they would spill.
+        unroll = max(u for u in range(1, _UNROLL + 1) if depth % u == 0 and u < depth)
         with self.k.loop("channel", 0, depth, unroll) as c:
             self.step(starts, weights, c, unroll, stride)
 

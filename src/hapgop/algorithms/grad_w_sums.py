@@ -39,7 +39,7 @@ class Sums:
         row_bytes = problem.itemsize * (s.iw * s.ic * s.stride[0] + s.ow * s.oc)
         row_block = min(s.oh, max(1, machine.l2 // 2 // row_bytes))
         one = cls(replace(problem, shape=s.with_batch(1)), machine, batch, 1, row_block)
-        groups = min(batch, _MOST_GROUPS, ceil(_ITEMS / one.tiles))
+        groups = min(max(batch, 1), _MOST_GROUPS, ceil(_ITEMS / one.tiles))
         return replace(one, image_groups=groups)
 
     @property

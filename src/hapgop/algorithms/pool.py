@@ -52,14 +52,14 @@ class Pool(Algorithm):
 def _kernel(windows: Windows) -> Kernel:
     p, s = windows.problem, windows.shape
     k = Builder("pool", p.dtype, windows.lanes)
-    n = k.size("n")
+    n = k.size("n", low=0)
     x_size, y_size = n * (s.c * s.ih * s.iw), n * (s.c * s.oh * s.ow)
     x, y = image_strides(p.x_layout, s.c, s.ih, s.iw), image_strides(p.y_layout, s.c, s.oh, s.ow)
     divisors = s.oh * s.ow
     if p.op == "max_pool":
         source = k.buffer("x", x_size, "in")
         targets = [k.buffer("y", y_size, "out"), k.buffer("winners", y_size, "out")]
-        Forward(windows, k, source, x, y).max(n, targets)
+        Forward(windows, k, source, x, y).max(n, targets if p.winners else targets[:1])
     elif p.op == "avg_pool":
         source, target = k.buffer("x", x_size, "in"), k.buffer("y", y_size, "out")
         Forward(windows, k, source, x, y).average(n, target, k.buffer("divisors", divisors, "in"))

@@ -25,14 +25,14 @@ class Forward:
 
     def max(self, n: Affine, targets: list[Buffer]) -> None:
         k, windows = self.k, self.windows
-        kw = windows.shape.kw
+        kw, remember = windows.shape.kw, windows.problem.winners
 
         def visit(
             image: Affine, oh: Affine, ow: Affine, inside: bool, channel: Affine, counts: tuple[int, ...]
         ) -> None:
             best = [k.const(-np.inf) for _ in counts]
             where = [k.const(0.0) for _ in counts]
-            if not (inside and windows.rows.always_inside):
+            if remember and not (inside and windows.rows.always_inside):
                 # Before any comparison the winner is the first tap inside: it keeps a window of nothing but -inf.
                 self.first_tap(oh, ow, where)
 
@@ -40,11 +40,12 @@ class Forward:
                 values = self.values(image, oh, ow, t, u, channel, counts)
                 position = k.from_index(t * kw + u)
                 for v, value in enumerate(values):
-                    k.select("above", value, best[v], position, where[v], into=where[v])
+                    if remember:
+                        k.select("above", value, best[v], position, where[v], into=where[v])
                     k.select("above", value, best[v], value, best[v], into=best[v])
 
             self.taps(oh, ow, inside, tap)
-            for target, registers in zip(targets, (best, where), strict=True):
+            for target, registers in zip(targets, (best, where) if remember else (best,), strict=True):
                 self.store(target, image, oh, ow, channel, counts, registers)
 
         self.outputs(n, visit)

@@ -29,6 +29,8 @@ class Problem:
     avg_pool      x, y
     avg_pool_grad g, dx
 
+    Without `winners` a max pool does not store them, and takes 0 for their address.
+
     Raises InputError for an unknown op, dtype, layout or activation.
 
     >>> Problem("conv", ConvShape(n=1, ic=3, ih=32, iw=32, oc=6, kh=5, kw=5)).shape.y_shape
@@ -44,6 +46,7 @@ class Problem:
     bias: bool = False
     activation: str | None = None
     count_include_pad: bool = True
+    winners: bool = True
 
     def __post_init__(self) -> None:
         for name, allowed in (

@@ -48,9 +48,12 @@ def cases(only: Sequence[str] | None = None) -> list[Case]:
 
 
 def of_net(name: str, input_shape: tuple[int, int, int], classes: int, batch: int) -> list[Case]:
-    """Every convolution, pool and linear layer of a net, in running order."""
-    graph = capture(nets.build(name, classes=classes, input_shape=input_shape), input_shape)
-    found = (_of_layer(f"{name}.{info.name}", _node(graph, info), info, batch) for info in layers(graph))
+    """Every layer of a net that is computed by us, in running order."""
+    net = nets.build(name, classes=classes, input_shape=input_shape)
+    graph = capture(net, input_shape)
+    ours = {path for path, layer in net.named_modules() if type(layer).__module__.startswith("hapgop.")}
+    infos = [info for info in layers(graph) if info.name in ours]
+    found = (_of_layer(f"{name}.{info.name}", _node(graph, info), info, batch) for info in infos)
     return [case for case in found if case is not None]
 
 

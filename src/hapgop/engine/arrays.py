@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -76,9 +77,12 @@ def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: st
     >>> linear(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)).shape
     (2, 4)
     """
-    _check("weight", weight, 2)
+    _check("x", x, None)
+    _check("weight", weight, 2, x.dtype)
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise InputError(f"x has shape {x.shape}; weight {weight.shape} wants (..., {weight.shape[1]})")
+    if x.size == 0:
+        return np.empty((*x.shape[:-1], weight.shape[0]), x.dtype)
     rows = np.ascontiguousarray(x).reshape(1, 1, -1, x.shape[-1]).transpose(0, 3, 1, 2)
     y = conv2d(rows, weight[:, :, None, None], bias, activation=activation)
     return y.transpose(0, 2, 3, 1).reshape(*x.shape[:-1], weight.shape[0])
@@ -99,9 +103,9 @@ def max_pool2d(
     [[5.0, 7.0], [13.0, 15.0]]
     """
     x, shape, layout = _pooled(x, kernel, stride, padding, dilation, ceil_mode)
-    y, winners = _empty(shape.y_shape, x.dtype, layout), _empty(shape.y_shape, x.dtype, layout)
-    problem = Problem("max_pool", shape, x.dtype.name, layout, layout)
-    prepare(problem)(x.ctypes.data, y.ctypes.data, winners.ctypes.data)
+    y = _empty(shape.y_shape, x.dtype, layout)
+    problem = Problem("max_pool", shape, x.dtype.name, layout, layout, winners=False)
+    prepare(problem)(x.ctypes.data, y.ctypes.data, 0)
     return y
 
 
@@ -133,16 +137,24 @@ def _pooled(
 ) -> tuple[Array, PoolShape, str]:
     _check("x", x, 4)
     n, c, ih, iw = x.shape
-    kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
+    kh, kw = _pair("kernel", kernel)
     shape = PoolShape(n, c, ih, iw, kh, kw, stride, padding, dilation, ceil_mode)
     x, layout = _dense(x)
     return x, shape, layout
 
 
-def _check(name: str, array: Array, ndim: int, dtype: np.dtype[Any] | None = None) -> None:
+def _pair(name: str, value: object) -> tuple[int, int]:
+    if isinstance(value, SupportsIndex):
+        return index(value), index(value)
+    if isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(v, SupportsIndex) for v in value):
+        return index(value[0]), index(value[1])
+    raise InputError(f"{name}: got {value!r}, wanted a whole number or a pair (rows, columns)")
+
+
+def _check(name: str, array: Array, ndim: int | None, dtype: np.dtype[Any] | None = None) -> None:
     if not isinstance(array, np.ndarray):
         raise InputError(f"{name} is a {type(array).__name__}; a NumPy array is wanted")
-    if array.ndim != ndim:
+    if ndim is not None and array.ndim != ndim:
         raise InputError(f"{name} has shape {array.shape}; {ndim} dimensions are wanted")
     if array.dtype not in (np.float32, np.float64):
         raise InputError(f"{name} is {array.dtype}; float32 or float64 is wanted: {name}.astype('float32')")

@@ -11,7 +11,7 @@ from pathlib import Path
 from hapgop._version import __version__
 from hapgop.algorithms import Problem
 from hapgop.engine.scratch import rounded, scratch
-from hapgop.engine.team import team_size
+from hapgop.engine.team import get_threads, most_threads
 from hapgop.errors import InputError
 from hapgop.machine import host
 from hapgop.native import Function, launch, load
@@ -40,17 +40,25 @@ class Prepared:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         recipe, problem = plan.recipe, plan.problem
-        self._function = _function(plan)
         tables = [table.ctypes.data for table in recipe.tables]
-        self._offsets, self._scratch = _laid_out([elements * problem.itemsize for elements in recipe.scratch])
-        words = ctypes.c_int64 * (_TENSORS[problem.op] + len(tables) + len(self._offsets) + len(recipe.sizes))
-        self._words, self._tables, self._sizes = words, tables, recipe.sizes
+        offsets, self._scratch = _laid_out([elements * problem.itemsize for elements in recipe.scratch])
+        self._offsets = tuple(offsets)
+        self._words = ctypes.c_int64 * (_TENSORS[problem.op] + len(tables) + len(offsets) + len(recipe.sizes))
+        self._tables, self._sizes = tuple(tables), recipe.sizes
+        self._function = _function(plan)  # kept: the code lives as long as this object
         self._run = self._function.address
+        self._team = most_threads(plan.seconds, recipe.items)
 
     def __call__(self, *pointers: int, threads: int | None = None) -> None:
-        base = scratch(self._scratch)
-        words = self._words(*pointers, *self._tables, *[base + o for o in self._offsets], *self._sizes)
-        team = team_size(self.plan.seconds, self.plan.recipe.items, threads)
+        offsets = self._offsets
+        if offsets:
+            base = scratch(self._scratch)
+            words = self._words(*pointers, *self._tables, *[base + o for o in offsets], *self._sizes)
+        else:
+            words = self._words(*pointers, *self._tables, *self._sizes)
+        team = self._team
+        if team > 1:
+            team = min(team, threads or get_threads())
         launch(self._run, ctypes.addressof(words), team)
 
 

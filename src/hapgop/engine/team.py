@@ -7,7 +7,7 @@ from hapgop.errors import InputError
 from hapgop.machine import host
 from hapgop.native import use_openmp
 
-__all__ = ["get_threads", "set_threads", "team_size", "use_openmp"]
+__all__ = ["get_threads", "most_threads", "set_threads", "use_openmp"]
 
 # A thread that is woken for less than this many seconds of work costs more than it brings.
 _WORTH = 4e-6
@@ -34,7 +34,6 @@ def _default() -> int:
     return max(1, int(wanted)) if wanted.isdigit() else host().cores
 
 
-def team_size(seconds: float, items: int, threads: int | None) -> int:
-    """Threads for a call of so many seconds on one core, in so many independent items."""
-    most = threads or _threads or _default()
-    return max(1, min(most, items, int(seconds / _WORTH)))
+def most_threads(seconds: float, items: int) -> int:
+    """The most threads that pay for a call of so many seconds on one core, in so many independent items."""
+    return max(1, min(items, int(seconds / _WORTH)))

@@ -44,9 +44,18 @@ def is_x86() -> bool:
     return str(llvm.get_process_triple()).startswith(("x86_64", "i386", "i686"))
 
 
+# The x86 CPUs without a fused multiply-add that one may name; every other name stands for one that has it.
+_WITHOUT_FMA = ("generic", "x86-64", "x86-64-v2", "nehalem", "westmere", "sandybridge", "ivybridge")
+
+# How an object file begins: ELF, Mach-O, COFF for x86-64 and for ARM64.
+_OBJECTS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86", b"\x64\xaa")
+
+
 def has_fma(cpu: str) -> bool:
-    """Whether a CPU multiplies and adds in one instruction; every named one here does."""
-    return not is_x86() or cpu != "host" or bool(llvm.get_host_cpu_features().get("fma"))
+    """Whether a CPU multiplies and adds in one instruction."""
+    if not is_x86():
+        return True
+    return bool(llvm.get_host_cpu_features().get("fma")) if cpu == "host" else cpu not in _WITHOUT_FMA
 
 
 def _machine(cpu: str) -> llvm.TargetMachine:
@@ -88,6 +97,8 @@ class Code:
     """
 
     def __init__(self, image: bytes) -> None:
+        if not image.startswith(_OBJECTS):
+            raise RuntimeError("these bytes are no object file")  # LLVM would end the process
         _initialize()
         with _LOCK:
             self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine("host"))

@@ -132,7 +132,7 @@ def _pool(node: Node, shape: PoolShape, x: Array) -> Array:
     largest = node.op == "max_pool2d"
     count = bool(node.attrs.get("count_include_pad", True))
     if largest:
-        problem = Problem("max_pool", shape)
+        problem = Problem("max_pool", shape, winners=False)
     else:
         problem = Problem("avg_pool", shape, count_include_pad=count)
     try:
@@ -141,11 +141,7 @@ def _pool(node: Node, shape: PoolShape, x: Array) -> Array:
         _refused[f"{problem.op}: {reason}"] += 1
         y[...] = max_pool(x, shape)[0] if largest else avg_pool(x, shape, count)
         return y
-    if largest:
-        winners = np.empty_like(y)
-        prepared(x.ctypes.data, y.ctypes.data, winners.ctypes.data)
-    else:
-        prepared(x.ctypes.data, y.ctypes.data)
+    prepared(x.ctypes.data, y.ctypes.data, *([0] if largest else []))
     return y
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hapgop.tile.bounds import Ranges
-from hapgop.tile.index import Affine
+from hapgop.tile.index import Affine, Atom, Quotient
 from hapgop.tile.program import (
     At,
     Binary,
     Broadcast,
     Fma,
+    FromIndex,
     Kernel,
     Load,
     Loop,
     Prefetch,
+    Range,
     Register,
     Select,
     Stage,
@@ -97,13 +99,28 @@ class _Access:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.ranges = Ranges()
+        self.scope: set[Atom] = set(kernel.sizes)
 
     def stage(self, stage: Stage) -> None:
         for around in stage.repeat:
-            self.ranges.enter(around.var, around.low, around.high, around.step)
+            self.enter(around)
         for var, extent in stage.grid:
-            self.ranges.enter(var, (Affine(),), (extent,))
+            self.enter(Range(var, (Affine(),), (extent,)))
         self.body(stage.body)
+
+    def enter(self, r: Range) -> None:
+        for bound in (*r.low, *r.high):
+            self.visible(bound)
+        self.ranges.enter(r.var, r.low, r.high, r.step)
+        self.scope.add(r.var)
+
+    def visible(self, e: Affine) -> None:
+        """Raises TileError where an expression names a variable whose loop is not around it."""
+        for atom in e.terms:
+            if isinstance(atom, Quotient):
+                self.visible(atom.numerator)
+            elif atom not in self.scope:
+                raise TileError(f"{atom.name} is used outside its loop")
 
     def body(self, statements: tuple[Statement, ...]) -> None:
         spans: dict[tuple[str, Affine], _Span] = {}
@@ -112,10 +129,16 @@ class _Access:
                 r = s.range
                 if r.step < 1:
                     raise TileError(f"loop {r.var.name} has step {r.step}")
-                self.ranges.enter(r.var, r.low, r.high, r.step)
+                self.enter(r)
                 self.body(s.body)
+                self.scope.remove(r.var)
             elif isinstance(s, Load | Store | Broadcast):
+                self.visible(s.at.index)
                 self.collect(s, spans)
+            elif isinstance(s, Prefetch):
+                self.visible(s.at.index)
+            elif isinstance(s, FromIndex):
+                self.visible(s.index)
             elif isinstance(s, Transpose) and not len(s.src) == len(s.dst) == self.kernel.lanes:
                 raise TileError(f"transpose of {len(s.src)} registers to {len(s.dst)}, of {self.kernel.lanes} lanes")
         for span in spans.values():
@@ -159,6 +182,7 @@ class _Pressure:
     clock: int = 0
     born: dict[Register, int] = field(default_factory=dict)
     died: dict[Register, int] = field(default_factory=dict)
+    ended: set[Register] = field(default_factory=set)
 
     def measure(self, body: tuple[Statement, ...]) -> int:
         self.walk(body)
@@ -179,9 +203,11 @@ class _Pressure:
                 for r, birth in self.born.items():
                     if birth < start < self.died[r]:
                         self.died[r] = self.clock
+                    elif birth > start:
+                        self.ended.add(r)  # the loop may be empty: outside, nothing it writes first is there
                 continue
             for r in reads(s):
-                if r not in self.born:
+                if r not in self.born or r in self.ended:
                     raise TileError(f"register {r} is read before it is written, in {s}")
                 self.died[r] = self.clock
             for dst in writes(s):

@@ -129,7 +129,7 @@ def evaluate(
             data = load(data)
         else:
             # With the seed of the training, so that what was held back then is what is held back now.
-            seed = predictor.config.get("recipe", {}).get("seed", 0) if predictor is not None else 0
+            seed = predictor.config.get("data", {}).get("seed", 0) if predictor is not None else 0
             data = load(data, size=rules.size, channels=rules.channels, resize=rules.resize, seed=seed)
     rules = rules or data.preprocessing
     shape = (rules.channels, *rules.size)

@@ -1,4 +1,4 @@
-"""The nets that ship: plain PyTorch modules made of our layers.
+"""The nets that ship: plain PyTorch modules made of our layers; their fully connected ends are PyTorch's own.
 
 To add one: a file here with a class of (classes, input_shape) and its `smallest` image size, and a line in `_NETS`.
 """

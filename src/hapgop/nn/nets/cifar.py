@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from hapgop.nn.modules import AdaptiveAvgPool2d, Conv2d, Linear, MaxPool2d
+from hapgop.nn.modules import AdaptiveAvgPool2d, Conv2d, MaxPool2d
 
 
 class Cifar(nn.Module):
@@ -30,7 +30,7 @@ class Cifar(nn.Module):
         self.features = nn.Sequential(parts)
         self.average = AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.classify = Linear(channels, classes)
+        self.classify = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.flatten(self.average(self.features(x))))

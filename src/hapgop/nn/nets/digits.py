@@ -1,8 +1,9 @@
 """For images as small as scikit-learn's digits, 8 x 8."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from hapgop.nn.modules import Conv2d, Linear, MaxPool2d
+from hapgop.nn.modules import Conv2d, MaxPool2d
 
 
 class Digits(nn.Module):
@@ -23,11 +24,11 @@ class Digits(nn.Module):
         self.conv3 = Conv2d(32, 64, 3, padding=1, activation="relu")
         self.pool2 = MaxPool2d(2)
         self.flatten = nn.Flatten()
-        self.hidden = Linear(64 * (height // 4) * (width // 4), 128, activation="relu")
+        self.hidden = nn.Linear(64 * (height // 4) * (width // 4), 128)
         self.dropout = nn.Dropout(0.25)
-        self.classify = Linear(128, classes)
+        self.classify = nn.Linear(128, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool1(self.conv2(self.conv1(x)))
         x = self.pool2(self.conv3(x))
-        return self.classify(self.dropout(self.hidden(self.flatten(x))))
+        return self.classify(self.dropout(F.relu(self.hidden(self.flatten(x)))))

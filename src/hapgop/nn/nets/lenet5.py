@@ -1,8 +1,9 @@
 """LeNet-5, with the pools and activations of today."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from hapgop.nn.modules import Conv2d, Linear, MaxPool2d
+from hapgop.nn.modules import Conv2d, MaxPool2d
 
 
 class LeNet5(nn.Module):
@@ -25,10 +26,10 @@ class LeNet5(nn.Module):
         self.conv2 = Conv2d(6, 16, 5, activation="relu")
         self.pool2 = MaxPool2d(2)
         self.flatten = nn.Flatten()
-        self.fc1 = Linear(16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2), 120, activation="relu")
-        self.fc2 = Linear(120, 84, activation="relu")
-        self.fc3 = Linear(84, classes)
+        self.fc1 = nn.Linear(16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2), 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool2(self.conv2(self.pool1(self.conv1(x))))
-        return self.fc3(self.fc2(self.fc1(self.flatten(x))))
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(self.flatten(x))))))

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hapgop.nn.modules import AdaptiveAvgPool2d, Conv2d, Linear
+from hapgop.nn.modules import AdaptiveAvgPool2d, Conv2d
 
 
 class Block(nn.Module):
@@ -43,7 +43,7 @@ class ResNetCifar(nn.Module):
         self.layer3 = self._stage(32, 64, 2)
         self.average = AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.fc = Linear(64, classes)
+        self.fc = nn.Linear(64, classes)
 
     def _stage(self, channels: int, width: int, stride: int) -> nn.Sequential:
         first = Block(channels, width, stride)

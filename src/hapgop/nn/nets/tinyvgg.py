@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from hapgop.nn.modules import Conv2d, Linear, MaxPool2d
+from hapgop.nn.modules import Conv2d, MaxPool2d
 
 
 class TinyVGG(nn.Module):
@@ -27,7 +27,7 @@ class TinyVGG(nn.Module):
         self.pool2 = MaxPool2d(2)
         self.flatten = nn.Flatten()
         rows, columns = (((size - 4) // 2 - 4) // 2 for size in (height, width))
-        self.classify = Linear(10 * rows * columns, classes)
+        self.classify = nn.Linear(10 * rows * columns, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool1(self.conv1_2(self.conv1_1(x)))
