@@ -49,6 +49,7 @@ POOLS = {
     "rounded up": PoolShape(1, 5, 6, 8, 3, 3, 2, ceil_mode=True),
     "dilated": PoolShape(1, 5, 9, 9, 2, 3, 1, (1, 0, 1, 1), 2),
     "a large window": PoolShape(1, 5, 11, 12, 5, 6, 5, (2, 2, 3, 3)),
+    "windows of nothing but padding": PoolShape(1, 5, 1, 2, 1, 2, 1, (0, 0, 1, 1), (1, 3)),
     "gaps": PoolShape(1, 5, 9, 9, 2, 2, 3),
 }
 LAYOUTS = (("nhwc", "nhwc", "oihw"), ("nhwc", "nhwc", "ohwi"), ("nchw", "nchw", "oihw"), ("nhwc", "nchw", "ohwi"))

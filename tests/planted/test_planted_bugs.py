@@ -157,8 +157,8 @@ BUGS = (
     Bug(
         "a window of minus infinity has its winner in the padding",
         "algorithms/pool_forward.py",
-        "if not (inside and windows.rows.always_inside):",
-        "if not inside:",
+        "not (inside and windows.rows.always_inside)",
+        "not inside",
         select="minus_infinity",
     ),
     Bug(

@@ -66,11 +66,12 @@ class Windows:
         def along(track: Track, kernel: int, size: int, before: int, after: int) -> list[int]:
             low, high = (-before, size + after) if p.count_include_pad else (0, size)
             places = [[track.source(q, t).const for t in range(kernel)] for q in range(track.count)]
-            return [sum(low <= i < high for i in window) for window in places]
+            # A window with no such tap has the sum 0, which is to stay 0.
+            return [max(1, sum(low <= i < high for i in window)) for window in places]
 
         vertical = along(self.rows, s.kh, s.ih, s.padding[0], s.padding[1])
         horizontal = along(self.cols, s.kw, s.iw, s.padding[2], s.padding[3])
-        return np.outer(vertical, horizontal).astype(p.dtype).ravel()
+        return np.maximum(np.outer(vertical, horizontal), 1).astype(p.dtype).ravel()
 
     def blocks(self, k: Builder, visit: Callable[[Affine, tuple[int, ...]], None]) -> None:
         """Visits all channels: whole blocks in a loop, then the rest."""

@@ -1,7 +1,6 @@
 """Where words and results go: results to standard output, everything else to standard error."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -89,5 +88,5 @@ def write_file(path: Path, text: str) -> None:
 
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
+    width = None if stream.isatty() else _WIDE
     return Console(stderr=stderr, width=width)
