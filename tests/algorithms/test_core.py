@@ -41,6 +41,11 @@ CONVS = {
     "small maps, more": ConvShape(5, 20, 2, 2, 36, 3, 3, padding=1),
     "padding wider than the image": ConvShape(1, 2, 3, 3, 3, 3, 3, padding=12),
     "taps further apart than the image": ConvShape(1, 2, 5, 40, 3, 3, 3, padding=(3, 3, 17, 17), dilation=(3, 17)),
+    "a border of many tiles": ConvShape(1, 2, 2, 2, 40, 1, 3, padding=(0, 0, 140, 141)),
+    "borders of many tiles around an interior": ConvShape(
+        1, 3, 2, 330, 40, 2, 3, padding=(1, 0, 99, 99), dilation=(1, 99)
+    ),
+    "many columns of border, few input channels": ConvShape(2, 2, 3, 9, 5, 3, 3, padding=(1, 1, 20, 20)),
     "first layer": ConvShape(18, 3, 8, 8, 6, 5, 5),
 }
 POOLS = {

@@ -90,6 +90,7 @@ SKIPPED = {
     "few input channels": ConvShape(1, 9, 4, 5, 3, 3, 3, padding=(2, 1, 1, 2)),
     "stride": ConvShape(1, 2, 6, 7, 3, 3, 3, 2, 1),
     "wide padding": ConvShape(1, 2, 3, 3, 2, 3, 3, padding=11),
+    "a border of many tiles": ConvShape(1, 1, 1, 3, 17, 3, 3, padding=(1, 1, 120, 120)),
     "far taps": ConvShape(1, 2, 3, 13, 2, 3, 3, padding=(4, 4, 6, 6), dilation=(4, 6)),
 }
 

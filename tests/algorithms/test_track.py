@@ -100,6 +100,20 @@ def test_segments_cut_a_row_without_gap_or_overlap(axis, pixels):
         assert sum(not s.interior for s in row) <= 8
 
 
+@pytest.mark.parametrize(
+    ("axis", "kinds"),
+    [
+        ((2, 3, 1, 140, 141, 1), ["dynamic"]),
+        ((330, 3, 1, 99, 99, 99), ["dynamic", "interior", "interior", "dynamic"]),
+        ((56, 3, 1, 1, 1, 1), ["border", "interior", "border"]),
+        ((7, 3, 1, 0, 0, 1), ["interior"]),
+    ],
+)
+def test_borders_of_many_tiles_are_loops(axis, kinds):
+    row = segments(tracks(axis)[0], 9)
+    assert ["dynamic" if s.dynamic else "interior" if s.interior else "border" for s in row] == kinds
+
+
 @given(st.integers(1, 70), st.integers(1, 40), st.sampled_from([AVX512, AVX2, NEON]))
 def test_a_tile_fits_the_registers(width, vectors, machine):
     pixels, across = registers.choose_tile(width, vectors, machine)

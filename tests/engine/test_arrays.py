@@ -9,6 +9,7 @@ from problems import conv_shapes, pool_shapes, seeds
 import hapgop
 from hapgop import oracle
 from hapgop.errors import InputError
+from hapgop.native import compiler
 from hapgop.shape import UnreadInputWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
@@ -121,6 +122,19 @@ def test_results_do_not_share_memory():
     assert not np.shares_memory(one, two)
     one[:] = 5
     np.testing.assert_array_equal(two, hapgop.conv2d(x, w))
+
+
+@pytest.mark.skipif(not compiler.is_x86(), reason="flushed by x86's control register")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_denormal_numbers_are_zero_inside_and_only_there(dtype):
+    """They would cost a hundred times a normal one."""
+    tiny = np.finfo(dtype).smallest_normal / 4
+    assert tiny > 0
+    x, w = np.full((2, 3, 9, 9), 2, dtype), np.full((4, 3, 3, 3), tiny, dtype)
+    assert not hapgop.conv2d(x, w).any()
+    assert not hapgop.linear(x[0, 0], np.full((5, 9), tiny, dtype)).any()
+    assert not hapgop.avg_pool2d(np.full((1, 3, 4, 4), tiny, dtype), 2).any()
+    assert (w * x[0, 0, 0, 0] > 0).all()
 
 
 def test_padding_in_all_its_forms():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from hapgop.algorithms.track import Track, forward
 from hapgop.machine import Machine
 from hapgop.shape import PoolShape
 from hapgop.tile import Affine, Builder
+
+if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
+    from numpy.typing import NDArray
 
 VECTORS = 4  # vectors of channels at a time: enough to hide the latency of a chain of comparisons
 UNROLLED = 16  # windows up to this many taps are unrolled where they are inside
@@ -59,7 +63,7 @@ class Windows:
     def by_window(self) -> bool:
         return self.tiled or not self.problem.op.endswith("grad")
 
-    def divisors(self) -> np.ndarray[tuple[int], np.dtype[np.floating]]:
+    def divisors(self) -> NDArray[np.floating]:
         """What each output of an average pool is divided by: the taps that count in its window."""
         s, p = self.shape, self.problem
 

@@ -58,7 +58,7 @@ def judged(data: train.Data, result: train.Result) -> train.Evaluation:
     command = shlex.join(["hapgop", *sys.argv[1:]])
     studio.write_report(
         result.run / REPORT,
-        title=f"{Path(data.source).name}: {evaluation.accuracy:.1%} right",
+        title=f"{predictor.config['net']['name']} on {Path(data.source).name}",
         config={**predictor.config, "command": command},
         metrics=result.metrics,
         evaluation=evaluation,
@@ -72,10 +72,14 @@ def judged(data: train.Data, result: train.Result) -> train.Evaluation:
 
 def tell(evaluation: train.Evaluation, result: train.Result) -> None:
     """The result on standard output: how good, where the report is, who computed."""
-    console.write(result.message)
+    seconds = sum(line["seconds"] for line in result.metrics)
+    console.write(f"{result.message} It took {seconds:,.0f} seconds.")
     console.write(accuracy(evaluation))
     console.write(f"Report: {result.run / REPORT}")
-    console.write(f"\nConvolutions and their kin, by who computed them:\n{nn.report()}")
+    calls = nn.report()
+    console.write(f"\nConvolutions and pools, by who computed them:\n{calls}")
+    if not calls.pytorch:
+        console.write("All of them ran in the engine; none went to PyTorch.")
 
 
 def accuracy(evaluation: train.Evaluation) -> str:

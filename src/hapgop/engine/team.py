@@ -10,7 +10,7 @@ from hapgop.native import use_openmp
 __all__ = ["get_threads", "most_threads", "set_threads", "use_openmp"]
 
 # A thread that is woken for less than this many seconds of work costs more than it brings.
-_WORTH = 4e-6
+_WORTH = 10e-6
 
 _threads: int | None = None
 

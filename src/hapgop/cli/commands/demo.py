@@ -1,6 +1,8 @@
 """`hapgop demo`"""
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,14 +42,23 @@ def command(
     pictures = _unseen(data, folder / "digits", seed)
     console.write(f"\n{len(pictures)} digits that the net has never seen (each file's name begins with the truth):")
     predict(folder, [str(picture) for picture in pictures], top=2)
-    shown = shlex.quote(str(folder))
+    shown, program = shlex.quote(str(folder)), _program()
     console.write(
         f"\nOpen {folder / training.REPORT} in a browser to see where it is wrong and what each layer sees."
         f"\nTry next:"
-        f"\n  hapgop predict {shown} {shlex.quote(str(pictures[0]))} --top 3"
-        f"\n  hapgop shapes {shown}"
-        f"\n  hapgop train FOLDER          # a folder with a folder of pictures for each class"
+        f"\n  {program} predict {shown} {shlex.quote(str(pictures[0]))} --top 3"
+        f"\n  {program} shapes {shown}"
+        f"\n  {program} train FOLDER   # a folder with a folder of pictures for each class"
     )
+
+
+def _program() -> str:
+    """hapgop as it can be typed here: by its name, or, in an environment that is not activated, by its path."""
+    beside = Path(sys.executable).with_name("hapgop")
+    if shutil.which("hapgop") or not beside.exists():
+        return "hapgop"
+    inside = beside.is_relative_to(Path.cwd())
+    return shlex.quote(str(beside.relative_to(Path.cwd()) if inside else beside))
 
 
 def _unseen(data: train.Data, folder: Path, seed: int) -> list[Path]:
