@@ -70,12 +70,13 @@ class Windows:
         def along(track: Track, kernel: int, size: int, before: int, after: int) -> list[int]:
             low, high = (-before, size + after) if p.count_include_pad else (0, size)
             places = [[track.source(q, t).const for t in range(kernel)] for q in range(track.count)]
-            # A window with no such tap has the sum 0, which is to stay 0.
-            return [max(1, sum(low <= i < high for i in window)) for window in places]
+            return [sum(low <= i < high for i in window) for window in places]
 
         vertical = along(self.rows, s.kh, s.ih, s.padding[0], s.padding[1])
         horizontal = along(self.cols, s.kw, s.iw, s.padding[2], s.padding[3])
-        return np.maximum(np.outer(vertical, horizontal), 1).astype(p.dtype).ravel()
+        # A window without such a tap has the sum 0, which is to stay 0.
+        counts: NDArray[np.floating] = np.maximum(np.outer(vertical, horizontal), 1).astype(p.dtype).ravel()
+        return counts
 
     def blocks(self, k: Builder, visit: Callable[[Affine, tuple[int, ...]], None]) -> None:
         """Visits all channels: whole blocks in a loop, then the rest."""
