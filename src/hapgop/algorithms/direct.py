@@ -115,7 +115,9 @@ class _Program:
             tiles = rows.count * ceil(cols.count / pixels) * self.batch
             raw = tiles <= _RAW_TILES and out_stride == 1
             packing = Packing(s.groups, oc, ic, rows, cols, weights, swap, lanes, block, raw)
-            gather = Gather(rows, cols, packing, pixels, source, target)
+            # The accumulators that are still waiting, and a square of results.
+            turns = pixels * block - min(pixels, lanes) + lanes < self.machine.registers
+            gather = Gather(rows, cols, packing, pixels, source, target, turns=turns)
             out += _cut(gather) if self.flat else [gather]
         return out
 

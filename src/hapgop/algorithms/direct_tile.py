@@ -19,6 +19,7 @@ class Gather:
 
     source, target     the strides of what is read and of what is written
     skipped            pixels before the first one
+    turns              whether tiles leave room in the registers for turning squares of pixels x channels
     """
 
     rows: Track
@@ -28,6 +29,7 @@ class Gather:
     source: Strides
     target: Strides
     skipped: int = 0
+    turns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +132,25 @@ class Tile:
             bias = [k.load(self.buffers.bias, at, n) for at, n in zip(places, self.counts, strict=True)]
         line = self.image * to.n + (self.row * g.rows.out_step + g.rows.out_first) * to.h
         line += channel * to.c + g.skipped * to.w
-        for p, vectors in enumerate(self.acc):
-            at = line + ((self.column + p) * g.cols.out_step + g.cols.out_first) * to.w
-            for v, count in enumerate(self.counts):
-                value = vectors[v]
+        for vectors in self.acc:
+            for v, value in enumerate(vectors):
                 if bias is not None:
                     value = k.add(value, bias[v])
-                if zero is not None:
-                    value = k.max(value, zero)
-                k.store(value, self.buffers.target, at + v * packing.lanes * to.c, count, to.c)
+                vectors[v] = value if zero is None else k.max(value, zero)
+        first = line + (self.column * g.cols.out_step + g.cols.out_first) * to.w
+        if g.turns and to.c > 1 and g.cols.out_step * to.w == 1:
+            self.store_by_channel(first)
+            return
+        for p, vectors in enumerate(self.acc):
+            at = first + p * g.cols.out_step * to.w
+            for v, count in enumerate(self.counts):
+                k.store(vectors[v], self.buffers.target, at + v * packing.lanes * to.c, count, to.c)
+
+    def store_by_channel(self, first: Affine) -> None:
+        """Pixels are neighbours, channels are not: squares of pixels x channels are turned, and stored by channel."""
+        k, lanes, stride = self.k, self.gather.packing.lanes, self.gather.target.c
+        for v, count in enumerate(self.counts):
+            for p in range(0, len(self.acc), lanes):
+                pixels = [vectors[v] for vectors in self.acc[p : p + lanes]]
+                for c, channel in enumerate(k.transpose(pixels)[:count]):
+                    k.store(channel, self.buffers.target, first + p + (v * lanes + c) * stride, len(pixels))

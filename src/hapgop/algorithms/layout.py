@@ -14,8 +14,8 @@ class Strides:
 
 
 def image_strides(layout: str, c: int, h: int, w: int) -> Strides:
-    """Of a dense (n, c, h, w) tensor in "nchw" or "nhwc" order."""
-    if layout == "nhwc":
+    """Of a dense (n, c, h, w) tensor in "nchw" or "nhwc" order; with one channel the two are the same."""
+    if layout == "nhwc" or c == 1:
         return Strides(h * w * c, 1, w * c, c)
     return Strides(c * h * w, h * w, w, 1)
 

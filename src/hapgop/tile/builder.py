@@ -143,7 +143,8 @@ class Builder:
 
     def transpose(self, src: Sequence[Register]) -> list[Register]:
         """Rows to columns, of as many registers as there are lanes; fewer are filled up with zeros."""
-        rows = [*src, *(self.const(0.0) for _ in range(self.lanes - len(src)))]
+        missing = self.lanes - len(src)
+        rows = [*src, *([self.const(0.0)] * missing if missing else [])]
         dst = tuple(self._new() for _ in rows)
         self._body.append(Transpose(dst, tuple(rows)))
         return list(dst)
