@@ -154,7 +154,8 @@ def max_pool(
             y, winners = fallback.max_pool(x, *setting)
             return fallback.laid(y, route.strides), fallback.laid(winners, route.strides)
     x = _brought(x, route.first)
-    y, winners = (torch.empty_strided(route.shape, route.strides, dtype=x.dtype) for _ in range(2))
+    y = torch.empty_strided(route.shape, route.strides, dtype=x.dtype)
+    winners = torch.empty_like(y)
     route.run(x.data_ptr(), y.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
     return y, winners
 

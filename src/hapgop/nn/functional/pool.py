@@ -30,14 +30,9 @@ def max_pool2d(
     >>> max_pool2d(torch.arange(16.0).view(1, 1, 4, 4), 2).tolist()
     [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
-    kernel = several("kernel_size", kernel_size, 2)
-    strides = _stride(stride, kernel)
-    pads, dilations = several("padding", padding, 2), several("dilation", dilation, 2)
+    kernel, strides, pads, dilations, refused = _max_setting(kernel_size, stride, padding, dilation)
     has_batch = batched(input, 2)
-    reason = not_ours(input)
-    if reason is None and max(dilations) > 1 and any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
-        # PyTorch counts the kernel's reach here.
-        reason = "padding of more than half a dilated kernel"
+    reason = not_ours(input) or refused
     if reason is not None:
         elsewhere("max_pool2d", reason)
         pool: Any = F.max_pool2d
@@ -105,6 +100,19 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     kernel = tuple(s // part for s, part in zip(size, parts, strict=True))
     y: Tensor = ops.avg_pool(input if has_batch else input[None], kernel, kernel, (0, 0), False, True)
     return y if has_batch else y[0]
+
+
+def _max_setting(
+    kernel_size: Numbers, stride: Numbers | None, padding: Numbers, dilation: Numbers
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], str | None]:
+    """The four as pairs, and why such a pool goes to PyTorch, or None."""
+    kernel = several("kernel_size", kernel_size, 2)
+    pads, dilations = several("padding", padding, 2), several("dilation", dilation, 2)
+    reason = None
+    if max(dilations) > 1 and any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
+        # PyTorch counts the kernel's reach here.
+        reason = "padding of more than half a dilated kernel"
+    return kernel, _stride(stride, kernel), pads, dilations, reason
 
 
 def _stride(stride: Numbers | None, kernel: tuple[int, ...]) -> tuple[int, ...]:
