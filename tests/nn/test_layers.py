@@ -228,7 +228,7 @@ def test_names_arguments_and_defaults_are_pytorchs(name):
 
     assert arguments(mine) == arguments(other)
     more = {p.name for p in inspect.signature(mine).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    assert more == ({"activation"} if name in ("Conv2d", "Linear") else set())
+    assert more == {"Conv2d": {"activation", "pool"}, "Linear": {"activation"}}.get(name, set())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import resources
 
@@ -28,10 +28,11 @@ class Case:
     kind: str
     shape: ConvShape | PoolShape
     activation: str | None = None
+    pool: tuple[int, int] | None = None
 
     @property
     def ops(self) -> tuple[str, ...]:
-        return _CONV if self.kind == "conv" else _OTHER
+        return _CONV if self.kind == "conv" and self.pool is None else _OTHER
 
 
 def cases(only: Sequence[str] | None = None) -> list[Case]:
@@ -51,10 +52,14 @@ def of_net(name: str, input_shape: tuple[int, int, int], classes: int, batch: in
     """Every layer of a net that is computed by us, in running order."""
     net = nets.build(name, classes=classes, input_shape=input_shape)
     graph = capture(net, input_shape)
-    ours = {path for path, layer in net.named_modules() if type(layer).__module__.startswith("hapgop.")}
+    ours = {path: layer for path, layer in net.named_modules() if type(layer).__module__.startswith("hapgop.")}
     infos = [info for info in layers(graph) if info.name in ours]
-    found = (_of_layer(f"{name}.{info.name}", _node(graph, info), info, batch) for info in infos)
-    return [case for case in found if case is not None]
+    found = []
+    for info in infos:
+        case = _of_layer(f"{name}.{info.name}", _node(graph, info), info, batch)
+        if case is not None:
+            found.append(replace(case, pool=getattr(ours[info.name], "pool", None)))
+    return found
 
 
 def _node(graph: Graph, info: LayerInfo) -> Node:

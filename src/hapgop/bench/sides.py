@@ -62,6 +62,17 @@ def _peers(call: Callable[..., Tensor], *tensors: Tensor) -> dict[str, Call]:
     return {name: partial(call, *formatted) for name, formatted in _formats(*tensors).items()}
 
 
+def _all_gradients(layer: Callable[..., Tensor], x: Tensor, w: Tensor, bias: Tensor, g: Tensor) -> Call:
+    """The backward of a layer, by its input, its weight and its bias."""
+    leaves = [t.clone().requires_grad_() for t in (x, w, bias)]
+    y = layer(*leaves)
+
+    def backward() -> Tensor:
+        return torch.cat([t.reshape(-1) for t in torch.autograd.grad(y, leaves, g, retain_graph=True)])
+
+    return backward
+
+
 def _conv(case: Case, s: ConvShape, op: str, generator: torch.Generator) -> Sides:
     x, w, g = _normal(generator, *s.x_shape), _normal(generator, *s.w_shape), _normal(generator, *s.y_shape)
     bias = _normal(generator, s.oc)
@@ -72,7 +83,12 @@ def _conv(case: Case, s: ConvShape, op: str, generator: torch.Generator) -> Side
 
     def forward(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
         y = F.conv2d(x, w, bias, stride, padding, dilation, s.groups)
-        return F.relu_(y) if case.activation == "relu" else y
+        y = F.relu_(y) if case.activation == "relu" else y
+        return y if case.pool is None else F.max_pool2d(y, case.pool)
+
+    def ours_forward(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
+        setting = (s.stride, (top, left), s.dilation, s.groups)
+        return functional.conv2d(x, w, bias, *setting, activation=case.activation, pool=case.pool)
 
     def backward(x: Tensor, w: Tensor, g: Tensor, which: int) -> Tensor:
         mask = [which == 0, which == 1, False]
@@ -82,11 +98,20 @@ def _conv(case: Case, s: ConvShape, op: str, generator: torch.Generator) -> Side
 
     lx, lw, lg = _formats(x, w, g)["torch eager, channels last"]
     setting = (stride, list(s.padding), dilation, s.groups)
+    if op == "backward":
+        pooled = _normal(generator, *forward(x, w, bias).shape)
+        gradients = _formats(x, w, pooled)
+        last = gradients["torch eager, channels last"]
+        return Sides(
+            _all_gradients(ours_forward, last[0], last[1], bias, last[2]),
+            {n: _all_gradients(forward, t[0], t[1], bias, t[2]) for n, t in gradients.items()},
+            _all_gradients(forward, x.double(), w.double(), bias.double(), pooled.double()),
+            plan_for(Problem("grad_x", s, w_layout="ohwi")).algorithm.name,
+            2 * s.flops,
+        )
     if op == "forward":
         return Sides(
-            lambda: functional.conv2d(
-                lx, lw, bias, s.stride, (top, left), s.dilation, s.groups, activation=case.activation
-            ),
+            lambda: ours_forward(lx, lw, bias),
             _peers(lambda x, w: forward(x, w, bias), x, w),
             lambda: forward(x.double(), w.double(), bias.double()),
             plan_for(Problem("conv", s, w_layout="ohwi", bias=True, activation=case.activation)).algorithm.name,
@@ -124,19 +149,10 @@ def _linear(case: Case, s: ConvShape, op: str, generator: torch.Generator) -> Si
             s.flops,
         )
 
-    def backward_of(layer: Callable[..., Tensor], x: Tensor, w: Tensor, bias: Tensor, g: Tensor) -> Call:
-        leaves = [t.clone().requires_grad_() for t in (x, w, bias)]
-        y = layer(*leaves)
-
-        def all_three() -> Tensor:
-            return torch.cat([t.reshape(-1) for t in torch.autograd.grad(y, leaves, g, retain_graph=True)])
-
-        return all_three
-
     return Sides(
-        backward_of(partial(functional.linear, activation=case.activation), x, w, bias, g),
-        {"torch eager": backward_of(forward, x, w, bias, g)},
-        backward_of(forward, x.double(), w.double(), bias.double(), g.double()),
+        _all_gradients(partial(functional.linear, activation=case.activation), x, w, bias, g),
+        {"torch eager": _all_gradients(forward, x, w, bias, g)},
+        _all_gradients(forward, x.double(), w.double(), bias.double(), g.double()),
         plan_for(Problem("grad_x", s)).algorithm.name,
         2 * s.flops,
     )

@@ -54,13 +54,48 @@ def _conv_save(ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
 
 
 def _conv_backward(ctx: Any, g: Tensor) -> Grads:
-    (x, w, y), ((x_size, x_last), (w_size, w_last)) = ctx.saved_tensors, (ctx.x, ctx.w)
+    x, w, y = ctx.saved_tensors
     if y is not None:
         g = torch.ops.aten.threshold_backward(g, y, 0)
+    return *_conv_grads(ctx, x, w, g), *(None,) * 5
+
+
+def _conv_grads(ctx: Any, x: Tensor | None, w: Tensor | None, g: Tensor) -> Grads:
+    (x_size, x_last), (w_size, w_last) = ctx.x, ctx.w
     by_x, by_w, by_bias = ctx.needs_input_grad[:3]
     dx = _op("grad_x")(g, w, None, x_size, *ctx.setting, x_last) if by_x else None
     dw = _op("grad_w")(x, g, w_size, *ctx.setting, w_last) if by_w else None
-    return dx, dw, _op("grad_b")(g) if by_bias else None, *(None,) * 5
+    return dx, dw, _op("grad_b")(g) if by_bias else None
+
+
+def _conv_pool_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, w, _, *setting, activation, pool = inputs
+    z, winners = output
+    ctx.mark_non_differentiable(winners)
+    ctx.set_materialize_grads(False)
+    _saved_for(ctx, x, w, z if activation == "relu" else None, winners)
+    ctx.setting, ctx.x, ctx.w = setting, (x.shape[2:], _is_last(x)), (w.shape[2:], _is_last(w))
+    stride, padding, dilation, _ = setting
+    ctx.pool, ctx.y = (
+        pool,
+        tuple(
+            (x.shape[2 + a] + padding[2 * a] + padding[2 * a + 1] - (w.shape[2 + a] - 1) * dilation[a] - 1) // stride[a]
+            + 1
+            for a in (0, 1)
+        ),
+    )
+
+
+def _conv_pool_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
+    if g is None:
+        return (None,) * 9
+    x, w, z, winners = ctx.saved_tensors
+    if z is not None:
+        # A window's winner is above zero where the window's result is: the mask is taken where it is smallest.
+        g = torch.ops.aten.threshold_backward(g, z, 0)
+    last = _is_last(winners)
+    g = _op("max_pool_grad")(g, winners, ctx.y, ctx.pool, ctx.pool, (0, 0), (1, 1), False, last)
+    return *_conv_grads(ctx, x, w, g), *(None,) * 6
 
 
 def _grad_x_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:
@@ -175,6 +210,7 @@ def _avg_pool_grad_backward(ctx: Any, c: Tensor) -> Grads:
 
 FORMULAS: Final = {
     "conv": Formula(_conv_save, _conv_backward),
+    "conv_pool": Formula(_conv_pool_save, _conv_pool_backward),
     "grad_x": Formula(_grad_x_save, _grad_x_backward),
     "grad_w": Formula(_grad_w_save, _grad_w_backward),
     "grad_b": Formula(_grad_b_save, _grad_b_backward),

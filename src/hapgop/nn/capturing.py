@@ -111,6 +111,10 @@ class _Translation:
         keys = dict(layer.named_parameters()) | dict(layer.named_buffers())
         params = {role: f"{path}.{role}" for role in keys if role != "num_batches_tracked"}
         self.add(node, path, op, [node.args[0]], attrs, params)
+        pool = getattr(layer, "pool", None)
+        if pool is not None:
+            # A layer of ours that pools: in a graph a node of its own.
+            self.add(node, f"{path}.pool", "max_pool2d", [node], {"kernel_size": pool}, {})
 
     def add_call(self, node: fx.Node) -> None:
         table = FUNCTIONS if node.op == "call_function" else METHODS

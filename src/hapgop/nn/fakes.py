@@ -29,6 +29,14 @@ def _fake_conv(
     return _fake(x, (x.shape[0], w.shape[0], rows, columns), _suggests(x) or _suggests(w))
 
 
+def _fake_conv_pool(
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    activation: str | None, pool: Ints,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    y = _fake_conv(x, w, bias, stride, padding, dilation, groups, activation)
+    return _fake_max_pool(y, pool, pool, (0, 0), (1, 1), False)
+
+
 def _fake_grad_x(
     g: Tensor, w: Tensor, bias: Tensor | None, size: Ints, stride: Ints, padding: Ints, dilation: Ints,
     groups: int, channels_last: bool,
@@ -114,6 +122,7 @@ def _fake(like: Tensor, shape: Ints, channels_last: bool) -> Tensor:
 
 FAKES: Final[Mapping[str, Callable[..., Any]]] = {
     "conv": _fake_conv,
+    "conv_pool": _fake_conv_pool,
     "grad_x": _fake_grad_x,
     "grad_w": _fake_grad_w,
     "grad_b": _fake_grad_b,

@@ -35,6 +35,15 @@ def conv(
     return y
 
 
+def conv_pool(
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    activation: str | None, pool: Ints,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The largest of each window of a convolution, windows side by side, and the winners."""
+    y = conv(x, w, bias, stride, padding, dilation, groups, activation)
+    return max_pool(y, pool, pool, (0, 0), (1, 1), False)
+
+
 def linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
     """A row of pixels, one for each row of x, under a 1x1 filter."""
     bias_facts = None if bias is None else facts(bias)

@@ -24,6 +24,8 @@ _AVG = "SymInt[] kernel, SymInt[] stride, SymInt[] padding, bool ceil_mode, bool
 # the result, (rows, columns), and `channels_last` is the result's memory order.
 SCHEMAS: Final = {
     "conv": f"(Tensor x, Tensor w, Tensor? bias, {_SETTING}, str? activation) -> Tensor",
+    "conv_pool": f"(Tensor x, Tensor w, Tensor? bias, {_SETTING}, str? activation, SymInt[] pool)"
+    " -> (Tensor y, Tensor winners)",
     "grad_x": f"(Tensor g, Tensor w, Tensor? bias, SymInt[] size, {_SETTING}, bool channels_last) -> Tensor",
     "grad_w": f"(Tensor x, Tensor g, SymInt[] size, {_SETTING}, bool channels_last) -> Tensor",
     "grad_b": "(Tensor g) -> Tensor",
@@ -36,6 +38,7 @@ SCHEMAS: Final = {
 
 KERNELS: Final[Mapping[str, Callable[..., Any]]] = {
     "conv": kernels.conv,
+    "conv_pool": kernels.conv_pool,
     "grad_x": kernels.grad_x,
     "grad_w": kernels.grad_w,
     "grad_b": kernels.grad_b,
@@ -47,7 +50,7 @@ KERNELS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 
 # The operators that autocast computes in its lower precision; the others take what comes.
-_CAST = ("conv", "grad_x", "linear")
+_CAST = ("conv", "conv_pool", "grad_x", "linear")
 
 # Kept: a library that is collected takes its operators with it.
 _library = torch.library.Library("hapgop", "DEF")
@@ -63,6 +66,7 @@ def _registered(name: str) -> Callable[..., Any]:
 
 # What our own layers call; `torch.ops.hapgop.conv` and its kin are the operators as PyTorch knows them.
 conv = _registered("conv")
+conv_pool = _registered("conv_pool")
 grad_x = _registered("grad_x")
 grad_w = _registered("grad_w")
 grad_b = _registered("grad_b")

@@ -22,8 +22,12 @@ def conv2d(
     groups: int = 1,
     *,
     activation: str | None = None,
+    pool: Numbers | None = None,
 ) -> Tensor:
     """`torch.nn.functional.conv2d` with an activation on top; 'same' also with a stride, padding also by side.
+
+    `pool`: the largest of each window of that size, windows side by side, in the same operator: the convolution's own
+    result is not kept for the backward, only the winners' positions are.
 
     input (n, ic, ih, iw) or (ic, ih, iw), weight (oc, ic / groups, kh, kw), bias (oc). `padding` may be
     (top, bottom, left, right). `activation` is None or "relu". Raises ShapeError where sizes do not fit.
@@ -31,7 +35,9 @@ def conv2d(
     >>> conv2d(torch.ones(1, 3, 32, 32), torch.ones(6, 3, 5, 5)).shape
     torch.Size([1, 6, 28, 28])
     """
-    return _conv(2, input, weight, bias, stride, padding, dilation, groups, checked_activation(activation))
+    windows = None if pool is None else several("pool", pool, 2)
+    setting = (stride, padding, dilation, groups, checked_activation(activation), windows)
+    return _conv(2, input, weight, bias, *setting)
 
 
 @overridable
@@ -140,6 +146,7 @@ def _conv(
     dilation: Numbers,
     groups: int,
     activation: str | None,
+    pool: Ints | None = None,
 ) -> Tensor:
     stride, dilation = several("stride", stride, axes), several("dilation", dilation, axes)
     has_batch = batched(x, axes)
@@ -148,8 +155,12 @@ def _conv(
     if reason is not None:
         elsewhere(f"conv{axes}d", reason)
         y = _torch_conv(axes, x, w, bias, stride, padding, dilation, groups)
-        return y if activation is None else F.relu(y)
+        y = y if activation is None else F.relu(y)
+        return y if pool is None else F.max_pool2d(y, [*pool])
     x = x if has_batch else x[None]
+    if pool is not None:
+        y = ops.conv_pool(x, w, bias, stride, padding, dilation, groups, activation, pool)[0]
+        return y if has_batch else y[0]
     if axes == 1:
         # One pixel high.
         x, w, padding = x.unsqueeze(2), w.unsqueeze(2), (0, 0, *padding)

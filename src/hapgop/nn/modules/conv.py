@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hapgop.nn import functional
-from hapgop.nn.functional.arguments import Numbers, Padding, checked_activation, sides
+from hapgop.nn.functional.arguments import Numbers, Padding, checked_activation, several, sides
 from hapgop.nn.modules.naming import named
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -51,13 +51,16 @@ class Conv2d(nn.Conv2d):
     """`torch.nn.Conv2d`, computed by `hapgop.nn.functional.conv2d`.
 
     Beyond PyTorch's: padding='same' also with a stride, padding by side as (top, bottom, left, right), and
-    `activation="relu"`, computed together with the convolution.
+    `activation="relu"` and `pool=2` (the largest of each 2 x 2 pixels), computed together with the convolution.
 
     >>> Conv2d(3, 6, 5, activation="relu")(torch.ones(1, 3, 32, 32)).shape
     torch.Size([1, 6, 28, 28])
+    >>> Conv2d(3, 6, 5, activation="relu", pool=2)(torch.ones(1, 3, 32, 32)).shape
+    torch.Size([1, 6, 14, 14])
     """
 
     activation: str | None = None
+    pool: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Conv2d(nn.Conv2d):
         dtype: torch.dtype | None = None,
         *,
         activation: str | None = None,
+        pool: Numbers | None = None,
     ) -> None:
         kernel: Any = kernel_size
         step: Any = stride
@@ -82,14 +86,21 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, step, _known(padding), spread, *rest)
         _restore(self, padding)
         self.activation = checked_activation(activation)
+        if pool is not None:
+            rows, columns = several("pool", pool, 2)
+            self.pool = (rows, columns)
 
     @named
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return _convolved(self, functional.conv2d, input, weight, bias, activation=self.activation)
+        function = functional.conv2d
+        return _convolved(self, function, input, weight, bias, activation=self.activation, pool=self.pool)
 
     def extra_repr(self) -> str:
         text: str = super().extra_repr()
-        return text if self.activation is None else f"{text}, activation={self.activation!r}"
+        for name in ("activation", "pool"):
+            if getattr(self, name) is not None:
+                text += f", {name}={getattr(self, name)!r}"
+        return text
 
 
 class Conv3d(nn.Conv3d):

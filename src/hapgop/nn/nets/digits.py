@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hapgop.nn.modules import Conv2d, MaxPool2d
+from hapgop.nn.modules import Conv2d
 
 
 class Digits(nn.Module):
@@ -19,16 +19,13 @@ class Digits(nn.Module):
         super().__init__()
         channels, height, width = input_shape
         self.conv1 = Conv2d(channels, 16, 3, padding=1, activation="relu")
-        self.conv2 = Conv2d(16, 32, 3, padding=1, activation="relu")
-        self.pool1 = MaxPool2d(2)
-        self.conv3 = Conv2d(32, 64, 3, padding=1, activation="relu")
-        self.pool2 = MaxPool2d(2)
+        self.conv2 = Conv2d(16, 32, 3, padding=1, activation="relu", pool=2)
+        self.conv3 = Conv2d(32, 64, 3, padding=1, activation="relu", pool=2)
         self.flatten = nn.Flatten()
         self.hidden = nn.Linear(64 * (height // 4) * (width // 4), 128)
         self.dropout = nn.Dropout(0.25)
         self.classify = nn.Linear(128, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool1(self.conv2(self.conv1(x)))
-        x = self.pool2(self.conv3(x))
+        x = self.conv3(self.conv2(self.conv1(x)))
         return self.classify(self.dropout(F.relu(self.hidden(self.flatten(x)))))
