@@ -2,8 +2,9 @@
 
 NumPy in, NumPy out; PyTorch begins at `hapgop.nn` and is not imported here.
 
->>> import numpy as np
->>> conv2d(np.ones((1, 3, 32, 32), np.float32), np.ones((6, 3, 5, 5), np.float32), activation="relu").shape
+>>> import hapgop, numpy as np
+>>> x, w = np.ones((1, 3, 32, 32), np.float32), np.ones((6, 3, 5, 5), np.float32)
+>>> hapgop.conv2d(x, w, activation="relu").shape
 (1, 6, 28, 28)
 """
 
