@@ -96,7 +96,7 @@ def _guarded(command: Callable[..., Any], debug: bool) -> Callable[..., Any]:
         except KeyboardInterrupt:
             console.complain("stopped.")
             raise typer.Exit(INTERRUPTED) from None
-        except Exception as error:
+        except Exception as error:  # whatever it is, a person reads a sentence; --debug shows the rest
             raise typer.Exit(_explained(error, debug)) from None
 
     return run
@@ -105,7 +105,7 @@ def _guarded(command: Callable[..., Any], debug: bool) -> Callable[..., Any]:
 def _loaded(name: str, debug: bool) -> Callable[..., Any]:
     try:
         command: Callable[..., Any] = importlib.import_module(f"hapgop.cli.commands.{name}").command
-    except Exception as error:
+    except Exception as error:  # a library that is missing or broken, as often as not
         sys.exit(_explained(error, debug))
     return command
 

@@ -102,7 +102,7 @@ def fit(
             write_config(folder, data, recipe, spec, graph)
             training.save()
             return _trained(training)
-        except Exception as error:
+        except Exception as error:  # raised again below: only the folder is tidied
             if not isinstance(error, Diverged) and training.position.epoch == training.position.step == 0:
                 # Not one step was possible: no half-made run is left lying.
                 clear(folder)
