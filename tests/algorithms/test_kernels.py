@@ -205,10 +205,12 @@ def test_a_recipe_brings_what_its_kernel_takes(algorithm, op, data):
     recipe = algorithm.recipe(problem, machine)
     kernel = recipe.build()
     values = dict(zip(kernel.sizes, recipe.sizes, strict=True))
-    wanted = [np.prod(t.shape) for t in tensors(problem)] + [t.size for t in recipe.tables] + [*recipe.scratch]
+    wanted = [np.prod(t.shape) for t in tensors(problem)] + [t.size for t in recipe.tables]
+    wanted += [*recipe.scratch, *recipe.private]
     assert [b.size.value(values) for b in kernel.buffers] == wanted
     roles = ["out" if t.out else "in" for t in tensors(problem)] + ["in"] * len(recipe.tables)
-    assert [b.role for b in kernel.buffers] == roles + ["scratch"] * len(recipe.scratch)
+    roles += ["scratch"] * len(recipe.scratch) + ["private"] * len(recipe.private)
+    assert [b.role for b in kernel.buffers] == roles
     assert all(s.low <= v <= s.high for s, v in values.items())
     assert all(t.dtype == problem.dtype and t.flags.c_contiguous for t in recipe.tables)
     assert kernel.dtype == problem.dtype

@@ -3,18 +3,22 @@
 import threading
 import weakref
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels import assert_fences, fenced
 from problems import OPS, answers, assert_equal, problems, random_inputs, seeds, solve, usual
 
 from hapgop import engine, native
-from hapgop.algorithms import ALL, Problem
+from hapgop.algorithms import ALL, Problem, Recipe
 from hapgop.engine import prepared as room
 from hapgop.engine import team
 from hapgop.errors import InputError
 from hapgop.machine import host
+from hapgop.planning import Plan
 from hapgop.shape import ConvShape
+from hapgop.tile import Builder
 
 every_op = pytest.mark.parametrize("op", OPS)
 
@@ -202,6 +206,49 @@ def test_several_python_threads_share_nothing():
         thread.join(60)
         assert not thread.is_alive()
     assert not errors
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("team", [1, 2, 3, 5])
+def test_every_thread_has_a_private_buffer_of_its_own(monkeypatch, dtype, team):
+    """As many items as threads, so that item i is thread i's: what it wrote, it finds again behind the barrier."""
+    problem = Problem("conv", ConvShape(1, 1, 1, 9 * team, 1, 1, 1), dtype)
+    arenas = []
+
+    def arena(size):
+        arenas.append(fenced(np.full(size // problem.itemsize, np.nan, dtype)))
+        return arenas[-1][0].ctypes.data
+
+    monkeypatch.setattr(room, "scratch", arena)
+    y, memory = fenced(np.full(9 * team, np.nan, dtype))
+    call = room.Prepared(Plan(problem, host(), ALL[0], _with_private_buffers(dtype, team), 1.0, ()))
+    call(y.ctypes.data, y.ctypes.data, 0, y.ctypes.data, threads=team)
+    assert y.tolist() == [100.0 + i // 9 for i in range(9 * team)]
+    for around in (memory, arenas[0][1]):
+        assert_fences(around)
+
+
+def _with_private_buffers(dtype, team):
+    """A recipe: every item writes its number into its own buffers, and reads it in the next stage."""
+    k = Builder("own", dtype, 4)
+    for name in ("x", "w", "bias"):
+        k.buffer(name, 1, "in")
+    y, shared = k.buffer("y", 9 * team, "out"), k.buffer("shared", 3, "scratch")
+    one, two = k.buffer("one", 9, "private"), k.buffer("two", 17, "private")
+    with k.stage("write", ("i", team)) as (i,):
+        k.store(k.const(100.0), shared, 0, 3)
+        k.store(k.from_index(i), one, 0, 1)
+        k.store(k.from_index(i * -2), two, 16, 1)
+        with k.loop("j", 0, 9) as j:
+            k.store(k.from_index(i), one, j, 1)
+    with k.stage("read", ("i", team)) as (i,), k.loop("j", 0, 9) as j:
+        # Twice its number, less twice its number, and its number.
+        both = k.add(k.broadcast(two, 16), k.broadcast(one, j))
+        k.store(
+            k.add(k.add(both, k.broadcast(one, 8)), k.add(k.broadcast(shared, 2), k.broadcast(one, 0))), y, i * 9 + j, 1
+        )
+    kernel = k.kernel()
+    return Recipe(f"own {dtype} {team}", lambda: kernel, scratch=(3,), private=(9, 17), items=team)
 
 
 def test_several_python_threads_prepare_at_once():

@@ -10,7 +10,7 @@ import numpy as np
 
 import hapgop
 from hapgop import native
-from hapgop.tile import Kernel
+from hapgop.tile import Kernel, apart
 
 _CANARY = 2**20 + 1.0  # a number that no test computes
 _FENCE = 64
@@ -53,7 +53,8 @@ class Call:
         for buffer in kernel.buffers:
             given = arrays.get(buffer.name)
             if given is None:
-                count = buffer.size.value(values) * (threads if buffer.role == "private" else 1)
+                private = buffer.role == "private"
+                count = apart(buffer.size).value(values) * threads if private else buffer.size.value(values)
                 given = np.full(count, np.nan, kernel.dtype)
             self.inside[buffer.name], self.memory[buffer.name] = fenced(given)
         words = [self.inside[b.name].ctypes.data for b in kernel.buffers] + [sizes[s.name] for s in kernel.sizes]

@@ -2,7 +2,7 @@
 
 from textwrap import dedent
 
-from hapgop.tile import Builder, Loop
+from hapgop.tile import Affine, Builder, Loop, Size, apart
 
 
 def text(kernel):
@@ -114,3 +114,12 @@ def test_depths_start_again_in_every_stage():
     for name in ("one", "two"):
         with k.stage(name, ("i", 2), ("j", 2)) as (i, j), k.loop("l", 0, j) as inner:
             assert [v.depth for e in (i, j, inner) for v in e.terms] == [1, 2, 3]
+
+
+def test_parts_of_a_private_buffer_are_whole_cache_lines():
+    n = Size("n")
+    for size in range(100):
+        part = apart(Affine(size))
+        assert part.const % 16 == 0
+        assert size <= part.const < size + 16
+        assert apart(Affine.of(n)).value({n: size}) == part.const

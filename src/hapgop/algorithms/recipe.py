@@ -20,13 +20,15 @@ if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumP
 class Recipe:
     """How to run an algorithm on a problem.
 
-    The kernel's buffers are, in this order: the tensors of the problem's op, the tables, the scratch buffers.
+    The kernel's buffers are, in this order: the tensors of the problem's op, the tables, the scratch buffers, the
+    private buffers.
 
     key      names the program: two recipes with one key build the same kernel
     build    makes the kernel; called only where no compiled object is at hand
     sizes    the values of the kernel's run-time sizes
     tables   constant arrays of the problem's dtype
     scratch  elements of each scratch buffer
+    private  elements of each private buffer, for one thread
     items    the work items of the widest stage: more threads than that have nothing to do
     tiles    the register tile in words, for people
     """
@@ -36,6 +38,7 @@ class Recipe:
     sizes: tuple[int, ...] = ()
     tables: tuple[NDArray[floating], ...] = ()
     scratch: tuple[int, ...] = ()
+    private: tuple[int, ...] = ()
     items: int = 1
     tiles: str = ""
 

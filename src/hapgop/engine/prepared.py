@@ -16,7 +16,7 @@ from hapgop.errors import InputError
 from hapgop.machine import host
 from hapgop.native import Function, launch, load
 from hapgop.planning import Plan, choose
-from hapgop.tile import Kernel, check
+from hapgop.tile import Affine, Kernel, apart, check
 
 _MOST = 4096  # problems kept ready; a plan is a few kilobytes
 _KERNELS = 2048
@@ -41,33 +41,35 @@ class Prepared:
         self.plan = plan
         recipe, problem = plan.recipe, plan.problem
         tables = [table.ctypes.data for table in recipe.tables]
-        offsets, self._scratch = _laid_out([elements * problem.itemsize for elements in recipe.scratch])
-        self._offsets = tuple(offsets)
-        self._words = ctypes.c_int64 * (_TENSORS[problem.op] + len(tables) + len(offsets) + len(recipe.sizes))
+        self._buffers = len(recipe.scratch) + len(recipe.private)
+        self._layouts: dict[int, tuple[list[int], int]] = {}
+        self._words = ctypes.c_int64 * (_TENSORS[problem.op] + len(tables) + self._buffers + len(recipe.sizes))
         self._tables, self._sizes = tuple(tables), recipe.sizes
         self._function = _function(plan)  # kept: the code lives as long as this object
         self._run = self._function.address
         self._team = most_threads(plan.seconds, recipe.items)
 
     def __call__(self, *pointers: int, threads: int | None = None) -> None:
-        offsets = self._offsets
-        if offsets:
-            base = scratch(self._scratch)
-            words = self._words(*pointers, *self._tables, *[base + o for o in offsets], *self._sizes)
-        else:
-            words = self._words(*pointers, *self._tables, *self._sizes)
         team = self._team
         if team > 1:
             team = min(team, threads or get_threads())
+        if self._buffers:
+            offsets, size = self._layouts.get(team) or self._laid_out(team)
+            base = scratch(size)
+            words = self._words(*pointers, *self._tables, *[base + o for o in offsets], *self._sizes)
+        else:
+            words = self._words(*pointers, *self._tables, *self._sizes)
         launch(self._run, ctypes.addressof(words), team)
 
-
-def _laid_out(sizes: list[int]) -> tuple[list[int], int]:
-    """Where buffers of so many bytes start in one block, and the block's size."""
-    offsets = [0]
-    for size in sizes:
-        offsets.append(offsets[-1] + rounded(size))
-    return offsets[:-1], offsets[-1]
+    def _laid_out(self, team: int) -> tuple[list[int], int]:
+        """Where scratch and private buffers start in one block, and the block's bytes."""
+        recipe = self.plan.recipe
+        private = [apart(Affine(elements)).const * team for elements in recipe.private]
+        offsets = [0]
+        for elements in (*recipe.scratch, *private):
+            offsets.append(offsets[-1] + rounded(elements * self.plan.problem.itemsize))
+        self._layouts[team] = offsets[:-1], offsets[-1]
+        return self._layouts[team]
 
 
 _TENSORS = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hapgop.native.statements import StatementWriter
-from hapgop.tile import Affine, Buffer, Kernel, Loop, Quotient, Range, Size, Stage, Statement, Var, depth
+from hapgop.tile import Affine, Buffer, Kernel, Loop, Quotient, Range, Size, Stage, Statement, Var, apart, depth
 
 _FLUSH_DENORMALS = 0x8040  # FTZ and DAZ of the x86 control register MXCSR
 
@@ -242,7 +242,7 @@ class Emitter:
             out.append(f"{name + '.all' if private else name} = load {kind}, ptr %w{w}")
         for buffer in self.kernel.buffers:
             if buffer.role == "private":
-                size = self.integer(buffer.size)
+                size = self.integer(apart(buffer.size))
                 name = f"%b_{buffer.name}"
                 self.lines.append(f"{name}.skip = mul i64 %thread, {size}")
                 self.lines.append(f"{name} = getelementptr {self.scalar}, ptr {name}.all, i64 {name}.skip")

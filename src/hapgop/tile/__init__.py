@@ -23,6 +23,7 @@ from hapgop.tile.program import (
     Statement,
     Store,
     Transpose,
+    apart,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "TileError",
     "Transpose",
     "Var",
+    "apart",
     "check",
     "depth",
     "interpret",

@@ -16,14 +16,24 @@ Register = int
 Role = Literal["in", "out", "scratch", "private"]
 BinaryOp = Literal["add", "sub", "mul", "div", "max"]
 
+_LINE = 16  # elements that fill a cache line of 64 bytes, or two
+
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A flat array of the kernel's dtype. `private` ones exist once a thread, `scratch` ones once a call."""
+    """A flat array of the kernel's dtype. `private` ones exist once a thread, `scratch` ones once a call.
+
+    A `private` one is passed as one array for all threads, in which each has `apart(size)` elements.
+    """
 
     name: str
     size: Affine
     role: Role
+
+
+def apart(size: Affine) -> Affine:
+    """Elements from one thread's part of a private buffer to the next: whole cache lines, so that no two share one."""
+    return (size + (_LINE - 1)) // _LINE * _LINE
 
 
 @dataclass(frozen=True, slots=True)
