@@ -328,7 +328,7 @@ def test_without_a_number_the_environments_counts_or_one_a_core(monkeypatch, var
 
 def test_a_call_gets_as_many_threads_as_it_has_work_for(monkeypatch):
     sizes = []
-    monkeypatch.setattr(room, "launch", lambda run, data, size: sizes.append(size))
+    monkeypatch.setattr(room, "launch", lambda run, data, size, expected: sizes.append(size))
     tiny, large = ConvShape(1, 1, 4, 4, 1, 3, 3), ConvShape(8, 64, 56, 56, 64, 3, 3)
     one_item = ConvShape(1, 64, 1, 1, 16, 1, 1)
     engine.set_threads(3)

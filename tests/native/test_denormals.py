@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 from kernels import emitted
+from teams import RUNTIMES, team
 
-from hapgop import native
 from hapgop.native import compiler, threads
 from hapgop.tile import Builder
 
@@ -72,12 +72,9 @@ def test_a_denormal_result_is_zero(dtype):
     assert (product(dtype, 2 * smallest) == smallest).all()
 
 
-@pytest.mark.parametrize("runtime", ["OpenMP", "PythonThreads"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_in_every_thread_and_stage(runtime, monkeypatch):
-    if runtime == "PythonThreads":
-        monkeypatch.setattr(threads, "_team", threads.PythonThreads())
-    elif native.runtime() != runtime:
-        pytest.skip("no OpenMP runtime here")
+    monkeypatch.setattr(threads, "_team", team(runtime))
     assert not product("float32", TINY["float32"], threads=3, stages=3, items=9).any()
 
 
@@ -102,11 +99,11 @@ def test_the_callers_mode_is_restored(mode, size):
 def test_the_teams_threads_are_left_as_they_were(mode, monkeypatch):
     """A pool's threads belong to the process: others run on them too."""
     get, _ = mode
-    team = threads.PythonThreads()
-    monkeypatch.setattr(threads, "_team", team)
+    pool = threads.PythonThreads()
+    monkeypatch.setattr(threads, "_team", pool)
     assert not product("float32", TINY["float32"], 2, 2, 8).any()
-    with team._pool as pool:
-        assert pool.submit(get).result() == get()
+    with pool._pool as members:
+        assert members.submit(get).result() == get()
 
 
 def test_another_threads_mode_is_its_own(mode):

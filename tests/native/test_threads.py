@@ -1,5 +1,6 @@
-"""Teams: OpenMP's or Python's, from any thread, after a fork; always the same bits."""
+"""Teams: OpenMP's, our own or Python's, from any thread, after a fork; always the same bits."""
 
+import ctypes
 import subprocess
 import sys
 import threading
@@ -10,20 +11,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from kernels import emitted
 from programs import programs
+from teams import RUNTIMES, Barrier, Run, address, team
 
 from hapgop import native
 from hapgop.native import threads
 from hapgop.tile import Builder
 
 
+@pytest.fixture(params=RUNTIMES)
+def each_team(request, monkeypatch):
+    """The tests run with every team that there is."""
+    chosen = team(request.param)
+    monkeypatch.setattr(threads, "_team", chosen)
+    assert native.runtime() == request.param
+    yield chosen
+    if isinstance(chosen, threads.PythonThreads) and chosen._pool is not None:
+        chosen._pool.shutdown()
+
+
 @pytest.fixture
 def python_threads(monkeypatch):
-    team = threads.PythonThreads()
-    monkeypatch.setattr(threads, "_team", team)
-    assert native.runtime() == "PythonThreads"
-    yield team
-    if team._pool is not None:
-        team._pool.shutdown()
+    chosen = threads.PythonThreads()
+    monkeypatch.setattr(threads, "_team", chosen)
+    yield chosen
+    if chosen._pool is not None:
+        chosen._pool.shutdown()
 
 
 def two_stages(items=24):
@@ -49,7 +61,7 @@ def sums(start, threads):
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(program=programs())
-def test_python_threads_give_the_same_bits(python_threads, program):
+def test_any_team_gives_the_same_bits(each_team, program):
     alone = emitted(program.kernel, program.arrays, program.sizes, 1)["y"]
     team = emitted(program.kernel, program.arrays, program.sizes, 3)["y"]
     np.testing.assert_array_equal(team, alone)
@@ -61,9 +73,48 @@ def test_the_pool_grows_and_is_kept(python_threads):
     assert python_threads._pool._max_workers == 3
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
-def test_a_team_of_any_size(size):
-    assert sums(2, size)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 64])
+def test_a_team_of_any_size(each_team, size):
+    for start in range(5):
+        assert sums(start, size)
+
+
+def test_a_team_is_complete(each_team):
+    """Each number once, each told the same size, on as many threads; nobody passes the barrier before all have come."""
+    seen, arrived, passed = [], [], []
+
+    @Run
+    def member(data, thread, count, barrier):
+        seen.append((thread, count, threading.get_native_id()))
+        for meeting in range(1, 4):
+            arrived.append(thread)
+            Barrier(barrier)()
+            passed.append(len(arrived) >= meeting * count)
+
+    for size in (2, 5, 3, 2):
+        for each in (seen, arrived, passed):
+            each.clear()
+        native.launch(address(member), b"", size)
+        assert sorted(s[:2] for s in seen) == [(i, size) for i in range(size)]
+        assert len({s[2] for s in seen}) == size
+        assert len(passed) == 3 * size
+        assert all(passed)
+
+
+def test_the_words_may_be_an_address_or_bytes(each_team):
+    words = (ctypes.c_int64 * 3)(7, 8, 9)
+    seen = []
+
+    @Run
+    def member(data, thread, count, barrier):
+        seen.append((ctypes.c_int64 * 3).from_address(data)[:])
+
+    for data in (ctypes.addressof(words), bytes(words)):
+        seen.clear()
+        native.launch(address(member), data, 2)
+        native.launch(address(member), data, 1)
+        native.launch(address(member), data, 1, 10)
+        assert seen == [[7, 8, 9]] * 4
 
 
 def callers(work, count=5):
@@ -91,12 +142,7 @@ def many_sums(caller):
         assert sums(caller * 100 + turn, 2)
 
 
-def test_several_python_threads_at_once():
-    assert sums(0, 2)
-    callers(many_sums)
-
-
-def test_several_python_threads_at_once_without_openmp(python_threads):
+def test_several_python_threads_at_once(each_team):
     callers(many_sums)
 
 
@@ -113,12 +159,9 @@ def test_several_python_threads_compile_at_once(tmp_path, monkeypatch):
     callers(compile_and_run)
 
 
-def test_without_an_openmp_library_python_threads_do(monkeypatch):
-    def missing(path):
-        raise OSError(f"{path}: cannot open shared object file")
-
+def test_without_native_threads_python_threads_do(monkeypatch):
     monkeypatch.setattr(threads, "_team", None)
-    monkeypatch.setattr(threads, "OpenMP", missing)
+    monkeypatch.setattr(threads, "supported", lambda: False)
     assert native.runtime() == "PythonThreads"
     assert sums(3, 2)
     threads._team._pool.shutdown()
@@ -180,7 +223,35 @@ FORK = """
 
 
 @pytest.mark.skipif(not hasattr(threads.os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("prelude", ["", "threads._team = threads.PythonThreads()"], ids=["OpenMP", "PythonThreads"])
-def test_a_forked_child_works_on(prelude):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_forked_child_works_on(runtime):
     """What the parent's team was is gone in the child; known kernels and new ones have to run all the same."""
+    path = team(runtime)._library._name if runtime == "OpenMP" else ""
+    prelude = f"threads._team = threads.{runtime}({path!r})" if path else f"threads._team = threads.{runtime}()"
     assert run(FORK.format(prelude=prelude)).split() == ["True", "True", "True", "0", "True"]
+
+
+def test_a_brief_call_keeps_pythons_lock():
+    """Letting it go costs up to 5 ms where another thread computes; keeping it long would stop the others."""
+    usleep = ctypes.CDLL(None).usleep
+    turns = [0]
+    over = threading.Event()
+
+    def count():
+        while not over.is_set():
+            turns[0] += 1
+
+    other = threading.Thread(target=count)
+    other.start()
+    try:
+        before = turns[0]
+        native.launch(address(usleep), 100_000, 1, 1000)
+        kept = turns[0] - before
+        before = turns[0]
+        native.launch(address(usleep), 100_000, 1)
+        let_go = turns[0] - before
+    finally:
+        over.set()
+        other.join()
+    # The other may run right before and right behind, while this thread takes its numbers.
+    assert let_go > 2 * kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hapgop.native import cache, compiler
+from hapgop.native import cache, compiler, objects
 from hapgop.native.emit import emit
 from hapgop.native.threads import launch, runtime, use_openmp
 from hapgop.tile import Kernel
@@ -27,30 +27,20 @@ _compiled = 0
 class Function:
     """A compiled kernel, loaded: `address` is its `run`."""
 
-    def __init__(self, image: bytes) -> None:
-        self._code = compiler.Code(image)
-        self.address = self._code.address("run")
+    def __init__(self, code: compiler.Code) -> None:
+        self._code = code
+        self.address = code.address("run")
 
 
 def load(key: str, make: Callable[[], Kernel], cpu: str = "host") -> Function:
     """The function that a key stands for: from the object cache, or made now and kept there.
 
-    key: names everything that decides the kernel that `make` returns; LLVM's version and the CPU are added here.
-    An object that cannot be loaded is made again.
+    key: names everything that decides the kernel that `make` returns; LLVM's version and the CPU are added.
     """
     global _compiled
-    full = cache.digest(key, compiler.identity(cpu))
-    image = cache.read(full)
-    if image is not None:
-        try:
-            return Function(image)
-        except RuntimeError:
-            pass  # damaged in a way that the checksum does not see: another platform's object, say
-    image = compiler.compile_object(_text(make(), cpu), cpu)
-    _compiled += 1
-    function = Function(image)
-    cache.write(full, image)
-    return function
+    code, made = objects.code(key, lambda: _text(make(), cpu), cpu)
+    _compiled += made
+    return Function(code)
 
 
 def _text(kernel: Kernel, cpu: str) -> str:

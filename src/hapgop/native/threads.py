@@ -1,7 +1,8 @@
 """Runs one compiled function on several threads at once.
 
-Where an OpenMP runtime (libgomp) is loaded, its team is used: waking it costs about a microsecond, and sharing
-PyTorch's means that no two pools fight for the cores. Elsewhere Python threads do, at some fifty microseconds a call.
+Where PyTorch has loaded its OpenMP runtime (libgomp), that one's team is used, so that no two pools fight for the
+cores. Elsewhere native threads of our own do, at about a microsecond a call; and where those are not known to work,
+Python threads, at some fifty.
 """
 
 from __future__ import annotations
@@ -9,27 +10,43 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import llvmlite.binding as llvm
 
-from hapgop.native import cache, compiler
+from hapgop.native import compiler, objects
+from hapgop.native.workers import NativeThreads, supported
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+_RunHolding = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 _Barrier = ctypes.CFUNCTYPE(None)
+_JOB = struct.Struct("=3q")
 
-# What OpenMP's team executes: it asks for its number and calls the kernel. The job is {run, data, barrier}.
+Data = int | bytes
+
+FOREVER = 1 << 62  # nanoseconds
+# Who lets Python's lock go gets it back up to 5 ms later where another thread computes in Python.
+_BRIEF = 20_000  # nanoseconds
+# A thread is waited for this part of the time that the call takes without the team: what comes later saves little.
+_PATIENCE = 4
+
+# What OpenMP's team executes: it asks for its number and calls the kernel. The job is {run, barrier, data}; where
+# `data` is null the words themselves follow.
 _SHIM = """
 declare i32 @omp_get_thread_num()
 declare i32 @omp_get_num_threads()
 define void @team(ptr %job) nounwind {
   %run = load ptr, ptr %job
-  %pdata = getelementptr i64, ptr %job, i64 1
-  %data = load ptr, ptr %pdata
-  %pbarrier = getelementptr i64, ptr %job, i64 2
+  %pbarrier = getelementptr i64, ptr %job, i64 1
   %barrier = load ptr, ptr %pbarrier
+  %pdata = getelementptr i64, ptr %job, i64 2
+  %elsewhere = load ptr, ptr %pdata
+  %none = icmp eq ptr %elsewhere, null
+  %behind = getelementptr i64, ptr %job, i64 3
+  %data = select i1 %none, ptr %behind, ptr %elsewhere
   %t = call i32 @omp_get_thread_num()
   %n = call i32 @omp_get_num_threads()
   %t64 = sext i32 %t to i64
@@ -52,12 +69,15 @@ class OpenMP:
         self._parallel = self._library.GOMP_parallel
         self._parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
         self._parallel.restype = None
-        self._code = _shim()
+        self._code: compiler.Code = objects.code(_SHIM, lambda: _SHIM)[0]
         self._team = self._code.address("team")
 
-    def launch(self, run: int, data: int, threads: int) -> None:
-        job = (ctypes.c_void_p * 3)(run, data, self._barrier)
-        self._parallel(self._team, ctypes.addressof(job), threads, 0)
+    def launch(self, run: int, data: Data, threads: int, patience: int = FOREVER) -> None:
+        if isinstance(data, bytes):
+            job = _JOB.pack(run, self._barrier, 0) + data
+        else:
+            job = _JOB.pack(run, self._barrier, data)
+        self._parallel(self._team, job, threads, 0)
 
 
 class PythonThreads:
@@ -68,7 +88,7 @@ class PythonThreads:
         # A team has to be complete to pass its barrier: two teams sharing the pool could each hold half of it.
         self._one_team = threading.Lock()
 
-    def launch(self, run: int, data: int, threads: int) -> None:
+    def launch(self, run: int, data: Data, threads: int, patience: int = FOREVER) -> None:
         with self._one_team:
             if self._pool is None or self._pool._max_workers < threads - 1:
                 self._pool = ThreadPoolExecutor(threads - 1, "hapgop")
@@ -82,17 +102,10 @@ class PythonThreads:
                 other.result()
 
 
-def _shim() -> compiler.Code:
-    key = cache.digest(_SHIM, compiler.identity("host"))
-    image = cache.read(key)
-    if image is None:
-        image = compiler.compile_object(_SHIM)
-        cache.write(key, image)
-    return compiler.Code(image)
+Team = OpenMP | NativeThreads | PythonThreads
 
-
-_team: OpenMP | PythonThreads | None = None
-_forked = False
+_team: Team | None = None
+_choosing = threading.Lock()
 
 
 def use_openmp(path: str) -> None:
@@ -106,34 +119,49 @@ def runtime() -> str:
     return type(_runtime()).__name__
 
 
-def _runtime() -> OpenMP | PythonThreads:
+def _runtime() -> Team:
     global _team
-    if _team is None:
-        try:
-            _team = OpenMP("libgomp.so.1")
-        except (OSError, AttributeError):
-            _team = PythonThreads()
-    return _team
+    with _choosing:
+        if _team is None:
+            _team = NativeThreads() if supported() else PythonThreads()
+        return _team
 
 
 @functools.lru_cache(4096)
-def _single(run: int) -> Callable[[int, int, int, None], None]:
+def _single(run: int) -> Callable[[Data, int, int, None], None]:
     """A function as one thread calls it; made once, since making it costs more than a small kernel."""
     return _Run(run)
 
 
-def launch(run: int, data: int, threads: int) -> None:
-    """Calls `run(data, thread, threads, barrier)` on `threads` threads and returns when all have."""
-    if threads <= 1 or _forked:
-        _single(run)(data, 0, 1, None)
+@functools.lru_cache(4096)
+def _brief(run: int) -> Callable[[Data, int, int, None], None]:
+    """The same, without letting other Python threads run meanwhile."""
+    return _RunHolding(run)
+
+
+def launch(run: int, data: Data, threads: int, expected: int = FOREVER) -> None:
+    """Calls `run(data, thread, threads, barrier)` on `threads` threads and returns when all have.
+
+    data: an address, or the words themselves. expected: nanoseconds that this takes on one thread, if that is known.
+    It decides how long threads that do not come (they sleep, or their core is taken) are waited for; then they are left
+    out, and the kernel gets a smaller number of threads. They may also be fewer while another caller has the team.
+    """
+    if threads > 1:
+        (_team or _runtime()).launch(run, data, threads, max(expected // _PATIENCE, 1))
+    elif expected < _BRIEF:
+        _brief(run)(data, 0, 1, None)
     else:
-        _runtime().launch(run, data, threads)
+        _single(run)(data, 0, 1, None)
 
 
 def _after_fork() -> None:
-    # The parent's pool does not exist in the child, and libgomp would wait for it for ever.
-    global _forked
-    _forked = True
+    # The parent's threads do not exist in the child, and libgomp would wait for them for ever.
+    global _team, _choosing
+    _choosing = threading.Lock()
+    if isinstance(_team, NativeThreads):
+        _team.after_fork()
+    else:
+        _team = None
 
 
 if hasattr(os, "register_at_fork"):
