@@ -15,7 +15,16 @@ from hapgop._version import __version__
 from hapgop.errors import InputError
 
 if TYPE_CHECKING:
-    from hapgop.engine import avg_pool2d, conv2d, get_threads, linear, max_pool2d, set_threads
+    from hapgop.engine import (
+        avg_pool2d,
+        conv2d,
+        get_threads,
+        linear,
+        max_pool2d,
+        release_memory,
+        set_threads,
+        tune_allocator,
+    )
     from hapgop.engine import describe as plan
     from hapgop.predict import Predictor
     from hapgop.shape import ConvShape, PoolShape, ReceptiveField, ShapeError
@@ -34,7 +43,9 @@ __all__ = [
     "linear",
     "max_pool2d",
     "plan",
+    "release_memory",
     "set_threads",
+    "tune_allocator",
 ]
 
 # Each name is fetched when it is first used: the command line's help need not wait for LLVM, and who only convolves
@@ -51,7 +62,9 @@ _HOMES = {
     "linear": ("hapgop.engine", "linear"),
     "max_pool2d": ("hapgop.engine", "max_pool2d"),
     "plan": ("hapgop.engine", "describe"),
+    "release_memory": ("hapgop.engine", "release_memory"),
     "set_threads": ("hapgop.engine", "set_threads"),
+    "tune_allocator": ("hapgop.engine", "tune_allocator"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -217,11 +218,11 @@ def test_every_thread_has_a_private_buffer_of_its_own(monkeypatch, dtype, team):
 
     def arena(size):
         arenas.append(fenced(np.full(size // problem.itemsize, np.nan, dtype)))
-        return arenas[-1][0].ctypes.data
+        return SimpleNamespace(address=arenas[-1][0].ctypes.data)
 
     monkeypatch.setattr(room, "scratch", arena)
     y, memory = fenced(np.full(9 * team, np.nan, dtype))
-    call = room.Prepared(Plan(problem, host(), ALL[0], _with_private_buffers(dtype, team), 1.0, ()))
+    call = room.Prepared(Plan(problem, host(), ALL[0], _with_private_buffers(dtype, team), 1000.0, ()))
     call(y.ctypes.data, y.ctypes.data, 0, y.ctypes.data, threads=team)
     assert y.tolist() == [100.0 + i // 9 for i in range(9 * team)]
     for around in (memory, arenas[0][1]):

@@ -1,7 +1,9 @@
 """The engine: plans become calls on memory. The only room that knows plans and pointers both."""
 
+from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.describe import describe
+from hapgop.engine.memory import empty
 from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare
 from hapgop.engine.team import get_threads, set_threads, use_openmp
 
@@ -11,11 +13,14 @@ __all__ = [
     "avg_pool2d",
     "conv2d",
     "describe",
+    "empty",
     "get_threads",
     "linear",
     "max_pool2d",
     "plan_for",
     "prepare",
+    "release_memory",
     "set_threads",
+    "tune_allocator",
     "use_openmp",
 ]

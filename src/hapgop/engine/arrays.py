@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from hapgop.algorithms import Problem
+from hapgop.engine.memory import empty
 from hapgop.engine.prepared import prepare
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape, Padding, PoolShape, warn_if_unread
@@ -174,5 +175,5 @@ def _dense(array: Array) -> tuple[Array, str]:
 def _empty(shape: tuple[int, int, int, int], dtype: np.dtype[Any], layout: str) -> Array:
     n, c, h, w = shape
     if layout == "nchw":
-        return np.empty(shape, dtype)
-    return np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+        return empty(shape, dtype)
+    return empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from hapgop._version import __version__
 from hapgop.algorithms import Problem
-from hapgop.engine.scratch import rounded, scratch
+from hapgop.engine.memory import rounded
+from hapgop.engine.scratch import scratch
 from hapgop.engine.team import get_threads, most_threads
 from hapgop.errors import InputError
 from hapgop.machine import host
@@ -58,7 +59,8 @@ class Prepared:
             team = min(team, threads or get_threads())
         if self._buffers:
             offsets, size = self._layouts.get(team) or self._laid_out(team)
-            base = scratch(size)
+            block = scratch(size)  # a name keeps it, whatever a signal's handler computes before the launch
+            base = block.address
             words = self._words(*pointers, *self._tables, *[base + o for o in offsets], *self._sizes)
         else:
             words = self._words(*pointers, *self._tables, *self._sizes)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hapgop.nn import fallback, routes
 from hapgop.nn.layout import FORMATS
+from hapgop.nn.outputs import empty_strided
 from hapgop.nn.report import count
 from hapgop.nn.routes import Facts, Route, facts
 
@@ -29,7 +30,7 @@ def conv(
         return _by_pytorch(route, fallback.conv, x, w, bias, *setting)
     x, w = _brought(x, route.first), _brought(w, route.second)
     bias = None if bias is None else bias.contiguous()
-    y = torch.empty_strided(route.shape, route.strides, dtype=x.dtype)
+    y = empty_strided(route.shape, route.strides, x.dtype)
     bias_at = 0 if bias is None else bias.data_ptr()
     route.run(x.data_ptr(), w.data_ptr(), bias_at, y.data_ptr(), threads=torch.get_num_threads())
     return y
@@ -121,7 +122,7 @@ def grad_x(
         dx = _by_pytorch(route, fallback.grad_x, g, w, *setting)
     else:
         g, w = _brought(g, route.first), _brought(w, route.second)
-        dx = torch.empty_strided(route.shape, route.strides, dtype=g.dtype)
+        dx = empty_strided(route.shape, route.strides, g.dtype)
         route.run(g.data_ptr(), w.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
     return dx if bias is None else dx.add_(bias[:, None, None])
 
@@ -136,7 +137,7 @@ def grad_w(
     if route.run is None:
         return _by_pytorch(route, fallback.grad_w, x, g, *setting)
     x, g = _brought(x, route.first), _brought(g, route.second)
-    dw = torch.empty_strided(route.shape, route.strides, dtype=x.dtype)
+    dw = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), g.data_ptr(), dw.data_ptr(), threads=torch.get_num_threads())
     return dw
 
@@ -163,8 +164,8 @@ def max_pool(
             y, winners = fallback.max_pool(x, *setting)
             return fallback.laid(y, route.strides), fallback.laid(winners, route.strides)
     x = _brought(x, route.first)
-    y = torch.empty_strided(route.shape, route.strides, dtype=x.dtype)
-    winners = torch.empty_like(y)
+    y = empty_strided(route.shape, route.strides, x.dtype)
+    winners = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), y.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
     return y, winners
 
@@ -179,7 +180,7 @@ def max_pool_grad(
     if route.run is None:
         return _by_pytorch(route, fallback.max_pool_grad, g, winners, *setting)
     g, winners = _brought(g, route.first), _brought(winners, route.second)
-    dx = torch.empty_strided(route.shape, route.strides, dtype=g.dtype)
+    dx = empty_strided(route.shape, route.strides, g.dtype)
     route.run(g.data_ptr(), winners.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
     return dx
 
@@ -191,7 +192,7 @@ def avg_pool(x: Tensor, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bo
     if route.run is None:
         return _by_pytorch(route, fallback.avg_pool, x, *setting)
     x = _brought(x, route.first)
-    y = torch.empty_strided(route.shape, route.strides, dtype=x.dtype)
+    y = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), y.data_ptr(), threads=torch.get_num_threads())
     return y
 
@@ -206,7 +207,7 @@ def avg_pool_grad(
     if route.run is None:
         return _by_pytorch(route, fallback.avg_pool_grad, g, *setting)
     g = _brought(g, route.first)
-    dx = torch.empty_strided(route.shape, route.strides, dtype=g.dtype)
+    dx = empty_strided(route.shape, route.strides, g.dtype)
     route.run(g.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
     return dx
 
