@@ -15,6 +15,7 @@ from hapgop import engine, native
 from hapgop.algorithms import ALL, Problem, Recipe
 from hapgop.engine import prepared as room
 from hapgop.engine import team
+from hapgop.engine.kept import Kept
 from hapgop.errors import InputError
 from hapgop.machine import host
 from hapgop.planning import Plan
@@ -87,6 +88,7 @@ class FakeFunction:
     """A function that was never compiled."""
 
     address = 0
+    bytes = 100_000
 
 
 @pytest.fixture
@@ -100,25 +102,25 @@ def no_compiler(monkeypatch):
         return function
 
     monkeypatch.setattr(room, "load", load)
-    monkeypatch.setattr(room, "_loaded", {})
-    room.prepare.cache_clear()
+    monkeypatch.setattr(room, "_loaded", Kept(4_000_000))
+    monkeypatch.setattr(room, "_ready", Kept(2_000_000))
+    room._ready.clear()
     yield alive
-    room.prepare.cache_clear()
+    room._ready.clear()
 
 
-def test_a_thousand_shapes_do_not_pile_up(no_compiler, monkeypatch):
-    monkeypatch.setattr(room, "_KERNELS", 40)
-    limit = room.prepare.cache_info().maxsize
-    assert limit is not None
+def test_a_thousand_shapes_do_not_pile_up(no_compiler):
     assert room.plan_for.cache_info().maxsize is not None
     for width in range(1000):
-        room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8 + width, 4, 3, 3))))
+        engine.prepare(Problem("conv", ConvShape(1, 3, 8, 8 + width, 4, 3, 3)))
+    assert room._loaded.size <= 4_000_000
     assert len(room._loaded) <= 40
+    assert len(room._ready) <= 20
     assert len(no_compiler) <= 41
 
 
-def test_of_the_kernels_the_one_unused_for_longest_goes_first(no_compiler, monkeypatch):
-    monkeypatch.setattr(room, "_KERNELS", 2)
+def test_a_kernel_in_use_is_spared(no_compiler, monkeypatch):
+    monkeypatch.setattr(room, "_loaded", Kept(200_000))
     plans = [room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8 + width, 4, 3, 3))) for width in range(3)]
     one, two = room._function(plans[0]), room._function(plans[1])
     assert room._function(plans[0]) is one
@@ -129,7 +131,7 @@ def test_of_the_kernels_the_one_unused_for_longest_goes_first(no_compiler, monke
 
 def test_a_kernel_lives_as_long_as_its_calls(no_compiler, monkeypatch):
     """Memory that holds code is not given back while someone could call it."""
-    monkeypatch.setattr(room, "_KERNELS", 1)
+    monkeypatch.setattr(room, "_loaded", Kept(1))
     kept = room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3))))
     for width in range(9, 20):
         room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, width, 4, 3, 3))))
@@ -147,7 +149,7 @@ def test_an_object_of_other_code_has_another_key(monkeypatch):
     monkeypatch.setattr(room, "load", load)
     plan = room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3)))
     for digest in ("one", "one", "two"):
-        monkeypatch.setattr(room, "_loaded", {})
+        monkeypatch.setattr(room, "_loaded", Kept(1))
         monkeypatch.setattr(room, "_generator", lambda digest=digest: digest)
         room._function(plan)
     assert keys[0] == keys[1] != keys[2]
@@ -278,6 +280,65 @@ def test_several_python_threads_prepare_at_once():
     assert native.compiled_count() <= before + 2
 
 
+def test_many_problems_are_made_ready_in_their_order(monkeypatch, tmp_path):
+    """Equal ones once; what is ready is not made again; on one thread or several."""
+    monkeypatch.setenv("HAPGOP_CACHE", str(tmp_path))
+    shapes = [ConvShape(1, 2, 5, 60 + i % 5, 3, 3, 3, padding=1) for i in range(8)]
+    wanted = [Problem(op, shape) for shape in shapes for op in ("conv", "grad_w")]
+    known = engine.prepare(wanted[3])
+    before = native.compiled_count()
+    for threads in (4, 1, None):
+        many = engine.prepare_many(iter(wanted), threads)
+        assert [p.plan.problem for p in many] == wanted
+        assert many[3] is known
+        assert native.compiled_count() <= before + 9
+    for call, problem in zip(many[:6], wanted, strict=False):
+        inputs = random_inputs(problem, 3)
+        assert_equal(solve(call, problem, inputs), answers(problem, inputs))
+    assert engine.prepare_many([]) == []
+
+
+def test_one_that_is_refused_among_many(monkeypatch):
+    real = room.choose
+
+    def choose(problem, machine):
+        return _refuse() if problem.shape.iw == 71 else real(problem, machine)
+
+    monkeypatch.setattr(room, "choose", choose)
+    with pytest.raises(engine.Refused, match="direct is away"):
+        engine.prepare_many([Problem("conv", ConvShape(1, 2, 5, 70 + i, 3, 3, 3)) for i in range(3)], 2)
+
+
+def test_different_kernels_are_made_at_the_same_time(no_compiler, monkeypatch):
+    """Each waits for the other to have begun; the same one waits to be found made."""
+    both, made = threading.Barrier(2), []
+
+    def load(key, make, cpu):
+        both.wait(20)
+        made.append(key)
+        return FakeFunction()
+
+    monkeypatch.setattr(room, "load", load)
+    one, other = (room.plan_for(Problem("conv", ConvShape(1, 3, 8, width, 4, 3, 3))) for width in (8, 9))
+    callers = [threading.Thread(target=room._function, args=(plan,)) for plan in (one, one, other, other)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join(30)
+    assert len(made) == len(set(made)) == 2
+    assert not room._making
+
+
+def test_a_kernel_that_cannot_be_made_can_be_tried_again(no_compiler, monkeypatch):
+    plan = room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3)))
+    load = room.load
+    monkeypatch.setattr(room, "load", lambda *given: _refuse())
+    with pytest.raises(InputError):
+        room._function(plan)
+    monkeypatch.setattr(room, "load", load)
+    assert room._function(plan) in no_compiler
+
+
 def test_a_smaller_call_after_a_larger_one_reuses_its_memory():
     large = Problem("conv", ConvShape(1, 64, 10, 10, 256, 3, 3))
     small = Problem("conv", ConvShape(1, 3, 10, 10, 4, 3, 3))
@@ -289,7 +350,7 @@ def test_a_smaller_call_after_a_larger_one_reuses_its_memory():
 def test_every_stored_kernel_passed_the_checker(monkeypatch, tmp_path):
     """What the checker refuses is neither compiled nor run."""
     monkeypatch.setenv("HAPGOP_CACHE", str(tmp_path))
-    monkeypatch.setattr(room, "_loaded", {})
+    monkeypatch.setattr(room, "_loaded", Kept(1))
     checked = []
 
     def refuse(kernel, registers):

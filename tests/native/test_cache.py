@@ -213,12 +213,22 @@ def test_trimming_removes_the_oldest(folder):
 
 def test_writing_keeps_the_cache_bounded(folder, monkeypatch):
     monkeypatch.setattr(cache.trim, "__defaults__", (5000,))
+    monkeypatch.setattr(cache, "_SELDOM", 1)
     for number in range(30):
         cache.write(f"object{number}", bytes(1000))
         os.utime(folder / f"object{number}.o", (1000 + number, 1000 + number))
         assert sum(p.stat().st_size for p in folder.iterdir()) <= 5000
     assert cache.read("object29") == bytes(1000)
     assert cache.read("object1") is None
+
+
+def test_not_every_write_looks_at_the_whole_folder(folder, monkeypatch):
+    """Now and then one does, whichever keys are written."""
+    looks = []
+    monkeypatch.setattr(cache, "trim", looks.append)
+    for number in range(1000):
+        cache.write(cache.digest(str(number)), b"object")
+    assert 5 <= len(looks) <= 50
 
 
 def test_concurrent_writers_leave_whole_files(folder):

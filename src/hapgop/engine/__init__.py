@@ -4,7 +4,7 @@ from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.describe import describe
 from hapgop.engine.memory import empty
-from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare
+from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare, prepare_many
 from hapgop.engine.team import get_threads, set_threads, use_openmp
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "max_pool2d",
     "plan_for",
     "prepare",
+    "prepare_many",
     "release_memory",
     "set_threads",
     "tune_allocator",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from pathlib import Path
 
 from hapgop._version import __version__
 from hapgop.algorithms import Problem
+from hapgop.engine.kept import Kept
 from hapgop.engine.memory import rounded
 from hapgop.engine.scratch import scratch
 from hapgop.engine.team import get_threads, most_threads
@@ -19,8 +23,9 @@ from hapgop.native import Function, launch, load
 from hapgop.planning import Plan, choose
 from hapgop.tile import Affine, Kernel, apart, check
 
-_MOST = 4096  # problems kept ready; a plan is a few kilobytes
-_KERNELS = 2048
+_PLANS = 4096  # of about four kilobytes each
+_MOST = 64 << 20  # bytes of kernels that are kept loaded, and of those that problems kept ready may hold besides
+_READY = 4096  # bytes of a prepared problem, without its kernel
 
 
 class Refused(InputError):
@@ -50,6 +55,7 @@ class Prepared:
         self._tables, self._sizes = tuple(tables), recipe.sizes
         self._function = _function(plan)  # kept: the code lives as long as this object
         self._run = self._function.address
+        self.bytes = self._function.bytes
         self._team = most_threads(plan.seconds, recipe.items)
         self._expected = int(plan.seconds * 1e9)
 
@@ -88,20 +94,41 @@ _TENSORS = {
     "avg_pool_grad": 2,
 }
 
-_making = threading.Lock()
-_loaded: dict[str, Function] = {}
+_ready: Kept[Prepared] = Kept(_MOST)
+_loaded: Kept[Function] = Kept(_MOST)
+_table = threading.Lock()
+_making: dict[str, threading.Lock] = {}
 
 
-@lru_cache(_MOST)
 def prepare(problem: Problem) -> Prepared:
     """A problem ready to run; the second call with an equal problem costs a look-up.
 
     Raises Refused where no algorithm takes it.
     """
-    return Prepared(plan_for(problem))
+    prepared = _ready.get(problem)
+    if prepared is None:
+        prepared = Prepared(plan_for(problem))
+        _ready.put(problem, prepared, _READY + prepared.bytes)
+    return prepared
 
 
-@lru_cache(_MOST)
+def prepare_many(problems: Iterable[Problem], threads: int | None = None) -> list[Prepared]:
+    """Problems ready to run, in their order; kernels that have to be made are made on several cores at once.
+
+    threads: how many; None for as many as calls use. Raises Refused for the first problem that no algorithm takes.
+    """
+    wanted = list(problems)
+    missing = [p for p in dict.fromkeys(wanted) if _ready.get(p) is None]
+    count = min(threads or get_threads(), len(missing))
+    if count > 1:
+        with ThreadPoolExecutor(count, "hapgop-making") as makers:
+            made = dict(zip(missing, makers.map(prepare, missing), strict=True))
+    else:
+        made = {p: prepare(p) for p in missing}
+    return [made.get(p) or prepare(p) for p in wanted]
+
+
+@lru_cache(_PLANS)
 def plan_for(problem: Problem) -> Plan:
     """The plan for a problem on this machine."""
     try:
@@ -113,20 +140,41 @@ def plan_for(problem: Problem) -> Plan:
 def _function(plan: Plan) -> Function:
     """The plan's kernel, loaded; one for all plans with the same key."""
     key = plan.recipe.key
-    with _making:
-        function = _loaded.pop(key, None)
-        if function is None:
+    function = _loaded.get(key)
+    if function is not None:
+        return function
 
-            def make() -> Kernel:
-                kernel = plan.recipe.build()
-                check(kernel, plan.machine.registers)
-                return kernel
+    def make() -> Kernel:
+        kernel = plan.recipe.build()
+        check(kernel, plan.machine.registers)
+        return kernel
 
-            function = load(f"{key} {_generator()}", make, plan.machine.cpu)
-        _loaded[key] = function  # at the end: the first is the one unused for longest
-        if len(_loaded) > _KERNELS:
-            del _loaded[next(iter(_loaded))]
+    # Different kernels are made at the same time, the same one only once.
+    with _table:
+        mine = _making.setdefault(key, threading.Lock())
+    with mine:
+        try:
+            function = _loaded.get(key)
+            if function is None:
+                function = load(f"{key} {_generator()}", make, plan.machine.cpu)
+                _loaded.put(key, function, function.bytes)
+        finally:
+            with _table:
+                _making.pop(key, None)
     return function
+
+
+def _after_fork() -> None:
+    # Who held these in the parent is gone.
+    global _table
+    _table = threading.Lock()
+    _making.clear()
+    for kept in (_ready, _loaded):
+        kept.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache

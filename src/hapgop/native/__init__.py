@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from hapgop.native import cache, compiler, objects
@@ -22,14 +23,16 @@ __all__ = [
 ]
 
 _compiled = 0
+_counting = threading.Lock()
 
 
 class Function:
-    """A compiled kernel, loaded: `address` is its `run`."""
+    """A compiled kernel, loaded: `address` is its `run`, `bytes` about how much memory it takes."""
 
     def __init__(self, code: compiler.Code) -> None:
         self._code = code
         self.address = code.address("run")
+        self.bytes = code.bytes
 
 
 def load(key: str, make: Callable[[], Kernel], cpu: str = "host") -> Function:
@@ -39,7 +42,8 @@ def load(key: str, make: Callable[[], Kernel], cpu: str = "host") -> Function:
     """
     global _compiled
     code, made = objects.code(key, lambda: _text(make(), cpu), cpu)
-    _compiled += made
+    with _counting:
+        _compiled += made
     return Function(code)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import threading
 
 import llvmlite
 import llvmlite.binding as llvm
+from llvmlite.binding import ffi
 
 _LOCK = threading.Lock()
 # `sroa` makes registers of the accumulators, `simplifycfg` tidies the branches. The rest of -O2 finds nothing more in
@@ -67,7 +69,7 @@ def _machine(cpu: str) -> llvm.TargetMachine:
 
 
 def _optimized(text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
-    module = llvm.parse_assembly(text)
+    module = llvm.parse_assembly(text, llvm.create_context())
     module.triple = llvm.get_process_triple()
     module.verify()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
@@ -81,7 +83,19 @@ def _optimized(text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
 def compile_object(text: str, cpu: str = "host") -> bytes:
     """The object file (ELF, Mach-O or COFF) of a module."""
     machine = _machine(cpu)
-    return bytes(machine.emit_object(_optimized(text, machine)))
+    module = _optimized(text, machine)
+    with ffi.OutputString() as error:
+        # llvmlite lets one thread at a time into LLVM. Code generation is most of the time that a kernel takes, and
+        # touches only this module, its context and this machine, which are all this call's own.
+        emit = ffi.lib.LLVMPY_TargetMachineEmitToMemory
+        buffer = getattr(emit, "_cfn", emit)(machine, module, 1, error)
+        if not buffer:
+            raise RuntimeError(str(error))
+    try:
+        start, size = ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer)
+        return ctypes.string_at(start, size)
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def assembly(text: str, cpu: str = "host") -> str:
@@ -100,6 +114,8 @@ class Code:
         if not image.startswith(_OBJECTS):
             raise RuntimeError("these bytes are no object file")  # LLVM would end the process
         _initialize()
+        # Measured: what LLVM keeps of a loaded object is about five times the file.
+        self.bytes = 4096 + 5 * len(image)
         with _LOCK:
             self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine("host"))
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(image))

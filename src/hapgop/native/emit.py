@@ -40,6 +40,7 @@ class Emitter:
         self._names = 0
         self.lines: list[str] = []
         self.scopes: list[Scope] = []
+        self.bases: dict[tuple[str, Affine], str] = {}
         self.label = "entry"
 
     def text(self) -> str:
@@ -88,13 +89,15 @@ class Emitter:
     def base(self, buffer: Buffer, variable: Affine) -> str:
         if not variable.terms:
             return f"%b_{buffer.name}"
-        here, outer = self.split(variable)
-        start, offset = self.base(buffer, outer), self.sum(here)
-        return self.once(
-            self.deepest(variable),
-            ("ptr", buffer.name, variable),
-            f"getelementptr inbounds {self.scalar}, ptr {start}, i64 {offset}",
-        )
+        # Loop variables have names of their own, so what was found once in a stage stays right.
+        key = (buffer.name, variable)
+        name = self.bases.get(key)
+        if name is None:
+            here, outer = self.split(variable)
+            start, offset = self.base(buffer, outer), self.sum(here)
+            line = f"getelementptr inbounds {self.scalar}, ptr {start}, i64 {offset}"
+            name = self.bases[key] = self.once(self.deepest(variable), ("ptr", *key), line)
+        return name
 
     def split(self, e: Affine) -> tuple[Affine, Affine]:
         """The terms that get their value in the deepest scope, and the rest."""
@@ -195,6 +198,7 @@ class Emitter:
     def stage(self, i: int, stage: Stage) -> str:
         entry = Scope()
         self.lines, self.scopes, self.label = [], [entry], "start"
+        self.bases.clear()
         writer = StatementWriter(self, stage.body)
         items = Range(Var("item", 0), (Affine.of(Size("lo")),), (Affine.of(Size("hi")),))
         around: Callable[[], None] = partial(self.loop, items, partial(self.item, stage, writer))

@@ -18,6 +18,9 @@ class Size:
     low: int = 1
     high: int = 2**31
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Var:
@@ -25,6 +28,9 @@ class Var:
 
     name: str
     depth: int
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,71 @@
+"""A cache bounded in bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class _Entry(Generic[V]):
+    value: V
+    size: int
+    used: bool = False
+
+
+class Kept(Generic[V]):
+    """Values by key, of at most `most` bytes together, and always the latest one.
+
+    A look-up only marks what it finds, so that it costs no lock; to make room, what was marked is spared once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.size = most, 0
+        self._entries: dict[Hashable, _Entry[V]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable) -> V | None:
+        """The value of a key, or None."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        entry.used = True
+        return entry.value
+
+    def put(self, key: Hashable, value: V, size: int) -> None:
+        """Keeps a value of so many bytes."""
+        with self._lock:
+            self._drop(key)
+            self._entries[key] = _Entry(value, size)
+            self.size += size
+            while self.size > self.most and len(self._entries) > 1:
+                first = next(iter(self._entries))
+                entry = self._entries[first]
+                if entry.used or first == key:
+                    entry.used = False
+                    del self._entries[first]
+                    self._entries[first] = entry
+                else:
+                    self._drop(first)
+
+    def clear(self) -> None:
+        """Keeps nothing."""
+        with self._lock:
+            self._entries.clear()
+            self.size = 0
+
+    def after_fork(self) -> None:
+        """In a forked child: who held the lock is gone."""
+        self._lock = threading.Lock()
+
+    def _drop(self, key: Hashable) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.size -= entry.size
