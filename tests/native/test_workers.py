@@ -202,3 +202,15 @@ def test_they_work_on_while_the_interpreter_ends():
         print("end")
     """
     assert run(program) == ["end"]
+
+
+def test_they_may_run_on_every_core_that_the_process_may(pool):
+    """However often they were moved to one where they are alone."""
+    before = set(os.listdir("/proc/self/task"))
+    for _ in range(50):
+        members(pool, 3)
+        time.sleep(0.001)
+    made = set(os.listdir("/proc/self/task")) - before
+    assert len(made) == 2
+    for thread in made:
+        assert os.sched_getaffinity(int(thread)) == os.sched_getaffinity(0)

@@ -8,8 +8,9 @@
 ; A word that threads wait on: its value, and how many sleep until it changes. Each has its cache lines for itself, two,
 ; since CPUs fetch them in pairs.
 %word = type { i32, i32, [30 x i32] }
-; A worker: its state, job + one of 0 (has nothing), 1 (is called), 2 (is here), 3 (came too late); its number in the team.
-%worker = type { %word, i64, [15 x i64] }
+; A worker: its state, job + one of 0 (has nothing), 1 (is called), 2 (is here), 3 (came too late); its number in the team;
+; the core that it was last on.
+%worker = type { %word, i64, i32, [29 x i32] }
 
 @busy = internal global %word zeroinitializer, align 128      ; 1 while a team works
 @go = internal global %word zeroinitializer, align 128        ; the job whose team is complete and may begin
@@ -18,6 +19,7 @@
 @phase = internal global %word zeroinitializer, align 128     ; barriers passed
 @workers = internal global [1024 x %worker] zeroinitializer, align 128
 
+@seats = internal global [1024 x i32] zeroinitializer, align 128 ; 1 + the worker that came to a core last
 @job = internal global i32 0, align 128                       ; of the latest launch, a multiple of 4
 @run = internal global ptr null                               ; what the team calls, and its first argument
 @data = internal global ptr null
@@ -190,19 +192,19 @@ look:
 idle:
   %cores = load i64, ptr @cores
   %one = add i64 %number, 1
-  %own = icmp slt i64 %one, %cores
+  %own = icmp ult i64 %one, %cores
   %idle.spin = load i64, ptr @idle_spin
   %patience = select i1 %own, i64 %idle.spin, i64 0
   call i32 @await(ptr %worker, i32 %state, i64 %patience)
+  br i1 %own, label %place, label %look
+place:
+  call void @part(i64 %number)
   br label %look
 come:
   %here = add i32 %state, 1
   %answer = cmpxchg ptr %worker, i32 %state, i32 %here acq_rel acquire
   %in.time = extractvalue { i32, i1 } %answer, 1
-  br i1 %in.time, label %place, label %look
-place:
-  call void @part()
-  br label %ready
+  br i1 %in.time, label %ready, label %look
 ready:
   %job = sub i32 %state, 1
   %going = load atomic i32, ptr @go acquire, align 4
@@ -232,35 +234,93 @@ define internal void @member(i64 %index) #0 {
   ret void
 }
 
-; Leaves the caller's core where the system has put this worker on it.
+; Leaves a core that the caller or a worker of a lower number is on; `number` is smaller than there are cores, less one.
 ;
 ; In virtual machines idle cores can look taken, and a thread that is woken then starts on the core of the one that woke
-; it: two members of a team share a core for milliseconds, while another is idle.
-define internal void @part() #0 {
-  %cores = alloca [16 x i64], align 8                         ; a bit for each of 1024
-  %taken = load i32, ptr @core
+; it, or of another that was. Members of a team would share a core for milliseconds, while another one is idle.
+define internal void @part(i64 %number) #0 {
   %here = call i32 @sched_getcpu()
-  %same = icmp eq i32 %here, %taken
+  %worker = getelementptr [1024 x %worker], ptr @workers, i64 0, i64 %number
+  %core.at = getelementptr %worker, ptr %worker, i32 0, i32 2
   %known = icmp ult i32 %here, 1024
-  %both = and i1 %same, %known
-  br i1 %both, label %ask, label %done
+  br i1 %known, label %ask, label %done
 ask:
-  %size = call i32 @sched_getaffinity(i32 0, i64 128, ptr %cores)
-  %fine = icmp eq i32 %size, 0
-  br i1 %fine, label %change, label %done
+  %here64 = zext i32 %here to i64
+  %seat.at = getelementptr [1024 x i32], ptr @seats, i64 0, i64 %here64
+  %owner = load atomic i32, ptr %seat.at monotonic, align 4
+  %me.number = trunc i64 %number to i32
+  %me = add i32 %me.number, 1
+  %caller = load atomic i32, ptr @core monotonic, align 4
+  %callers = icmp eq i32 %here, %caller
+  br i1 %callers, label %change, label %others
+others:
+  %mine = icmp eq i32 %owner, %me
+  br i1 %mine, label %done, label %lower
+lower:
+  %owner.before = sub i32 %owner, 1                           ; of an empty seat the largest number there is
+  %first = icmp ult i32 %owner.before, %me.number
+  br i1 %first, label %still, label %sit
+still:
+  %owner64 = zext i32 %owner.before to i64
+  %theirs.at = getelementptr [1024 x %worker], ptr @workers, i64 0, i64 %owner64, i32 2
+  %theirs = load atomic i32, ptr %theirs.at monotonic, align 4
+  %there = icmp eq i32 %theirs, %here
+  br i1 %there, label %change, label %sit
 change:
-  %i = lshr i32 %here, 6
-  %i64 = zext i32 %i to i64
-  %part = getelementptr [16 x i64], ptr %cores, i64 0, i64 %i64
-  %bit = and i32 %here, 63
+  call void @leave(i64 %number, i32 %caller)
+  %new = call i32 @sched_getcpu()
+  %fine = icmp ult i32 %new, 1024
+  br i1 %fine, label %sit, label %done
+sit:
+  %seat = phi i32 [ %here, %lower ], [ %here, %still ], [ %new, %change ]
+  %seat64 = zext i32 %seat to i64
+  %taken.at = getelementptr [1024 x i32], ptr @seats, i64 0, i64 %seat64
+  store atomic i32 %me, ptr %taken.at monotonic, align 4
+  store atomic i32 %seat, ptr %core.at monotonic, align 4
+  br label %done
+done:
+  ret void
+}
+
+; Has this thread put on a core where neither the caller nor a lower worker is, if there is one.
+define internal void @leave(i64 %number, i32 %caller) #0 {
+  %all = alloca [16 x i64], align 8                           ; a bit for each of 1024 cores
+  %free = alloca [16 x i64], align 8
+  %size = call i32 @sched_getaffinity(i32 0, i64 128, ptr %all)
+  %fine = icmp eq i32 %size, 0
+  br i1 %fine, label %copy, label %done
+copy:
+  %bits = load [16 x i64], ptr %all
+  store [16 x i64] %bits, ptr %free
+  br label %clear
+clear:
+  %i = phi i64 [ 0, %copy ], [ %i.next, %clear.next ]
+  %core = phi i32 [ %caller, %copy ], [ %theirs, %clear.next ]
+  %known = icmp ult i32 %core, 1024
+  br i1 %known, label %remove, label %cleared
+remove:
+  %part = lshr i32 %core, 6
+  %part64 = zext i32 %part to i64
+  %part.at = getelementptr [16 x i64], ptr %free, i64 0, i64 %part64
+  %bit = and i32 %core, 63
   %bit64 = zext i32 %bit to i64
   %mask = shl i64 1, %bit64
-  %all = load i64, ptr %part
-  %rest = xor i64 %all, %mask
-  store i64 %rest, ptr %part
-  call i32 @sched_setaffinity(i32 0, i64 128, ptr %cores)     ; fails where there is no other core: nothing is lost
-  store i64 %all, ptr %part
-  call i32 @sched_setaffinity(i32 0, i64 128, ptr %cores)
+  %without = xor i64 %mask, -1
+  %before = load i64, ptr %part.at
+  %after = and i64 %before, %without
+  store i64 %after, ptr %part.at
+  br label %cleared
+cleared:
+  %more = icmp ult i64 %i, %number
+  br i1 %more, label %clear.next, label %move
+clear.next:
+  %theirs.at = getelementptr [1024 x %worker], ptr @workers, i64 0, i64 %i, i32 2
+  %theirs = load atomic i32, ptr %theirs.at monotonic, align 4
+  %i.next = add i64 %i, 1
+  br label %clear
+move:                                                         ; fails where there is no such core: nothing is lost
+  call i32 @sched_setaffinity(i32 0, i64 128, ptr %free)
+  call i32 @sched_setaffinity(i32 0, i64 128, ptr %all)
   br label %done
 done:
   ret void
@@ -339,7 +399,7 @@ begin:
   store ptr %run, ptr @run
   store ptr %data, ptr @data
   %core = call i32 @sched_getcpu()
-  store i32 %core, ptr @core
+  store atomic i32 %core, ptr @core monotonic, align 4
   %cores = load i64, ptr @cores
   %fits = icmp sle i64 %threads, %cores
   %team.spin = load i64, ptr @team_spin
