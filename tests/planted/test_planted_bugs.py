@@ -247,6 +247,38 @@ BUGS = (
         "engine/test_prepared.py",
         "share_nothing",
     ),
+    Bug(
+        "threads share their private memory",
+        "engine/prepared.py",
+        "private = [apart(Affine(elements)).const * team for",
+        "private = [apart(Affine(elements)).const for",
+        "engine/test_prepared.py",
+        "every_thread",
+    ),
+    Bug(
+        "a barrier that opens for the first who comes",
+        "native/team.ll",
+        "%last = icmp eq i32 %count, %size",
+        "%last = icmp ule i32 %count, %size",
+        "native/test_threads.py",
+        "complete and Native",
+    ),
+    Bug(
+        "a launch that does not wait for its members",
+        "native/team.ll",
+        "%all = icmp eq i32 %left, 0",
+        "%all = icmp uge i32 %left, 0",
+        "native/test_workers.py",
+        "made_once",
+    ),
+    Bug(
+        "memory that somebody looks at is given away",
+        "engine/memory.py",
+        "reference = weakref.ref(array, self._back)",
+        "reference = weakref.ref(array[:], self._back)",
+        "engine/test_memory.py",
+        "looks_at or reuse",
+    ),
 )
 
 X86_ONLY = {"the caller's control register is not restored"}

@@ -92,7 +92,8 @@ class NativeThreads:
 def _code() -> compiler.Code:
     machine = platform.machine()
     relax, parameters, arguments = _RELAX[machine]
-    text = Path(__file__).with_name("team.ll").read_text().replace("@relax()", f"@{relax}({arguments})")
+    texts = [Path(__file__).with_name(f"{name}.ll").read_text() for name in ("wait", "seats", "team")]
+    text = "\n".join(texts).replace("@relax()", f"@{relax}({arguments})")
     text += f"@futex_call = internal constant i64 {_FUTEX[machine]}\ndeclare void @{relax}({parameters})\n"
     return objects.code(text, lambda: text)[0]
 
