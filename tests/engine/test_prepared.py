@@ -184,8 +184,11 @@ def test_the_digest_covers_every_file_that_makes_kernels(tmp_path, monkeypatch):
 
 
 def test_several_python_threads_share_nothing():
-    """Each has its own scratch memory: convolutions of different sizes at once, again and again."""
-    shapes = [ConvShape(2, 16, 10 + i, 12, 16 + 8 * i, 3, 3, padding=1) for i in range(4)]
+    """Each has its own scratch memory: convolutions of different sizes at once, again and again.
+
+    They are long enough to let Python's other threads run meanwhile.
+    """
+    shapes = [ConvShape(4, 32, 14 + i, 16, 32 + 8 * i, 3, 3, padding=1) for i in range(4)]
     work = []
     for i, shape in enumerate(shapes):
         for op in ("conv", "grad_x", "grad_w"):

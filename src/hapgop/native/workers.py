@@ -92,7 +92,7 @@ class NativeThreads:
 def _code() -> compiler.Code:
     machine = platform.machine()
     relax, parameters, arguments = _RELAX[machine]
-    texts = [Path(__file__).with_name(f"{name}.ll").read_text() for name in ("wait", "seats", "team")]
+    texts = [Path(__file__).with_name(f"{name}.ll").read_text() for name in ("wait", "team", "seats")]
     text = "\n".join(texts).replace("@relax()", f"@{relax}({arguments})")
     text += f"@futex_call = internal constant i64 {_FUTEX[machine]}\ndeclare void @{relax}({parameters})\n"
     return objects.code(text, lambda: text)[0]
