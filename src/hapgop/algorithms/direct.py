@@ -16,7 +16,7 @@ from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
 from hapgop.algorithms.layout import image_strides, vector_counts, weight_strides
 from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
-from hapgop.algorithms.recipe import Algorithm, Recipe
+from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
 from hapgop.algorithms.track import backward, forward
 from hapgop.machine import Machine
@@ -53,9 +53,10 @@ class Direct(Algorithm):
             key=f"direct {program!r} raw={[g.packing.raw for g in gathers]}",
             build=program.kernel,
             sizes=(program.batch,),
-            scratch=tuple(packing.size for packing in program.packings()),
+            scratch=() if problem.packed or not program.packed_size else (program.packed_size,),
             items=max(program.batch * program.items(g) for g in gathers),
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
+            pack=program.pack() if problem.packed else None,
         )
 
 
@@ -113,7 +114,7 @@ class _Program:
         for rows, cols in pairs:
             pixels, block = registers.choose_tile(cols.count, vectors, self.machine)
             tiles = rows.count * ceil(cols.count / pixels) * self.batch
-            raw = tiles <= _RAW_TILES and out_stride == 1
+            raw = tiles <= _RAW_TILES and out_stride == 1 and not self.problem.packed
             packing = Packing(s.groups, oc, ic, rows, cols, weights, swap, lanes, block, raw)
             # The accumulators that are still waiting, and a square of results.
             turns = pixels * block - min(pixels, lanes) + lanes < self.machine.registers
@@ -121,9 +122,44 @@ class _Program:
             out += _cut(gather) if self.flat else [gather]
         return out
 
-    def packings(self) -> list[Packing]:
-        """What has to be packed; the leftover pixels of a long row read the weights of the others."""
-        return list(dict.fromkeys(g.packing for g in self.gathers() if g.packing.size))
+    def packings(self) -> dict[Packing, int]:
+        """What has to be packed, and where each lies in the packed weights.
+
+        The leftover pixels of a long row read the weights of the others.
+        """
+        out: dict[Packing, int] = {}
+        for packing in dict.fromkeys(g.packing for g in self.gathers() if g.packing.size):
+            out[packing] = sum(other.size for other in out)
+        return out
+
+    @property
+    def packed_size(self) -> int:
+        return sum(packing.size for packing in self.packings())
+
+    @property
+    def w_size(self) -> int:
+        s = self.shape
+        return s.oc * (s.ic // s.groups) * s.kh * s.kw
+
+    def pack(self) -> Pack:
+        m, dtype = self.machine, self.problem.dtype
+
+        def build() -> Kernel:
+            k = Builder("direct_pack", dtype, m.lanes(dtype))
+            w, packed = k.buffer("w", self.w_size, "in"), k.buffer("packed", self.packed_size, "out")
+            self.emit_packing(k, w, packed)
+            return k.kernel()
+
+        return Pack(
+            key=f"direct_pack {[p.key for p in self.packings()]} {dtype} {m.cpu} {m.isa} {m.vector_bytes}",
+            build=build,
+            size=self.packed_size,
+            items=max((p.items for p in self.packings()), default=1),
+        )
+
+    def emit_packing(self, k: Builder, w: Buffer, packed: Buffer) -> None:
+        for i, (packing, first) in enumerate(self.packings().items()):
+            packing.emit(k, str(i), w, packed, first)
 
     @property
     def flat(self) -> bool:
@@ -155,21 +191,21 @@ class _Program:
         k = Builder("direct", p.dtype, self.machine.lanes(p.dtype))
         n = k.size("n", low=0)
         x_size, y_size = n * (s.ic * s.ih * s.iw), n * (s.oc * s.oh * s.ow)
-        w_size = s.oc * (s.ic // s.groups) * s.kh * s.kw
-        gathers = self.gathers()
-        if p.op == "conv":
-            source, w = k.buffer("x", x_size, "in"), k.buffer("w", w_size, "in")
-            bias = k.buffer("bias", s.oc, "in")
-            target = k.buffer("y", y_size, "out")
+        source = k.buffer("x", x_size, "in") if p.op == "conv" else k.buffer("g", y_size, "in")
+        if p.packed:
+            w = packed = k.buffer("packed", self.packed_size, "in")
         else:
-            source, w = k.buffer("g", y_size, "in"), k.buffer("w", w_size, "in")
-            bias = None
-            target = k.buffer("dx", x_size, "out")
-        packed = {p: k.buffer(f"packed{i}", p.size, "scratch") for i, p in enumerate(self.packings())}
-        for i, (packing, buffer) in enumerate(packed.items()):
-            packing.emit(k, str(i), w, buffer)
-        for i, g in enumerate(gathers):
-            _Pass(self, k, g, source, packed.get(g.packing, w), bias if p.bias else None, target).emit(f"gather {i}", n)
+            w = k.buffer("w", self.w_size, "in")
+        bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
+        target = k.buffer("y", y_size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
+        if not p.packed and self.packed_size:
+            packed = k.buffer("packed", self.packed_size, "scratch")
+            self.emit_packing(k, w, packed)
+        places = self.packings()
+        for i, g in enumerate(self.gathers()):
+            weights, first = (packed, places[g.packing]) if g.packing in places else (w, 0)
+            buffers = Buffers(source, weights, first, bias if p.bias else None, target)
+            _Pass(self, k, g, buffers).emit(f"gather {i}", n)
         return k.kernel()
 
 
@@ -199,10 +235,7 @@ class _Pass:
     program: _Program
     k: Builder
     gather: Gather
-    source: Buffer
-    weights: Buffer
-    bias: Buffer | None
-    target: Buffer
+    buffers: Buffers
 
     def emit(self, label: str, n: Affine) -> None:
         k, g, program = self.k, self.gather, self.program
@@ -236,5 +269,5 @@ class _Pass:
         block: Affine,
         counts: Counts,
     ) -> None:
-        buffers = Buffers(self.source, self.weights, self.bias, self.target)
-        Tile(self.k, self.gather, buffers, self.program.problem.activation, *place, segment, block, counts).emit()
+        activation = self.program.problem.activation
+        Tile(self.k, self.gather, self.buffers, activation, *place, segment, block, counts).emit()
