@@ -13,12 +13,13 @@ from math import ceil
 
 from hapgop.algorithms import registers
 from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
-from hapgop.algorithms.layout import image_strides, vector_counts, weight_strides
+from hapgop.algorithms.layout import Count, image_strides, vector_counts, weight_strides
 from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
 from hapgop.algorithms.track import backward, forward
+from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
@@ -53,7 +54,7 @@ class Direct(Algorithm):
             key=f"direct {program!r} raw={[g.packing.raw for g in gathers]}",
             build=program.kernel,
             sizes=(program.batch,),
-            scratch=() if problem.packed or not program.packed_size else (program.packed_size,),
+            scratch=tuple(size for _, size in program.scratch(program.batch)),
             items=max(program.batch * program.items(g) for g in gathers),
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
             pack=program.pack() if problem.packed else None,
@@ -74,9 +75,10 @@ class _Program:
         assert isinstance(problem.shape, ConvShape)
         shape = problem.shape
         batch = shape.n
-        if problem.x_layout == problem.y_layout == "nhwc" and _is_pointwise(shape):
+        if _is_pointwise(shape):
             # A 1x1 filter sees no rows: few pixels an image are put end to end, so that tiles can be full.
-            if shape.ih * shape.iw < 28 and shape.n > 1:
+            last = problem.x_layout == problem.y_layout == "nhwc"
+            if last and shape.ih * shape.iw < 28 and shape.n > 1:
                 shape, batch = replace(shape, n=1, ih=1, iw=shape.n * shape.ih * shape.iw), 1
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
@@ -104,10 +106,11 @@ class _Program:
             pairs = [(r, c) for r in backward(*vertical) for c in backward(*horizontal)]
             oc, ic = ic, oc
         vectors = len(vector_counts(oc, lanes))
-        source = image_strides(self.problem.x_layout, s.ic, s.ih, s.iw)
-        target = image_strides(self.problem.y_layout, s.oc, s.oh, s.ow)
-        if self.problem.op == "grad_x":
-            source, target = target, source
+        x_layout, y_layout = self.problem.x_layout, self.problem.y_layout
+        if self.problem.op == "conv":
+            source, target = image_strides("nhwc", s.ic, s.ih, s.iw), image_strides(y_layout, s.oc, s.oh, s.ow)
+        else:
+            source, target = image_strides("nhwc", s.oc, s.oh, s.ow), image_strides(x_layout, s.ic, s.ih, s.iw)
         weights, swap = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw), self.problem.op == "grad_x"
         out_stride = weights.c if swap else weights.n
         out = []
@@ -131,6 +134,23 @@ class _Program:
         for packing in dict.fromkeys(g.packing for g in self.gathers() if g.packing.size):
             out[packing] = sum(other.size for other in out)
         return out
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """(channels, pixels) of an image of what is read."""
+        s = self.shape
+        return (s.ic, s.ih * s.iw) if self.problem.op == "conv" else (s.oc, s.oh * s.ow)
+
+    def scratch(self, n: Count) -> list[tuple[str, Count]]:
+        """The scratch buffers, for so many images: packed weights, and what is read with its channels last."""
+        channels, pixels = self.source
+        layout = self.problem.x_layout if self.problem.op == "conv" else self.problem.y_layout
+        sizes: list[tuple[str, Count]] = []
+        if self.packed_size and not self.problem.packed:
+            sizes.append(("packed", n * 0 + self.packed_size))
+        if layout == "nchw" and channels > 1 and pixels > 1:
+            sizes.append(("turned", n * (channels * pixels)))
+        return sizes
 
     @property
     def packed_size(self) -> int:
@@ -164,8 +184,7 @@ class _Program:
     @property
     def flat(self) -> bool:
         """Whether the image is one row of pixels that see only themselves, to be cut at will."""
-        p = self.problem
-        return p.x_layout == p.y_layout == "nhwc" and _is_pointwise(self.shape) and self.shape.ih == 1
+        return _is_pointwise(self.shape) and self.shape.ih == 1
 
     def items(self, g: Gather) -> int:
         return self.shape.groups * self.row_groups(g) * self.block_groups(g)
@@ -190,6 +209,7 @@ class _Program:
         p, s = self.problem, self.shape
         k = Builder("direct", p.dtype, self.machine.lanes(p.dtype))
         n = k.size("n", low=0)
+        channels, pixels = self.source
         x_size, y_size = n * (s.ic * s.ih * s.iw), n * (s.oc * s.oh * s.ow)
         source = k.buffer("x", x_size, "in") if p.op == "conv" else k.buffer("g", y_size, "in")
         if p.packed:
@@ -198,9 +218,13 @@ class _Program:
             w = k.buffer("w", self.w_size, "in")
         bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
         target = k.buffer("y", y_size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
-        if not p.packed and self.packed_size:
-            packed = k.buffer("packed", self.packed_size, "scratch")
+        scratch = {name: k.buffer(name, size, "scratch") for name, size in self.scratch(n)}
+        if "packed" in scratch:
+            packed = scratch["packed"]
             self.emit_packing(k, w, packed)
+        if "turned" in scratch:
+            turn(k, "channels last", n, source, scratch["turned"], channels, pixels)
+            source = scratch["turned"]
         places = self.packings()
         for i, g in enumerate(self.gathers()):
             weights, first = (packed, places[g.packing]) if g.packing in places else (w, 0)
