@@ -18,6 +18,7 @@ from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
+from hapgop.algorithms.shares import Shares, splits
 from hapgop.algorithms.track import backward, forward
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
@@ -55,7 +56,7 @@ class Direct(Algorithm):
             build=program.kernel,
             sizes=(program.batch,),
             scratch=tuple(size for _, size in program.scratch(program.batch)),
-            items=max(program.batch * program.items(g) for g in gathers),
+            items=max(program.batch * program.shares(g).items for g in gathers),
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
             pack=program.pack() if problem.packed else None,
         )
@@ -82,9 +83,7 @@ class _Program:
                 shape, batch = replace(shape, n=1, ih=1, iw=shape.n * shape.ih * shape.iw), 1
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
-        # Enough items for every core to get several, and no finer than that.
-        splits = max(1, ceil(4 * machine.cores / max(batch, 1)))
-        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, splits)
+        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, splits(batch, machine))
 
     @property
     def shape(self) -> ConvShape:
@@ -186,22 +185,8 @@ class _Program:
         """Whether the image is one row of pixels that see only themselves, to be cut at will."""
         return _is_pointwise(self.shape) and self.shape.ih == 1
 
-    def items(self, g: Gather) -> int:
-        return self.shape.groups * self.row_groups(g) * self.block_groups(g)
-
-    def row_groups(self, g: Gather) -> int:
-        return ceil(g.rows.count / self.rows_per_group(g))
-
-    def rows_per_group(self, g: Gather) -> int:
-        return ceil(g.rows.count / min(g.rows.count, self.splits))
-
-    def blocks_per_group(self, g: Gather) -> int:
-        """Blocks of channels that one item goes through: all, unless there are too few rows to share out."""
-        wanted = ceil(self.splits / self.row_groups(g))
-        return ceil(max(g.packing.blocks, 1) / wanted)
-
-    def block_groups(self, g: Gather) -> int:
-        return ceil(max(g.packing.blocks, 1) / self.blocks_per_group(g))
+    def shares(self, g: Gather) -> Shares:
+        return Shares(self.shape.groups, g.rows.count, g.packing.blocks, bool(g.packing.tail), self.splits)
 
     # The program
 
@@ -262,29 +247,17 @@ class _Pass:
     buffers: Buffers
 
     def emit(self, label: str, n: Affine) -> None:
-        k, g, program = self.k, self.gather, self.program
-        groups, row_groups, block_groups = program.shape.groups, program.row_groups(g), program.block_groups(g)
-        grid = (("image", n), ("group", groups), ("rows", row_groups), ("blocks", block_groups))
-        with k.stage(label, *grid) as (image, group, rows, blocks):
-            per_group, full = program.blocks_per_group(g), g.packing.blocks
-            if full:
-                # A block's weights stay in the cache while the rows stream by.
-                with k.loop("block", blocks * per_group, [blocks * per_group + per_group, full]) as block:
-                    self.rows(image, group, rows, block, (g.packing.lanes,) * g.packing.vectors)
-            if g.packing.tail:
-                # The narrower block is the last item's: a loop that runs once there and not at all elsewhere.
-                with k.loop("tail", [0, block_groups - 1 - blocks], 1):
-                    self.rows(image, group, rows, Affine(full), g.packing.tail)
+        self.program.shares(self.gather).emit(self.k, label, n, self.row)
 
-    def rows(self, image: Affine, group: Affine, rows: Affine, block: Affine, counts: Counts) -> None:
-        g, per_group = self.gather, self.program.rows_per_group(self.gather)
-        with self.k.loop("row", rows * per_group, [rows * per_group + per_group, g.rows.count]) as row:
-            for segment in segments(g.cols, g.pixels):
-                if segment.stop - segment.start > segment.pixels:
-                    with self.k.loop("column", segment.start, segment.stop, segment.pixels) as column:
-                        self.tile((image, group, row, column), segment, block, counts)
-                else:
-                    self.tile((image, group, row, Affine(segment.start)), segment, block, counts)
+    def row(self, image: Affine, group: Affine, row: Affine, block: Affine, tail: bool) -> None:
+        packing = self.gather.packing
+        counts = packing.tail if tail else (packing.lanes,) * packing.vectors
+        for segment in segments(self.gather.cols, self.gather.pixels):
+            if segment.stop - segment.start > segment.pixels:
+                with self.k.loop("column", segment.start, segment.stop, segment.pixels) as column:
+                    self.tile((image, group, row, column), segment, block, counts)
+            else:
+                self.tile((image, group, row, Affine(segment.start)), segment, block, counts)
 
     def tile(
         self,
