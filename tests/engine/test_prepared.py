@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels import assert_fences, fenced
-from problems import OPS, answers, assert_equal, problems, random_inputs, seeds, solve, usual
+from problems import OPS, answers, assert_equal, packed, problems, random_inputs, seeds, solve, usual
 
 from hapgop import engine, native
 from hapgop.algorithms import ALL, Problem, Recipe
+from hapgop.engine import compiled as kernels_kept
 from hapgop.engine import prepared as room
 from hapgop.engine import team
 from hapgop.engine.kept import Kept
@@ -21,6 +23,11 @@ from hapgop.machine import host
 from hapgop.planning import Plan
 from hapgop.shape import ConvShape
 from hapgop.tile import Builder
+
+
+def function_of(plan):
+    return kernels_kept.compiled(plan.recipe.key, plan.recipe.build, plan.machine)
+
 
 every_op = pytest.mark.parametrize("op", OPS)
 
@@ -101,8 +108,8 @@ def no_compiler(monkeypatch):
         alive.add(function)
         return function
 
-    monkeypatch.setattr(room, "load", load)
-    monkeypatch.setattr(room, "_loaded", Kept(4_000_000))
+    monkeypatch.setattr(kernels_kept, "load", load)
+    monkeypatch.setattr(kernels_kept, "_loaded", Kept(4_000_000))
     monkeypatch.setattr(room, "_ready", Kept(2_000_000))
     room._ready.clear()
     yield alive
@@ -113,25 +120,25 @@ def test_a_thousand_shapes_do_not_pile_up(no_compiler):
     assert room.plan_for.cache_info().maxsize is not None
     for width in range(1000):
         engine.prepare(Problem("conv", ConvShape(1, 3, 8, 8 + width, 4, 3, 3)))
-    assert room._loaded.size <= 4_000_000
-    assert len(room._loaded) <= 40
+    assert kernels_kept._loaded.size <= 4_000_000
+    assert len(kernels_kept._loaded) <= 40
     assert len(room._ready) <= 20
     assert len(no_compiler) <= 41
 
 
 def test_a_kernel_in_use_is_spared(no_compiler, monkeypatch):
-    monkeypatch.setattr(room, "_loaded", Kept(200_000))
+    monkeypatch.setattr(kernels_kept, "_loaded", Kept(200_000))
     plans = [room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8 + width, 4, 3, 3))) for width in range(3)]
-    one, two = room._function(plans[0]), room._function(plans[1])
-    assert room._function(plans[0]) is one
-    room._function(plans[2])
-    assert room._function(plans[0]) is one
-    assert room._function(plans[1]) is not two
+    one, two = function_of(plans[0]), function_of(plans[1])
+    assert function_of(plans[0]) is one
+    function_of(plans[2])
+    assert function_of(plans[0]) is one
+    assert function_of(plans[1]) is not two
 
 
 def test_a_kernel_lives_as_long_as_its_calls(no_compiler, monkeypatch):
     """Memory that holds code is not given back while someone could call it."""
-    monkeypatch.setattr(room, "_loaded", Kept(1))
+    monkeypatch.setattr(kernels_kept, "_loaded", Kept(1))
     kept = room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3))))
     for width in range(9, 20):
         room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, width, 4, 3, 3))))
@@ -146,12 +153,12 @@ def test_an_object_of_other_code_has_another_key(monkeypatch):
         keys.append(key)
         return FakeFunction()
 
-    monkeypatch.setattr(room, "load", load)
+    monkeypatch.setattr(kernels_kept, "load", load)
     plan = room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3)))
     for digest in ("one", "one", "two"):
-        monkeypatch.setattr(room, "_loaded", Kept(1))
-        monkeypatch.setattr(room, "_generator", lambda digest=digest: digest)
-        room._function(plan)
+        monkeypatch.setattr(kernels_kept, "_loaded", Kept(1))
+        monkeypatch.setattr(kernels_kept, "_generator", lambda digest=digest: digest)
+        function_of(plan)
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -160,11 +167,11 @@ def test_the_digest_covers_every_file_that_makes_kernels(tmp_path, monkeypatch):
     for folder in ("engine", "tile", "algorithms", "native", "nn"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "one.py").write_text("x = 1\n")
-    monkeypatch.setattr(room, "__file__", str(tmp_path / "engine" / "prepared.py"))
+    monkeypatch.setattr(kernels_kept, "__file__", str(tmp_path / "engine" / "prepared.py"))
 
     def digest():
-        room._generator.cache_clear()
-        return room._generator()
+        kernels_kept._generator.cache_clear()
+        return kernels_kept._generator()
 
     try:
         seen = {digest()}
@@ -180,7 +187,7 @@ def test_the_digest_covers_every_file_that_makes_kernels(tmp_path, monkeypatch):
         assert digest() in seen
     finally:
         monkeypatch.undo()
-        room._generator.cache_clear()
+        kernels_kept._generator.cache_clear()
 
 
 def test_several_python_threads_share_nothing():
@@ -321,25 +328,25 @@ def test_different_kernels_are_made_at_the_same_time(no_compiler, monkeypatch):
         made.append(key)
         return FakeFunction()
 
-    monkeypatch.setattr(room, "load", load)
+    monkeypatch.setattr(kernels_kept, "load", load)
     one, other = (room.plan_for(Problem("conv", ConvShape(1, 3, 8, width, 4, 3, 3))) for width in (8, 9))
-    callers = [threading.Thread(target=room._function, args=(plan,)) for plan in (one, one, other, other)]
+    callers = [threading.Thread(target=function_of, args=(plan,)) for plan in (one, one, other, other)]
     for thread in callers:
         thread.start()
     for thread in callers:
         thread.join(30)
     assert len(made) == len(set(made)) == 2
-    assert not room._making
+    assert not kernels_kept._making
 
 
 def test_a_kernel_that_cannot_be_made_can_be_tried_again(no_compiler, monkeypatch):
     plan = room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3)))
-    load = room.load
-    monkeypatch.setattr(room, "load", lambda *given: _refuse())
+    load = kernels_kept.load
+    monkeypatch.setattr(kernels_kept, "load", lambda *given: _refuse())
     with pytest.raises(InputError):
-        room._function(plan)
-    monkeypatch.setattr(room, "load", load)
-    assert room._function(plan) in no_compiler
+        function_of(plan)
+    monkeypatch.setattr(kernels_kept, "load", load)
+    assert function_of(plan) in no_compiler
 
 
 def test_a_smaller_call_after_a_larger_one_reuses_its_memory():
@@ -353,14 +360,14 @@ def test_a_smaller_call_after_a_larger_one_reuses_its_memory():
 def test_every_stored_kernel_passed_the_checker(monkeypatch, tmp_path):
     """What the checker refuses is neither compiled nor run."""
     monkeypatch.setenv("HAPGOP_CACHE", str(tmp_path))
-    monkeypatch.setattr(room, "_loaded", Kept(1))
+    monkeypatch.setattr(kernels_kept, "_loaded", Kept(1))
     checked = []
 
     def refuse(kernel, registers):
         checked.append(registers)
         raise ValueError("unsafe")
 
-    monkeypatch.setattr(room, "check", refuse)
+    monkeypatch.setattr(kernels_kept, "check", refuse)
     with pytest.raises(ValueError, match="unsafe"):
         room.Prepared(room.plan_for(Problem("conv", ConvShape(1, 3, 8, 8, 4, 3, 3))))
     assert checked == [host().registers]
@@ -417,3 +424,35 @@ def test_all_algorithms_are_the_engines():
 
 def _names(plan):
     return [plan.algorithm.name, *(lost.algorithm for lost in plan.losers)]
+
+
+@pytest.mark.parametrize("op", ["conv", "grad_x"])
+def test_one_packing_serves_every_batch_size_with_its_key(op):
+    shape = ConvShape(3, 5, 9, 10, 21, 3, 3, 2, padding=1)
+    problem = Problem(op, shape, packed=True)
+    inputs = random_inputs(problem, 1)
+    call, other = engine.prepare(problem), engine.prepare(replace(problem, shape=shape.with_batch(2)))
+    assert call.plan.recipe.pack.key == other.plan.recipe.pack.key
+    weights = packed(call, inputs["w"].ravel())
+    np.testing.assert_array_equal(weights, packed(other, inputs["w"].ravel()))
+
+
+def test_where_weights_are_read_as_they_lie_packed_ones_are_the_weights_themselves():
+    problem = Problem("conv", ConvShape(1, 3, 5, 5, 4, 3, 3), packed=True)
+    plan = room.plan_for(problem)
+    call = room.Prepared(replace(plan, recipe=replace(plan.recipe, pack=None)))
+    weights = random_inputs(problem, 1)["w"].ravel()
+    assert call.packed_size == weights.size
+    np.testing.assert_array_equal(packed(call, weights), weights)
+
+
+def test_weights_that_are_taken_as_they_are_cannot_be_packed():
+    call = engine.prepare(Problem("conv", ConvShape(1, 3, 5, 5, 4, 3, 3)))
+    with pytest.raises(InputError, match="this conv takes its weights as they are: plan the problem with packed=True"):
+        call.pack(0, 0)
+
+
+@pytest.mark.parametrize("op", ["grad_w", "grad_b"])
+def test_what_takes_no_weights_has_none_packed(op):
+    with pytest.raises(InputError, match=f"packed is True, but {op} takes no weights; conv and grad_x do"):
+        Problem(op, ConvShape(1, 3, 5, 5, 4, 3, 3), packed=True)

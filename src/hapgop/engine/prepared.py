@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
+import ctypes
 import os
 import struct
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
+from math import prod
 
-from hapgop._version import __version__
 from hapgop.algorithms import Problem
+from hapgop.engine.compiled import MOST, compiled
 from hapgop.engine.kept import Kept
 from hapgop.engine.memory import rounded
+from hapgop.engine.packer import Packer
 from hapgop.engine.scratch import scratch
 from hapgop.engine.team import get_threads, most_threads
 from hapgop.errors import InputError
 from hapgop.machine import host
-from hapgop.native import Function, launch, load
+from hapgop.native import launch
 from hapgop.planning import Plan, choose
-from hapgop.tile import Affine, Kernel, apart, check
+from hapgop.shape import ConvShape
+from hapgop.tile import Affine, apart
 
 _PLANS = 4096  # of about four kilobytes each
-_MOST = 64 << 20  # bytes of kernels that are kept loaded, and of those that problems kept ready may hold besides
 _READY = 4096  # bytes of a prepared problem, without its kernel
 
 
@@ -53,11 +53,12 @@ class Prepared:
             f"={_TENSORS[problem.op] + len(tables) + self._buffers + len(recipe.sizes)}q"
         ).pack  # a ctypes array takes twice as long
         self._tables, self._sizes = tuple(tables), recipe.sizes
-        self._function = _function(plan)  # kept: the code lives as long as this object
+        self._function = compiled(recipe.key, recipe.build, plan.machine)  # kept: the code lives as long as this object
         self._run = self._function.address
         self.bytes = self._function.bytes
         self._team = most_threads(plan.seconds, recipe.items)
         self._expected = int(plan.seconds * 1e9)
+        self._pack: Packer | None = None
 
     def __call__(self, *pointers: int, threads: int | None = None) -> None:
         team = self._team
@@ -82,6 +83,28 @@ class Prepared:
         self._layouts[team] = tuple(offsets[:-1]), offsets[-1]
         return self._layouts[team]
 
+    @property
+    def packed_size(self) -> int:
+        """Elements of the packed weights. Raises InputError where the problem takes them as they are."""
+        problem = self.plan.problem
+        if not problem.packed or not isinstance(problem.shape, ConvShape):
+            raise InputError(f"this {problem.op} takes its weights as they are: plan the problem with packed=True")
+        return self.plan.recipe.pack.size if self.plan.recipe.pack else prod(problem.shape.w_shape)
+
+    def pack(self, w: int, packed: int, threads: int | None = None) -> None:
+        """Lays out the weights at address w, dense in the problem's w_layout, as calls of this problem take them.
+
+        packed: the address of `packed_size` elements, all of which are written; aligned to 64 bytes, calls are fastest.
+        They serve every problem whose `plan.recipe.pack` has the same key. Raises InputError as `packed_size` does.
+        """
+        size = self.packed_size
+        if self.plan.recipe.pack is None:
+            ctypes.memmove(packed, w, size * self.plan.problem.itemsize)
+            return
+        if self._pack is None:
+            self._pack = Packer(self.plan.recipe.pack, self.plan.problem.itemsize, self.plan.machine)
+        self._pack(w, packed, threads)
+
 
 _TENSORS = {
     "conv": 4,
@@ -94,10 +117,7 @@ _TENSORS = {
     "avg_pool_grad": 2,
 }
 
-_ready: Kept[Prepared] = Kept(_MOST)
-_loaded: Kept[Function] = Kept(_MOST)
-_table = threading.Lock()
-_making: dict[str, threading.Lock] = {}
+_ready: Kept[Prepared] = Kept(MOST)  # their kernels count
 
 
 def prepare(problem: Problem) -> Prepared:
@@ -137,52 +157,5 @@ def plan_for(problem: Problem) -> Plan:
         raise Refused(str(error)) from None
 
 
-def _function(plan: Plan) -> Function:
-    """The plan's kernel, loaded; one for all plans with the same key."""
-    key = plan.recipe.key
-    function = _loaded.get(key)
-    if function is not None:
-        return function
-
-    def make() -> Kernel:
-        kernel = plan.recipe.build()
-        check(kernel, plan.machine.registers)
-        return kernel
-
-    # Different kernels are made at the same time, the same one only once.
-    with _table:
-        mine = _making.setdefault(key, threading.Lock())
-    with mine:
-        try:
-            function = _loaded.get(key)
-            if function is None:
-                function = load(f"{key} {_generator()}", make, plan.machine.cpu)
-                _loaded.put(key, function, function.bytes)
-        finally:
-            with _table:
-                _making.pop(key, None)
-    return function
-
-
-def _after_fork() -> None:
-    # Who held these in the parent is gone.
-    global _table
-    _table = threading.Lock()
-    _making.clear()
-    for kept in (_ready, _loaded):
-        kept.after_fork()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-@cache
-def _generator() -> str:
-    """A digest of the code that makes kernels: an object made by other code is not ours."""
-    rooms = Path(__file__).parents[1]
-    sources = sorted(path for room in ("tile", "algorithms", "native") for path in (rooms / room).glob("*.py"))
-    digest = hashlib.sha256(__version__.encode())
-    for path in sources:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    os.register_at_fork(after_in_child=_ready.after_fork)

@@ -1,0 +1,71 @@
+"""Kernels as loaded code: each made once, however many threads ask for it, and kept while there is room."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from hapgop._version import __version__
+from hapgop.engine.kept import Kept
+from hapgop.machine import Machine
+from hapgop.native import Function, load
+from hapgop.tile import Kernel, check
+
+MOST = 64 << 20  # bytes of kernels that are kept loaded
+
+_loaded: Kept[Function] = Kept(MOST)
+_table = threading.Lock()
+_making: dict[str, threading.Lock] = {}
+
+
+def compiled(key: str, build: Callable[[], Kernel], machine: Machine) -> Function:
+    """The kernel of a recipe's key, loaded; one for all recipes with the same key."""
+    function = _loaded.get(key)
+    if function is not None:
+        return function
+
+    def make() -> Kernel:
+        kernel = build()
+        check(kernel, machine.registers)
+        return kernel
+
+    # Different kernels are made at the same time, the same one only once.
+    with _table:
+        mine = _making.setdefault(key, threading.Lock())
+    with mine:
+        try:
+            function = _loaded.get(key)
+            if function is None:
+                function = load(f"{key} {_generator()}", make, machine.cpu)
+                _loaded.put(key, function, function.bytes)
+        finally:
+            with _table:
+                _making.pop(key, None)
+    return function
+
+
+@cache
+def _generator() -> str:
+    """A digest of the code that makes kernels: an object made by other code is not ours."""
+    rooms = Path(__file__).parents[1]
+    sources = sorted(path for room in ("tile", "algorithms", "native") for path in (rooms / room).glob("*.py"))
+    digest = hashlib.sha256(__version__.encode())
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _after_fork() -> None:
+    # Who held these in the parent is gone.
+    global _table
+    _table = threading.Lock()
+    _making.clear()
+    _loaded.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
