@@ -149,14 +149,14 @@ def test_a_variable_ends_with_its_loop(place):
     load = replace(stage.body[0], dst=7, at=replace(stage.body[0].at, index=Affine.of(j)))
     assert isinstance(load, Load)
     body = (load, loop) if place == "before" else (loop, load)
-    assert refusal(replace(kernel, stages=(replace(stage, body=body),))) == "k, stage s: j is used outside its loop"
+    assert refusal(replace(kernel, steps=(replace(stage, body=body),))) == "k, stage s: j is used outside its loop"
 
 
 def test_a_loop_bound_may_not_use_an_unknown_variable():
     kernel = program(copy)
     stage = kernel.stages[0]
     loop = Loop(Range(Var("j", 2), (Affine(),), (Affine.of(Var("z", 3)),)), stage.body)
-    refused = refusal(replace(kernel, stages=(replace(stage, body=(loop,)),)))
+    refused = refusal(replace(kernel, steps=(replace(stage, body=(loop,)),)))
     assert refused == "k, stage s: z is used outside its loop"
 
 
@@ -227,7 +227,7 @@ def test_a_transpose_takes_as_many_registers_as_there_are_lanes(dst, src):
     kernel = program(body)
     *consts, last = kernel.stages[0].body
     odd = replace(last, dst=tuple(range(10, 10 + dst)), src=(0,) * src)
-    kernel = replace(kernel, stages=(replace(kernel.stages[0], body=(*consts, odd)),))
+    kernel = replace(kernel, steps=(replace(kernel.stages[0], body=(*consts, odd)),))
     assert refusal(kernel) == f"k, stage s: transpose of {src} registers to {dst}, of 4 lanes"
 
 
@@ -288,4 +288,4 @@ def test_select_wants_a_known_comparison():
 def test_stages_are_checked_one_by_one():
     kernel = program(copy)
     other = replace(kernel.stages[0], name="t", body=(replace(kernel.stages[0].body[1], src=3),))
-    assert refusal(replace(kernel, stages=(*kernel.stages, other))).startswith("k, stage t: register 3 is read")
+    assert refusal(replace(kernel, steps=(*kernel.stages, other))).startswith("k, stage t: register 3 is read")

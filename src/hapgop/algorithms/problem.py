@@ -48,6 +48,7 @@ class Problem:
     activation: str | None = None
     count_include_pad: bool = True
     winners: bool = True
+    precision: str = "fast"
     packed: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +59,7 @@ class Problem:
             ("y_layout", ("nchw", "nhwc")),
             ("w_layout", ("oihw", "ohwi")),
             ("activation", (None, "relu")),
+            ("precision", ("fast", "exact")),
         ):
             value = getattr(self, name)
             if value not in allowed:

@@ -29,6 +29,7 @@ class Pack:
     size     elements of the packed weights
     sizes    the values of the kernel's run-time sizes
     scratch  elements of each scratch buffer
+    private  elements of each private buffer, for one thread; they come after the scratch
     items    the work items of the widest stage
     """
 
@@ -37,6 +38,7 @@ class Pack:
     size: int
     sizes: tuple[int, ...] = ()
     scratch: tuple[int, ...] = ()
+    private: tuple[int, ...] = ()
     items: int = 1
 
 

@@ -52,7 +52,7 @@ def compiled(key: str, build: Callable[[], Kernel], machine: Machine) -> Functio
 def _generator() -> str:
     """A digest of the code that makes kernels: an object made by other code is not ours."""
     rooms = Path(__file__).parents[1]
-    sources = sorted(path for room in ("tile", "algorithms", "native") for path in (rooms / room).glob("*.py"))
+    sources = sorted(path for room in ("tile", "algorithms", "native") for path in (rooms / room).rglob("*.py"))
     digest = hashlib.sha256(__version__.encode())
     for path in sources:
         digest.update(path.read_bytes())

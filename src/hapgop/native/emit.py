@@ -14,8 +14,24 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hapgop.native.statements import StatementWriter
-from hapgop.tile import Affine, Buffer, Kernel, Loop, Quotient, Range, Size, Stage, Statement, Var, apart, depth
+from hapgop.tile import (
+    Affine,
+    Buffer,
+    Coordinate,
+    Kernel,
+    Loop,
+    Quotient,
+    Range,
+    Rounds,
+    Size,
+    Stage,
+    Statement,
+    Var,
+    apart,
+    depth,
+)
 
+_START = "begin"
 _FLUSH_DENORMALS = 0x8040  # FTZ and DAZ of the x86 control register MXCSR
 
 
@@ -42,10 +58,15 @@ class Emitter:
         self.scopes: list[Scope] = []
         self.bases: dict[tuple[str, Affine], str] = {}
         self.label = "entry"
+        self.count = 0
 
     def text(self) -> str:
-        for i, stage in enumerate(self.kernel.stages):
-            self.functions.append(self.stage(i, stage))
+        stages: list[tuple[Stage, Range | None]] = []
+        for step in self.kernel.steps:
+            within = step.range if isinstance(step, Rounds) else None
+            stages += [(stage, within) for stage in (step.stages if isinstance(step, Rounds) else (step,))]
+        for i, (stage, rounds) in enumerate(stages):
+            self.functions.append(self.stage(i, stage, rounds))
         self.functions.append(self.run())
         attributes = 'attributes #0 = { nounwind "prefer-vector-width"="512" }'
         return "\n".join([*sorted(self.declared), *self.functions, attributes, ""])
@@ -137,6 +158,23 @@ class Emitter:
             scope.header.append(f"{name} = {instruction}")
         return name
 
+    def inside(self, where: tuple[Coordinate, ...]) -> str:
+        """Whether every coordinate is inside its extent."""
+        total = ""
+        for c in where:
+            depths = max(map(depth, [*c.value.terms, *c.extent.terms]), default=0)
+            scope = self.scopes[depths]
+            one = self.once(
+                scope, ("in", c.value, c.extent), f"icmp ult i64 {self.integer(c.value)}, {self.integer(c.extent)}"
+            )
+            total = one if not total else self.both(total, one)
+        return total
+
+    def both(self, a: str, b: str) -> str:
+        name = self.fresh()
+        self.lines.append(f"{name} = and i1 {a}, {b}")
+        return name
+
     # Control
 
     def body(self, statements: tuple[Statement, ...], writer: StatementWriter) -> None:
@@ -195,9 +233,11 @@ class Emitter:
         sizes = "".join(f", i64 %s_{s.name}" for s in self.kernel.sizes)
         return buffers + sizes
 
-    def stage(self, i: int, stage: Stage) -> str:
+    def stage(self, i: int, stage: Stage, rounds: Range | None) -> str:
         entry = Scope()
-        self.lines, self.scopes, self.label = [], [entry], "start"
+        self.lines, self.label = [], "start"
+        self.scopes = [entry, entry] if rounds else [entry]
+        turn = f", i64 %i_{rounds.var.name}" if rounds else ""
         self.bases.clear()
         writer = StatementWriter(self, stage.body)
         items = Range(Var("item", 0), (Affine.of(Size("lo")),), (Affine.of(Size("hi")),))
@@ -206,7 +246,7 @@ class Emitter:
             around = partial(self.loop, r, around)
         around()
         lines = [
-            f"define internal void @stage{i}({self.parameters()}, i64 %s_lo, i64 %s_hi) #0 {{",
+            f"define internal void @stage{i}({self.parameters()}{turn}, i64 %s_lo, i64 %s_hi) #0 {{",
             *writer.allocations,
             "br label %start",
             "start:",
@@ -235,7 +275,7 @@ class Emitter:
     def run(self) -> str:
         """The function that a thread calls."""
         out = ["define void @run(ptr %data, i64 %thread, i64 %threads, ptr %barrier) #0 {"]
-        self.lines, self.scopes, self.label = [], [Scope()], "entry"
+        self.lines, self.scopes, self.label = [], [Scope()], _START
         if self.x86:
             out += self.denormals()
         words = [(f"%b_{b.name}", "ptr") for b in self.kernel.buffers]
@@ -251,14 +291,25 @@ class Emitter:
                 self.lines.append(f"{name}.skip = mul i64 %thread, {size}")
                 self.lines.append(f"{name} = getelementptr {self.scalar}, ptr {name}.all, i64 {name}.skip")
         arguments = ", ".join(f"{kind} {name}" for name, kind in words)
-        for i, stage in enumerate(self.kernel.stages):
-            if i:
-                self.barrier(i)
-            self.share(i, stage, arguments)
-        out += [*self.scopes[0].header, *self.lines]
+        self.count = 0
+        for step in self.kernel.steps:
+            if isinstance(step, Rounds):
+                turn = f", i64 %i_{step.range.var.name}"
+                self.loop(step.range, partial(self.phases, step.stages, arguments + turn))
+            else:
+                self.phases((step,), arguments)
+        out += [f"br label %{_START}", f"{_START}:", *self.scopes[0].header, *self.lines]
         if self.x86:
             out.append("call void @llvm.x86.sse.ldmxcsr(ptr %mode)")
         return "\n".join([*out, "ret void", "}"])
+
+    def phases(self, stages: tuple[Stage, ...], arguments: str) -> None:
+        """Stages, each behind the barrier that ends what was before."""
+        for stage in stages:
+            if self.count or len(self.scopes) > 1:
+                self.barrier(self.count)
+            self.share(self.count, stage, arguments)
+            self.count += 1
 
     def share(self, i: int, stage: Stage, arguments: str) -> None:
         items = "1"
@@ -284,6 +335,7 @@ class Emitter:
             f"br label %go{i}",
             f"go{i}:",
         ]
+        self.label = f"go{i}"
 
     def denormals(self) -> list[str]:
         """Numbers below 2**-126 count as zero while the kernel runs: they cost a hundred times a normal one."""

@@ -13,6 +13,7 @@ from hapgop.tile import (
     Broadcast,
     Buffer,
     Const,
+    Coordinate,
     Fma,
     FromIndex,
     Kernel,
@@ -42,6 +43,10 @@ class Context(Protocol):
     def fresh(self) -> str: ...
     def integer(self, e: Affine) -> str: ...
     def pointer(self, buffer: Buffer, index: Affine) -> str: ...
+    def inside(self, where: tuple[Coordinate, ...]) -> str: ...
+
+
+_DUMP = -1
 
 
 def _written(body: tuple[Statement, ...]) -> Iterator[Register]:
@@ -132,10 +137,20 @@ class StatementWriter:
         lanes = self.c.kernel.lanes
         return f"<{lanes} x i1> <{', '.join('i1 1' if i < count else 'i1 0' for i in range(lanes))}>"
 
+    def place(self, s: Load | Store, nowhere: str) -> str:
+        """The address of an access without a stride; `nowhere` where a coordinate is outside."""
+        index = s.at.index
+        for c in s.where:
+            index = index + c.value * c.stride
+        p = self.c.pointer(s.at.buffer, index)
+        return p if not s.where else self.op(f"select i1 {self.c.inside(s.where)}, ptr {p}, ptr {nowhere}")
+
     def load(self, s: Load) -> None:
         v, lanes, size = self.c.vector, self.c.kernel.lanes, self.c.itemsize
         if s.stride == 1:
-            p = self.c.pointer(s.at.buffer, s.at.index)
+            p = self.place(s, "@nothing")
+            if s.where:
+                self.c.declared.add(f"@nothing = internal constant {v} zeroinitializer")
             if s.count == lanes:
                 self.set(s.dst, self.op(f"load {v}, ptr {p}, align {size}"))
                 return
@@ -155,7 +170,10 @@ class StatementWriter:
         v, lanes, size = self.c.vector, self.c.kernel.lanes, self.c.itemsize
         value = self.get(s.src)
         if s.stride == 1:
-            p = self.c.pointer(s.at.buffer, s.at.index)
+            if s.where and _DUMP not in self.names:
+                self.names[_DUMP] = "%dump"
+                self.allocations.append(f"%dump = alloca {v}")
+            p = self.place(s, "%dump")
             if s.count == lanes:
                 self.c.lines.append(f"store {v} {value}, ptr {p}, align {size}")
                 return

@@ -1,6 +1,6 @@
 """The small kernel language: programs as data, a checker, and an interpreter that is their meaning."""
 
-from hapgop.tile.builder import Builder
+from hapgop.tile.builder import Bound, Builder
 from hapgop.tile.check import Checked, TileError, check, reads, writes
 from hapgop.tile.index import Affine, Quotient, Size, Var, depth
 from hapgop.tile.interpret import interpret
@@ -10,6 +10,7 @@ from hapgop.tile.program import (
     Broadcast,
     Buffer,
     Const,
+    Coordinate,
     Fma,
     FromIndex,
     Kernel,
@@ -18,6 +19,7 @@ from hapgop.tile.program import (
     Prefetch,
     Range,
     Register,
+    Rounds,
     Select,
     Stage,
     Statement,
@@ -30,11 +32,13 @@ __all__ = [
     "Affine",
     "At",
     "Binary",
+    "Bound",
     "Broadcast",
     "Buffer",
     "Builder",
     "Checked",
     "Const",
+    "Coordinate",
     "Fma",
     "FromIndex",
     "Kernel",
@@ -44,6 +48,7 @@ __all__ = [
     "Quotient",
     "Range",
     "Register",
+    "Rounds",
     "Select",
     "Size",
     "Stage",

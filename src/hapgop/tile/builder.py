@@ -22,6 +22,7 @@ from hapgop.tile.program import (
     Broadcast,
     Buffer,
     Const,
+    Coordinate,
     Fma,
     FromIndex,
     Kernel,
@@ -31,6 +32,7 @@ from hapgop.tile.program import (
     Range,
     Register,
     Role,
+    Rounds,
     Select,
     Stage,
     Statement,
@@ -52,7 +54,8 @@ class Builder:
         self.name, self.dtype, self.lanes = name, dtype, lanes
         self._buffers: list[Buffer] = []
         self._sizes: list[Size] = []
-        self._stages: list[Stage] = []
+        self._steps: list[Stage | Rounds] = []
+        self._around = 0
         self._body: list[Statement] = []
         self._registers = 0
         self._variables = 0
@@ -83,9 +86,20 @@ class Builder:
         pairs = tuple((self._variable(label), Affine.of(extent)) for label, extent in grid)
         outer, self._body = self._body, []
         yield tuple(Affine.of(v) for v in [*(r.var for r in around), *(v for v, _ in pairs)])
-        self._stages.append(Stage(name, pairs, tuple(self._body), around))
+        self._steps.append(Stage(name, pairs, tuple(self._body), around))
         self._body = outer
-        self._depth = 0
+        self._depth = self._around
+
+    @contextmanager
+    def rounds(self, label: str, low: Bound, high: Bound, step: int = 1) -> Iterator[Affine]:
+        """The stages inside, for label in range(max(low), min(high), step); not nested."""
+        var = self._variable(label)
+        self._around = self._depth
+        outer, self._steps = self._steps, []
+        yield Affine.of(var)
+        stages = tuple(s for s in self._steps if isinstance(s, Stage))
+        outer.append(Rounds(Range(var, _bounds(low), _bounds(high), step), stages))
+        self._steps, self._around, self._depth = outer, 0, 0
 
     @contextmanager
     def loop(self, label: str, low: Bound, high: Bound, step: int = 1) -> Iterator[Affine]:
@@ -103,16 +117,26 @@ class Builder:
     def from_index(self, index: Index) -> Register:
         return self._emit(FromIndex(self._new(), Affine.of(index)))
 
-    def load(self, buffer: Buffer, index: Index, count: int | None = None, stride: int = 1) -> Register:
+    def load(
+        self, buffer: Buffer, index: Index, count: int | None = None, stride: int = 1, where: Sequence[Coordinate] = ()
+    ) -> Register:
         at = At(buffer, Affine.of(index))
-        return self._emit(Load(self._new(), at, self.lanes if count is None else count, stride))
+        return self._emit(Load(self._new(), at, self.lanes if count is None else count, stride, tuple(where)))
 
     def broadcast(self, buffer: Buffer, index: Index) -> Register:
         return self._emit(Broadcast(self._new(), At(buffer, Affine.of(index))))
 
-    def store(self, src: Register, buffer: Buffer, index: Index, count: int | None = None, stride: int = 1) -> None:
+    def store(
+        self,
+        src: Register,
+        buffer: Buffer,
+        index: Index,
+        count: int | None = None,
+        stride: int = 1,
+        where: Sequence[Coordinate] = (),
+    ) -> None:
         at = At(buffer, Affine.of(index))
-        self._body.append(Store(src, at, self.lanes if count is None else count, stride))
+        self._body.append(Store(src, at, self.lanes if count is None else count, stride, tuple(where)))
 
     def add(self, a: Register, b: Register, into: Register | None = None) -> Register:
         return self._binary("add", a, b, into)
@@ -154,7 +178,7 @@ class Builder:
 
     def kernel(self) -> Kernel:
         """The finished program."""
-        return Kernel(self.name, self.dtype, self.lanes, tuple(self._buffers), tuple(self._sizes), tuple(self._stages))
+        return Kernel(self.name, self.dtype, self.lanes, tuple(self._buffers), tuple(self._sizes), tuple(self._steps))
 
     def _binary(self, op: BinaryOp, a: Register, b: Register, into: Register | None) -> Register:
         return self._emit(Binary(op, self._new() if into is None else into, a, b))

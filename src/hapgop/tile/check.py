@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hapgop.tile.bounds import Ranges
-from hapgop.tile.index import Affine, Atom, Quotient
+from hapgop.tile.index import Affine, Atom, Quotient, Var
 from hapgop.tile.program import (
     At,
     Binary,
@@ -18,12 +19,15 @@ from hapgop.tile.program import (
     Prefetch,
     Range,
     Register,
+    Rounds,
     Select,
     Stage,
     Statement,
     Store,
     Transpose,
 )
+
+_INNERMOST = 1000  # deeper than any loop
 
 
 class TileError(ValueError):
@@ -47,10 +51,10 @@ def check(kernel: Kernel, registers: int | None = None) -> Checked:
     if len(set(names)) != len(names):
         raise TileError(f"{kernel.name}: two buffers or sizes share a name: {names}")
     most = 0
-    for stage in kernel.stages:
+    for stage, rounds in _stages(kernel):
         where = f"{kernel.name}, stage {stage.name}"
         try:
-            _Access(kernel).stage(stage)
+            _Access(kernel).stage(stage, rounds)
             pressure = _Pressure().measure(stage.body)
         except (TileError, KeyError) as error:
             raise TileError(f"{where}: {error.args[0]}") from None
@@ -58,6 +62,15 @@ def check(kernel: Kernel, registers: int | None = None) -> Checked:
         if registers is not None and pressure > registers:
             raise TileError(f"{where}: {pressure} vectors are alive at once, but there are {registers} registers")
     return Checked(most)
+
+
+def _stages(kernel: Kernel) -> Iterator[tuple[Stage, Range | None]]:
+    """Every stage, with the range of the rounds around it."""
+    for step in kernel.steps:
+        if isinstance(step, Rounds):
+            yield from ((stage, step.range) for stage in step.stages)
+        else:
+            yield step, None
 
 
 def reads(s: Statement) -> tuple[Register, ...]:
@@ -101,7 +114,9 @@ class _Access:
         self.ranges = Ranges()
         self.scope: set[Atom] = set(kernel.sizes)
 
-    def stage(self, stage: Stage) -> None:
+    def stage(self, stage: Stage, rounds: Range | None = None) -> None:
+        if rounds is not None:
+            self.enter(rounds)
         for around in stage.repeat:
             self.enter(around)
         for var, extent in stage.grid:
@@ -155,13 +170,28 @@ class _Access:
             if not 1 <= s.count <= self.kernel.lanes or s.stride < 1:
                 raise TileError(f"{s.count} lanes with stride {s.stride} of {at.buffer.name}")
             reach = (s.count - 1) * s.stride
-        first, last = at.index.const, at.index.const + reach
-        key = (at.buffer.name, Affine(0, at.index.terms))
+        index = at.index
+        if not isinstance(s, Broadcast):
+            index = self.placed(s)
+            at = At(at.buffer, index)
+        first, last = index.const, index.const + reach
+        key = (at.buffer.name, Affine(0, index.terms))
         span = spans.get(key)
         if span is None:
             spans[key] = _Span(first, last, at)
         else:
             span.first, span.last = min(span.first, first), max(span.last, last)
+
+    def placed(self, s: Load | Store) -> Affine:
+        """The index of an access, with its coordinates as variables of which only their extents are known."""
+        index = s.at.index
+        for i, c in enumerate(s.where):
+            self.visible(c.value)
+            self.visible(c.extent)
+            var = Var(f"coordinate {i} < {c.extent}", _INNERMOST + i)
+            self.ranges.enter(var, (Affine(),), (c.extent,))
+            index = index + Affine.of(var) * c.stride
+        return index
 
     def prove(self, span: _Span) -> None:
         buffer, variable = span.at.buffer, Affine(0, span.at.index.terms)

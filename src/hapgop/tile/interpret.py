@@ -16,12 +16,14 @@ from hapgop.tile.program import (
     Binary,
     Broadcast,
     Const,
+    Coordinate,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
     Range,
+    Rounds,
     Select,
     Stage,
     Statement,
@@ -47,8 +49,14 @@ def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes:
         if buffer.role in ("scratch", "private"):
             memory[buffer.name] = np.full(buffer.size.value(values), np.nan, kernel.dtype)
     with np.errstate(all="ignore"):
-        for stage in kernel.stages:
-            _Run(kernel, memory, values).stage(stage)
+        run = _Run(kernel, memory, values)
+        for step in kernel.steps:
+            if isinstance(step, Rounds):
+                for values[step.range.var] in run.range(step.range):
+                    for stage in step.stages:
+                        run.stage(stage)
+            else:
+                run.stage(step)
 
 
 class _Run:
@@ -83,8 +91,13 @@ class _Run:
             else:
                 self.step(statement)
 
-    def lanes(self, at: At, count: int, stride: int) -> tuple[NDArray[np.floating], slice]:
-        start = at.index.value(self.values)
+    def inside(self, where: tuple[Coordinate, ...]) -> bool:
+        return all(0 <= c.value.value(self.values) < c.extent.value(self.values) for c in where)
+
+    def lanes(
+        self, at: At, count: int, stride: int, where: tuple[Coordinate, ...] = ()
+    ) -> tuple[NDArray[np.floating], slice]:
+        start = at.index.value(self.values) + sum(c.value.value(self.values) * c.stride for c in where)
         last = start + (count - 1) * stride
         array = self.memory[at.buffer.name]
         if start < 0 or last >= array.size:
@@ -99,15 +112,17 @@ class _Run:
             case FromIndex():
                 r[s.dst] = np.full(width, s.index.value(self.values), self.kernel.dtype)
             case Load():
-                array, where = self.lanes(s.at, s.count, s.stride)
                 r[s.dst] = np.zeros(width, self.kernel.dtype)
-                r[s.dst][: s.count] = array[where]
+                if self.inside(s.where):
+                    array, part = self.lanes(s.at, s.count, s.stride, s.where)
+                    r[s.dst][: s.count] = array[part]
             case Broadcast():
-                array, where = self.lanes(s.at, 1, 1)
-                r[s.dst] = np.repeat(array[where], width)
+                array, part = self.lanes(s.at, 1, 1)
+                r[s.dst] = np.repeat(array[part], width)
             case Store():
-                array, where = self.lanes(s.at, s.count, s.stride)
-                array[where] = r[s.src][: s.count]
+                if self.inside(s.where):
+                    array, part = self.lanes(s.at, s.count, s.stride, s.where)
+                    array[part] = r[s.src][: s.count]
             case Binary():
                 r[s.dst] = _BINARY[s.op](r[s.a], r[s.b])
             case Fma():

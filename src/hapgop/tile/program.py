@@ -45,6 +45,16 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
+class Coordinate:
+    """A number that may lie outside of 0 <= value < extent, where there is nothing; inside, it moves an access by
+    `value * stride` elements."""
+
+    value: Affine
+    extent: Affine
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
 class Const:
     """dst = value in every lane."""
 
@@ -62,12 +72,13 @@ class FromIndex:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """dst = `count` lanes from memory, zero in the rest."""
+    """dst = `count` lanes from memory, zero in the rest; all zero where a coordinate of `where` is outside."""
 
     dst: Register
     at: At
     count: int
     stride: int = 1
+    where: tuple[Coordinate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +91,13 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """`count` lanes of src to memory."""
+    """`count` lanes of src to memory; nothing where a coordinate of `where` is outside."""
 
     src: Register
     at: At
     count: int
     stride: int = 1
+    where: tuple[Coordinate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +186,14 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Rounds:
+    """The stages, one after the other, once for each value of the range; a barrier after each as ever."""
+
+    range: Range
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """A whole kernel: what is passed (buffers, then sizes, in this order) and what is done."""
 
@@ -182,4 +202,9 @@ class Kernel:
     lanes: int
     buffers: tuple[Buffer, ...]
     sizes: tuple[Size, ...]
-    stages: tuple[Stage, ...]
+    steps: tuple[Stage | Rounds, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Every stage, those of rounds once."""
+        return tuple(s for step in self.steps for s in (step.stages if isinstance(step, Rounds) else (step,)))

@@ -1,0 +1,148 @@
+"""The three phases of a fast convolution: tiles of the input transformed, products summed over channels, tiles of the
+output transformed back, with what is fused to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hapgop.algorithms.winograd.tiling import Side, Tiling
+from hapgop.algorithms.winograd.transform import sandwich
+from hapgop.algorithms.winograd.triple import Matrix
+from hapgop.tile import Affine, Bound, Buffer, Builder, Register
+
+_UNROLL = 4
+_AHEAD = 2  # tiles; the hardware does not see the pattern by itself
+_FILTERS_AHEAD = 2048  # elements
+
+
+def place(t: Tiling, tile: Affine) -> tuple[Affine, Affine, Affine]:
+    """(image, tile row, tile column) of a tile's number."""
+    down, across = t.across
+    image = tile // (down * across)
+    rest = tile - image * (down * across)
+    row = rest // across
+    return image, row, rest - row * across
+
+
+def vectors(k: Builder, channels: int, body: object) -> None:
+    """Calls body(vector, lanes) in a loop over whole vectors, and once for what is left."""
+    assert callable(body)
+    whole, rest = divmod(channels, k.lanes)
+    if whole:
+        with k.loop("vector", 0, whole) as v:
+            body(v, k.lanes)
+    if rest:
+        body(Affine(whole), rest)
+
+
+@dataclass(slots=True)
+class Gathering:
+    """One side's tiles, transformed: out[i * products + j] = (M X M^T)[i][j] for each tile and vector of channels."""
+
+    k: Builder
+    side: Side
+    matrix: Matrix
+    in_step: int
+    origin: tuple[int, int]
+    patch: Buffer
+    n: Affine
+
+    def emit(
+        self, x: Buffer, group: Affine, at_tile: tuple[Affine, Affine, Affine], vector: Affine, count: int,
+        to: Buffer, at: Affine, step: int,
+    ) -> None:  # fmt: skip
+        k, size, products = self.k, len(self.matrix[0]), len(self.matrix)
+        image, row, column = at_tile
+        first = group * self.side.channels + vector * k.lanes
+        top, left = row * self.in_step + self.origin[0], column * self.in_step + self.origin[1]
+        line, pixel = self.side.width * self.side.total, self.side.total
+        ahead = image * (self.side.height * line) + top * line + (left + _AHEAD * self.in_step) * pixel + first
+        with k.loop("ahead", 0, min(self.in_step, size)) as q:
+            for r in range(size):
+                k.prefetch(x, ahead + q * pixel + r * line)
+
+        def load(r: Affine | int, q: Affine | int) -> Register:
+            return k.load(x, first, count, where=self.side.where(image, top + r, left + q, self.n))
+
+        def store(value: Register, i: Affine | int, j: Affine | int) -> None:
+            k.store(value, to, at + (Affine.of(i) * products + j) * step)
+
+        sandwich(k, self.matrix, self.patch, load, store)
+
+
+def multiply(
+    k: Builder, t: Tiling, v: Buffer, v_at: Affine, u: Buffer, u_at: Affine, m: Buffer, m_at: Affine,
+    width: int, depth: int, tiles: Bound, add: bool,
+) -> None:  # fmt: skip
+    """m[vector][tile] = (or +=, with `add`) sum over `depth` channels of v[channel][tile] * u[channel][vector]."""
+    lanes, pixels = k.lanes, t.tile[0]
+    row = t.block * lanes  # from one vector of channels to the next
+    with k.loop("tiles", 0, tiles, pixels) as first:
+        places = [[m_at + w * row + first * lanes + p * lanes for w in range(width)] for p in range(pixels)]
+        acc = [[k.load(m, place) if add else k.const(0.0) for place in line] for line in places]
+
+        def step(at: Affine, from_: Affine) -> None:
+            filters = [k.load(u, from_ + w * lanes) for w in range(width)]
+            for w in range(width):
+                k.prefetch(u, from_ + w * lanes + _FILTERS_AHEAD)
+            for p in range(pixels):
+                value = k.broadcast(v, at + p * lanes)
+                for w in range(width):
+                    k.fma(value, filters[w], acc[p][w], into=acc[p][w])
+
+        whole, rest = divmod(depth, lanes)
+        unroll = min(_UNROLL, lanes)
+        if whole:
+            with k.loop("vector", 0, whole) as c, k.loop("lane", 0, lanes, unroll) as i:
+                for j in range(unroll):
+                    step(v_at + c * row + first * lanes + i + j, u_at + (c * lanes + i + j) * (width * lanes))
+        if rest:
+            with k.loop("rest", 0, rest) as i:
+                step(v_at + whole * row + first * lanes + i, u_at + (whole * lanes + i) * (width * lanes))
+        for line, sums in zip(places, acc, strict=True):
+            for at, total in zip(line, sums, strict=True):
+                k.store(total, m, at)
+
+
+@dataclass(slots=True)
+class Finishing:
+    """Tiles of the output: transformed back, with bias and activation."""
+
+    k: Builder
+    t: Tiling
+    bias: Buffer | None
+    patch: Buffer
+    y: Buffer
+    n: Affine
+    step: int  # from one product's sums to the next
+
+    def emit(
+        self, group: Affine, at_tile: tuple[Affine, Affine, Affine], vector: Affine, count: int, m: Buffer, at: Affine
+    ) -> None:
+        k, t = self.k, self.t
+        triple, side = t.triple, t.target
+        image, row, column = at_tile
+        first = group * side.channels + vector * k.lanes
+        bias = k.load(self.bias, first, count) if self.bias else None
+
+        def load(i: Affine | int, j: Affine | int) -> Register:
+            return k.load(m, at + (Affine.of(i) * triple.products + j) * self.step)
+
+        def store(value: Register, i: Affine | int, j: Affine | int) -> None:
+            if bias is not None:
+                value = k.add(value, bias)
+            if t.problem.activation == "relu":
+                value = k.max(value, k.const(0.0))
+            where = side.where(image, row * t.m + i, column * t.m + j, self.n)
+            k.store(value, self.y, first, count, where=where)
+
+        sandwich(k, triple.at, self.patch, load, store)
+
+
+def patch_size(t: Tiling) -> int:
+    """Elements that a transform needs between its two halves."""
+    a = t.triple
+    return max(a.products * a.inputs, a.outputs * a.products, a.products * a.taps) * t.lanes
+
+
+__all__ = ["Finishing", "Gathering", "multiply", "patch_size", "place", "vectors"]

@@ -1,0 +1,31 @@
+"""What fast algorithms do not take, in words."""
+
+from __future__ import annotations
+
+from hapgop.algorithms.problem import Problem
+from hapgop.machine import Machine
+from hapgop.shape import ConvShape
+
+_LEAST = 8  # channels of a group: with fewer, most of the time would go into transforms
+
+
+def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> str | None:
+    """Why F(m x m, r x r) cannot do a problem, whatever the operation."""
+    s = problem.shape
+    assert isinstance(s, ConvShape)
+    if problem.precision == "exact":
+        return "is no plain sum, which precision='exact' asks for"
+    if (s.kh, s.kw) != (r, r):
+        return f"is made for filters of {r} x {r}, not {s.kh} x {s.kw}"
+    if s.stride != (stride, stride):
+        return f"is made for stride {stride}, not {s.stride}"
+    if s.dilation != (1, 1):
+        return "has no dilation"
+    if (problem.x_layout, problem.y_layout) != ("nhwc", "nhwc"):
+        return "reads and writes channels last"
+    channels = min(s.ic, s.oc) // s.groups
+    if channels < _LEAST:
+        return f"takes {_LEAST} channels a group or more, not {channels}"
+    if m + r - 1 >= machine.registers // 2:
+        return f"needs more than {machine.registers} registers"
+    return None

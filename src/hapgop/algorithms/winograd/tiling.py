@@ -1,0 +1,161 @@
+"""How the outputs of a convolution are cut into tiles, and the tiles into blocks that stay in a core's cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from hapgop.algorithms import registers
+from hapgop.algorithms.layout import image_strides, vector_counts, weight_strides
+from hapgop.algorithms.problem import Problem
+from hapgop.algorithms.winograd.points import triple
+from hapgop.algorithms.winograd.triple import Triple
+from hapgop.algorithms.winograd.weights import Filters
+from hapgop.machine import Machine
+from hapgop.shape import ConvShape
+from hapgop.tile import Affine, Coordinate
+
+_FEW = 128  # tiles, at most, that are transformed all at once, for each block of channels to go through
+_LARGE = 16 << 20  # bytes of transformed filters that come from memory again for every block of tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """An image tensor: channels of one group, all channels, height, width, and where its elements lie."""
+
+    channels: int
+    total: int
+    height: int
+    width: int
+
+    def where(self, image: Affine, row: Affine, column: Affine, n: Affine) -> tuple[Coordinate, ...]:
+        strides = image_strides("nhwc", self.total, self.height, self.width)
+        return (
+            Coordinate(image, n, strides.n),
+            Coordinate(row, Affine(self.height), strides.h),
+            Coordinate(column, Affine(self.width), strides.w),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Everything that a kernel of `conv` or `grad_x` depends on.
+
+    m      output rows and columns of a tile
+    batch  the number of images; one that is few tiles is part of the program, else it is passed at run time
+    """
+
+    problem: Problem
+    machine: Machine
+    m: int
+    batch: int
+
+    @property
+    def shape(self) -> ConvShape:
+        assert isinstance(self.problem.shape, ConvShape)
+        return self.problem.shape
+
+    @property
+    def triple(self) -> Triple:
+        return triple(self.m, self.shape.kh, self.shape.stride[0])
+
+    @property
+    def lanes(self) -> int:
+        return self.machine.lanes(self.problem.dtype)
+
+    @property
+    def backward(self) -> bool:
+        return self.problem.op == "grad_x"
+
+    @property
+    def source(self) -> Side:
+        s = self.shape
+        x, y = Side(s.ic // s.groups, s.ic, s.ih, s.iw), Side(s.oc // s.groups, s.oc, s.oh, s.ow)
+        return y if self.backward else x
+
+    @property
+    def target(self) -> Side:
+        s = self.shape
+        x, y = Side(s.ic // s.groups, s.ic, s.ih, s.iw), Side(s.oc // s.groups, s.oc, s.oh, s.ow)
+        return x if self.backward else y
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Row and column of the source that the first tile starts at."""
+        s = self.shape
+        top, left = s.padding[0], s.padding[2]
+        return (top - s.kh + 1, left - s.kw + 1) if self.backward else (-top, -left)
+
+    @property
+    def across(self) -> tuple[int, int]:
+        """Tiles down and across an image."""
+        return ceil(self.target.height / self.m), ceil(self.target.width / self.m)
+
+    @property
+    def tiles(self) -> int:
+        """Of one image."""
+        return self.across[0] * self.across[1]
+
+    @property
+    def few(self) -> bool:
+        return self.batch * self.tiles <= _FEW
+
+    @property
+    def out_vectors(self) -> int:
+        return len(vector_counts(self.target.channels, self.lanes))
+
+    @property
+    def in_vectors(self) -> int:
+        return len(vector_counts(self.source.channels, self.lanes))
+
+    @property
+    def products(self) -> int:
+        return self.triple.products**2
+
+    @property
+    def wanted(self) -> int:
+        """Tiles of a block, before it is cut into whole register tiles."""
+        every = max(1, self.batch * self.tiles)
+        if self.few:
+            return every
+        itemsize = self.problem.itemsize
+        filters = self.products * self.source.channels * self.target.channels * itemsize
+        least = 56 if filters > _LARGE else 28
+        one = self.products * itemsize * self.lanes * (self.in_vectors + self.out_vectors)
+        block = max(least, min(112, self.machine.l2 // 2 // one))
+        # Enough blocks for every core to get as many as the others.
+        return min(block, ceil(every / (self.machine.cores * ceil(every / (self.machine.cores * block)))))
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """(tiles, vectors) of a register tile."""
+        return registers.choose_tile(self.wanted, self.out_vectors, self.machine)
+
+    @property
+    def block(self) -> int:
+        """Tiles of a block: whole register tiles."""
+        return ceil(self.wanted / self.tile[0]) * self.tile[0]
+
+    @property
+    def filters(self) -> Filters:
+        s = self.shape
+        strides = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw)
+        source, target = self.source, self.target
+        return Filters(
+            self.triple, s.groups, target.channels, source.channels, strides, self.backward, self.lanes, self.tile[1]
+        )
+
+    # Where things lie in a block's buffers: [product][vector of channels][tile][lanes]
+
+    def skewed(self, vectors: int) -> int:
+        """Elements from one product to the next; a cache line more, so that they do not all fall into one set."""
+        elements = vectors * self.block * self.lanes + self.lanes
+        return elements + (self.lanes if elements * self.problem.itemsize % 4096 in (0, 2048) else 0)
+
+    @property
+    def v_step(self) -> int:
+        return self.skewed(self.in_vectors)
+
+    @property
+    def m_step(self) -> int:
+        return self.skewed(self.out_vectors)

@@ -1,0 +1,151 @@
+"""Filters transformed: U = G g G^T for every pair of channels, as [group][product][block of out][in][lanes of the block].
+
+"In" and "out" are those of the op: for an input gradient they are exchanged, and the filter is turned by half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hapgop.algorithms.layout import Strides, vector_counts
+from hapgop.algorithms.winograd.transform import sandwich
+from hapgop.algorithms.winograd.triple import Triple
+from hapgop.tile import Affine, Buffer, Builder, Register
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """oc, ic: channels of one group, as the op sees them. vectors: of a block of output channels."""
+
+    triple: Triple
+    groups: int
+    oc: int
+    ic: int
+    strides: Strides
+    swap: bool
+    lanes: int
+    vectors: int
+
+    @property
+    def products(self) -> int:
+        return self.triple.products**2
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Lanes used by each vector of output channels."""
+        return vector_counts(self.oc, self.lanes)
+
+    @property
+    def padded(self) -> int:
+        return len(self.counts) * self.lanes
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """(first vector, vectors) of each block."""
+        total = len(self.counts)
+        return [(v, min(self.vectors, total - v)) for v in range(0, total, self.vectors)]
+
+    @property
+    def size(self) -> int:
+        return self.groups * self.products * self.padded * self.ic
+
+    def start(self, group: Affine, product: Affine, vector: Affine | int) -> Affine:
+        """Where the block that starts at a vector of output channels has its first input channel."""
+        return (group * self.products + product) * (self.padded * self.ic) + Affine.of(vector) * (self.lanes * self.ic)
+
+    # Squares of lanes x lanes channels, turned where the output channels are no neighbours
+
+    @property
+    def taps(self) -> int:
+        return self.triple.taps**2
+
+    @property
+    def out_stride(self) -> int:
+        return self.strides.c if self.swap else self.strides.n
+
+    @property
+    def in_stride(self) -> int:
+        return self.strides.n if self.swap else self.strides.c
+
+    @property
+    def private(self) -> tuple[int, int]:
+        """Elements of the two private buffers: a square of filters, and what a transform needs."""
+        return self.taps * self.lanes**2, self.triple.products * self.triple.taps * self.lanes
+
+    def square(
+        self, k: Builder, w: Buffer, squares: Buffer, group: Affine, vector: Affine | int, count: int,
+        first: Affine | int, depth: int,
+    ) -> None:  # fmt: skip
+        """squares[in channel][tap] = a vector of output channels, for `depth` input channels from `first` on."""
+        lanes, taps, r = self.lanes, self.taps, self.triple.taps
+        side = self.ic if self.swap else self.oc
+        at = group * (side * self.strides.n) + Affine.of(vector) * (lanes * self.out_stride)
+        at = at + Affine.of(first) * self.in_stride
+        if self.out_stride > 1 and self.in_stride == taps:
+            # Input channel and tap are one contiguous axis.
+            for start in range(0, depth * taps, lanes):
+                width = min(lanes, depth * taps - start)
+                rows = [k.load(w, at + i * self.out_stride + start, width) for i in range(count)]
+                for j, column in enumerate(k.transpose(rows)[:width]):
+                    k.store(column, squares, (start + j) * lanes)
+            return
+        with k.loop("tap_row", 0, r) as i, k.loop("tap_column", 0, r) as j:
+            tap, to = at + i * self.strides.h + j * self.strides.w, (i * r + j) * lanes
+            if self.out_stride > 1 and self.in_stride == 1:
+                rows = [k.load(w, tap + o * self.out_stride, depth) for o in range(count)]
+                for c, column in enumerate(k.transpose(rows)[:depth]):
+                    k.store(column, squares, to + c * (taps * lanes))
+            else:
+                with k.loop("in", 0, depth) as c:
+                    value = k.load(w, tap + c * self.in_stride, count, self.out_stride)
+                    k.store(value, squares, to + c * (taps * lanes))
+
+    def transform(
+        self, k: Builder, squares: Buffer, patch: Buffer, depth: int, to: Buffer, at: Affine, product: int, step: int
+    ) -> None:
+        """to[at + (i * products + j) * product + in channel * step] = a vector, for each channel of the square."""
+        lanes, r, n = self.lanes, self.triple.taps, self.triple.products
+        with k.loop("in", 0, depth) as c:
+
+            def load(row: Affine | int, column: Affine | int) -> Register:
+                if self.swap:
+                    row, column = r - 1 - Affine.of(row), r - 1 - Affine.of(column)
+                return k.load(squares, c * (self.taps * lanes) + (Affine.of(row) * r + column) * lanes)
+
+            def store(value: Register, i: Affine | int, j: Affine | int) -> None:
+                k.store(value, to, at + c * step + (Affine.of(i) * n + j) * product)
+
+            sandwich(k, self.triple.g, patch, load, store)
+
+    def depths(self) -> list[tuple[int, int, int]]:
+        """(first input channel, channels of a square, squares): whole ones, then what is left."""
+        whole, rest = divmod(self.ic, self.lanes)
+        runs = [(0, self.lanes, whole)] if whole else []
+        return [*runs, (whole * self.lanes, rest, 1)] if rest else runs
+
+    def emit(self, k: Builder, w: Buffer, to: Buffer, squares: Buffer, patch: Buffer) -> None:
+        """The stages that transform all filters."""
+        product = self.padded * self.ic
+        for first, depth, runs in self.depths():
+            for begin, width, blocks in self.runs():
+                step = width * self.lanes
+                grid = (("group", self.groups), ("block", blocks), ("square", runs))
+                with k.stage(f"filters {begin}", *grid) as (g, b, s):
+                    channel = s * self.lanes + first
+                    for v in range(width):
+                        vector = b * self.vectors + begin + v
+                        count = self.counts[begin + v]
+                        self.square(k, w, squares, g, vector, count, channel, depth)
+                        at = self.start(g, Affine(0), b * self.vectors + begin) + channel * step + v * self.lanes
+                        self.transform(k, squares, patch, depth, to, at, product, step)
+
+    def runs(self) -> list[tuple[int, int, int]]:
+        """(first vector, vectors of a block, blocks) of blocks that are alike: of the same lanes."""
+        out: list[tuple[int, int, int]] = []
+        for first, width in self.blocks:
+            whole = self.counts[first : first + width] == (self.lanes,) * self.vectors
+            if whole and out:
+                out[-1] = (out[-1][0], out[-1][1], out[-1][2] + 1)
+            else:
+                out.append((first, width, 1))
+        return out
