@@ -59,7 +59,7 @@ class Winograd(Algorithm):
             scratch = (t.shape.groups * block_v,)
             private.append(t.products * t.tile[1] * t.block * lanes)
             if not problem.packed:
-                private += [f.private[0], t.products * _CHUNK * t.tile[1] * lanes]
+                private += [f.private[0], t.products * (_CHUNK * t.tile[1] + 1) * lanes]
             items = t.shape.groups * len(f.blocks)
         else:
             private += [block_v, block_m]
@@ -176,7 +176,7 @@ def _few_kernel(t: Tiling) -> Kernel:
     m = k.buffer("sums", t.products * width * block * lanes, "private")
     if not packed:
         squares = k.buffer("squares", f.private[0], "private")
-        u = k.buffer("filters", t.products * _CHUNK * width * lanes, "private")
+        u = k.buffer("filters", t.products * (_CHUNK * width + 1) * lanes, "private")
     tiles = t.batch * t.tiles
     for first, count, runs in _vector_runs(t.source.channels, lanes):
         grid = (("group", t.shape.groups), ("tile", tiles), ("vector", runs))
@@ -207,10 +207,10 @@ def _few_kernel(t: Tiling) -> Kernel:
                                     count = f.counts[begin + j]
                                     f.square(k, w, squares, group, vector + j, count, first + start + q * lanes, part)
                                     to = (q * lanes + start) * step + j * lanes
-                                    f.transform(k, squares, patch, part, u, to, depth * step, step)
+                                    f.transform(k, squares, patch, part, u, to, depth * step + lanes, step)
                         with k.loop("product", 0, t.products) as xi:
                             multiply(
-                                k, t, v, inputs + xi * t.v_step + first * block, u, xi * (depth * step), m,
+                                k, t, v, inputs + xi * t.v_step + first * block, u, xi * (depth * step + lanes), m,
                                 xi * (size * block * lanes), size, depth, block, add=True,
                             )  # fmt: skip
             finishing = Finishing(k, t, bias, patch, y, n, size * block * lanes)
@@ -246,4 +246,5 @@ def _pack_kernel(t: Tiling) -> Kernel:
     packed = k.buffer("packed", f.size, "out")
     squares, patch = k.buffer("squares", f.private[0], "private"), k.buffer("patch", f.private[1], "private")
     f.emit(k, w, packed, squares, patch)
+    f.fill(k, packed)
     return k.kernel()

@@ -46,12 +46,17 @@ class Filters:
         return [(v, min(self.vectors, total - v)) for v in range(0, total, self.vectors)]
 
     @property
+    def product_step(self) -> int:
+        """Elements from one product to the next: a line more than there are, or all would fall into one set of a cache."""
+        return self.padded * self.ic + self.lanes
+
+    @property
     def size(self) -> int:
-        return self.groups * self.products * self.padded * self.ic
+        return self.groups * self.products * self.product_step
 
     def start(self, group: Affine, product: Affine, vector: Affine | int) -> Affine:
         """Where the block that starts at a vector of output channels has its first input channel."""
-        return (group * self.products + product) * (self.padded * self.ic) + Affine.of(vector) * (self.lanes * self.ic)
+        return (group * self.products + product) * self.product_step + Affine.of(vector) * (self.lanes * self.ic)
 
     # Squares of lanes x lanes channels, turned where the output channels are no neighbours
 
@@ -125,7 +130,7 @@ class Filters:
 
     def emit(self, k: Builder, w: Buffer, to: Buffer, squares: Buffer, patch: Buffer) -> None:
         """The stages that transform all filters."""
-        product = self.padded * self.ic
+        product = self.product_step
         for first, depth, runs in self.depths():
             for begin, width, blocks in self.runs():
                 step = width * self.lanes
@@ -138,6 +143,11 @@ class Filters:
                         self.square(k, w, squares, g, vector, count, channel, depth)
                         at = self.start(g, Affine(0), b * self.vectors + begin) + channel * step + v * self.lanes
                         self.transform(k, squares, patch, depth, to, at, product, step)
+
+    def fill(self, k: Builder, to: Buffer) -> None:
+        """The stage that writes what lies between the products, so that every element of `to` is written."""
+        with k.stage("between", ("product", self.groups * self.products)) as (i,):
+            k.store(k.const(0.0), to, i * self.product_step + self.padded * self.ic)
 
     def runs(self) -> list[tuple[int, int, int]]:
         """(first vector, vectors of a block, blocks) of blocks that are alike: of the same lanes."""
