@@ -3,7 +3,9 @@ output transformed back, with what is fused to it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from hapgop.algorithms.winograd.tiling import Side, Tiling
 from hapgop.algorithms.winograd.transform import sandwich
@@ -15,7 +17,13 @@ _AHEAD = 2  # tiles; the hardware does not see the pattern by itself
 _FILTERS_AHEAD = 2048  # elements
 
 
-def place(t: Tiling, tile: Affine) -> tuple[Affine, Affine, Affine]:
+class Tiled(Protocol):
+    @property
+    def across(self) -> tuple[int, int]:
+        """Tiles down and across an image."""
+
+
+def place(t: Tiled, tile: Affine) -> tuple[Affine, Affine, Affine]:
     """(image, tile row, tile column) of a tile's number."""
     down, across = t.across
     image = tile // (down * across)
@@ -24,9 +32,8 @@ def place(t: Tiling, tile: Affine) -> tuple[Affine, Affine, Affine]:
     return image, row, rest - row * across
 
 
-def vectors(k: Builder, channels: int, body: object) -> None:
+def vectors(k: Builder, channels: int, body: Callable[[Affine, int], None]) -> None:
     """Calls body(vector, lanes) in a loop over whole vectors, and once for what is left."""
-    assert callable(body)
     whole, rest = divmod(channels, k.lanes)
     if whole:
         with k.loop("vector", 0, whole) as v:
