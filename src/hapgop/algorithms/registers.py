@@ -34,8 +34,8 @@ def choose_tile(width: int, vectors: int, machine: Machine) -> tuple[int, int]:
             break
         p = balanced(width, most)
         cycles = 0.0
-        for block in _blocks(vectors, v):
-            for run in _blocks(width, p):
+        for block in blocks(vectors, v):
+            for run in blocks(width, p):
                 # An extra cycle a step for what the model leaves out (loop, addresses): it favours larger tiles.
                 cycles += step_cycles(run, block) + 0.25
         if best is None or cycles < best[0]:
@@ -44,6 +44,7 @@ def choose_tile(width: int, vectors: int, machine: Machine) -> tuple[int, int]:
     return best[1], best[2]
 
 
-def _blocks(total: int, size: int) -> list[int]:
+def blocks(total: int, size: int) -> list[int]:
+    """A total cut into blocks: 40 by 16 is [16, 16, 8]."""
     full, rest = divmod(total, size)
     return [size] * full + ([rest] if rest else [])
