@@ -18,7 +18,7 @@ from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
-from hapgop.algorithms.shares import Shares, splits
+from hapgop.algorithms.shares import Shares, rows_in_cache, splits
 from hapgop.algorithms.track import backward, forward
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
@@ -114,7 +114,7 @@ class _Program:
 
     def __repr__(self) -> str:
         m = self.machine
-        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} splits={self.splits}"
+        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} splits={self.splits}"
 
     def gathers(self) -> list[Gather]:
         s, lanes = self.shape, self.machine.lanes(self.problem.dtype)
@@ -209,7 +209,9 @@ class _Program:
         return is_pointwise(self.shape) and self.shape.ih == 1
 
     def shares(self, g: Gather) -> Shares:
-        return Shares(self.shape.groups, g.rows.count, g.packing.blocks, bool(g.packing.tail), self.splits)
+        bytes_ = self.problem.itemsize * g.packing.ic * g.cols.count * g.cols.in_step * g.rows.in_step
+        rows = rows_in_cache(bytes_, self.machine)
+        return Shares(self.shape.groups, g.rows.count, g.packing.blocks, bool(g.packing.tail), self.splits, rows)
 
     # The program
 

@@ -21,7 +21,7 @@ from hapgop.algorithms.planar_tile import Buffers, Plane, Tile
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.segments import segments
-from hapgop.algorithms.shares import Shares, splits
+from hapgop.algorithms.shares import Shares, rows_in_cache, splits
 from hapgop.algorithms.track import Track, backward, forward
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -114,7 +114,7 @@ class _Program:
 
     def __repr__(self) -> str:
         m = self.machine
-        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} splits={self.splits}"
+        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} splits={self.splits}"
 
     def planes(self) -> list[Plane]:
         """One for a convolution; one for each residue class of an input gradient's rows, and for what a cut leaves."""
@@ -132,7 +132,8 @@ class _Program:
         weights = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw)
         # Border tiles hold the number of each lane, a bound and a sum that some lanes take.
         free = replace(self.machine, registers=self.machine.registers - (3 if margins.copies else 0))
-        channels, vectors = registers.choose_tile(oc, ceil(cols.count / lanes), free)
+        step = (weights.c if swap else weights.n) * self.problem.itemsize
+        channels, vectors = registers.choose_tile(oc, ceil(cols.count / lanes), free, step)
         out = []
         for rows in all_rows:
             plane = Plane(rows, cols, margins, oc, ic, channels, vectors, lanes, target, weights, swap)
@@ -146,7 +147,9 @@ class _Program:
 
     def shares(self, plane: Plane) -> Shares:
         blocks, tail = divmod(plane.oc, plane.channels)
-        return Shares(self.shape.groups, plane.rows.count, blocks, tail > 0, self.splits)
+        bytes_ = self.problem.itemsize * plane.ic * plane.cols.count * plane.cols.in_step * plane.rows.in_step
+        rows = rows_in_cache(bytes_, self.machine)
+        return Shares(self.shape.groups, plane.rows.count, blocks, tail > 0, self.splits, rows)
 
     def scratch(self, n: Count) -> list[tuple[str, Count]]:
         margins = self.planes()[0].margins
