@@ -5,15 +5,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 # Several workers' teams share the cores: a thread that waits should sleep, not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# Compiling a kernel takes longer than any deadline; a continuous integration run has to be repeatable.
-settings.register_profile("hapgop", deadline=None, derandomize="CI" in os.environ)
+# Compiling a kernel takes longer than any deadline; a special algorithm refuses most problems; a continuous integration
+# run has to be repeatable.
+settings.register_profile(
+    "hapgop", deadline=None, suppress_health_check=[HealthCheck.filter_too_much], derandomize="CI" in os.environ
+)
 settings.load_profile("hapgop")
 
 

@@ -57,7 +57,13 @@ POOLS = {
     "windows of nothing but padding": PoolShape(1, 5, 1, 2, 1, 2, 1, (0, 0, 1, 1), (1, 3)),
     "gaps": PoolShape(1, 5, 9, 9, 2, 2, 3),
 }
-LAYOUTS = (("nhwc", "nhwc", "oihw"), ("nhwc", "nhwc", "ohwi"), ("nchw", "nchw", "oihw"), ("nhwc", "nchw", "ohwi"))
+LAYOUTS = (
+    ("nhwc", "nhwc", "oihw"),
+    ("nhwc", "nhwc", "ohwi"),
+    ("nchw", "nchw", "oihw"),
+    ("nhwc", "nchw", "ohwi"),
+    ("nchw", "nchw", "ohwi"),
+)
 CASES = [(algorithm, op, case) for algorithm, op in ANSWERS for case in (POOLS if "pool" in op else CONVS)]
 every_case = pytest.mark.parametrize(("algorithm", "op", "case"), CASES, ids=name)
 

@@ -37,9 +37,14 @@ _USUAL = (
 
 
 def usual(op: str) -> list[Problem]:
-    """Problems of the usual kinds."""
+    """Problems of the usual kinds, in both orders of memory."""
     kind = ConvShape if op in CONV_OPS else PoolShape
-    return [Problem(op, shape) for shape in _USUAL if isinstance(shape, kind)]
+    return [
+        Problem(op, shape, x_layout=layout, y_layout=layout)
+        for layout in ("nhwc", "nchw")
+        for shape in _USUAL
+        if isinstance(shape, kind)
+    ]
 
 
 ANSWERS = [(a, op) for a in ALL for op in OPS if any(a.refuses(p, m) is None for p in usual(op) for m in MACHINES)]
@@ -301,13 +306,15 @@ def problems(draw, op: str, shapes=None):
     if shapes is None:
         shapes = conv_shapes() if conv else pool_shapes()
     shape = draw(shapes)
-    layouts = st.sampled_from(["nhwc", "nhwc", "nchw"])
+    last, first = "nhwc", "nchw"
+    orders = [(last, last)] * 3 + [(first, first)] * 3 + [(first, last), (last, first)]
+    x_layout, y_layout = draw(st.sampled_from(orders))
     return Problem(
         op,
         shape,
         draw(st.sampled_from(["float32", "float32", "float64"])),
-        draw(layouts),
-        draw(layouts),
+        x_layout,
+        y_layout,
         draw(st.sampled_from(["oihw", "ohwi"])) if conv else "oihw",
         draw(st.booleans()) if op == "conv" else False,
         draw(st.sampled_from([None, "relu"])) if op == "conv" else None,

@@ -3,6 +3,8 @@
 from hapgop.algorithms.bias import Bias
 from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
+from hapgop.algorithms.planar import Planar
+from hapgop.algorithms.planar_grad_w import PlanarGradW
 from hapgop.algorithms.pool import Pool
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
@@ -10,4 +12,4 @@ from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 __all__ = ["ALL", "Algorithm", "Pack", "Problem", "Recipe"]
 
 # Most special first, most general last; of those that accept a problem the one predicted fastest is taken.
-ALL: tuple[Algorithm, ...] = (Pool(), Bias(), DirectGradW(), Direct())
+ALL: tuple[Algorithm, ...] = (Pool(), Bias(), PlanarGradW(), DirectGradW(), Planar(), Direct())

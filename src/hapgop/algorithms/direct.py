@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
-from hapgop.algorithms import registers
+from hapgop.algorithms import costs, registers
 from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
-from hapgop.algorithms.layout import Count, image_strides, vector_counts, weight_strides
+from hapgop.algorithms.layout import Count, image_strides, is_pointwise, vector_counts, weight_strides
 from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
-from hapgop.algorithms.shares import Shares, splits
+from hapgop.algorithms.shares import Shares, rows_in_cache, splits
 from hapgop.algorithms.track import backward, forward
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
@@ -38,13 +38,19 @@ class Direct(Algorithm):
         return None if problem.op in ("conv", "grad_x") else f"computes conv and grad_x, not {problem.op}"
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
-        assert isinstance(problem.shape, ConvShape)
-        lanes = machine.lanes(problem.dtype)
-        per_group = problem.shape.oc // problem.shape.groups
-        if problem.op == "grad_x":
-            per_group = problem.shape.ic // problem.shape.groups
-        used = per_group / (len(vector_counts(per_group, lanes)) * lanes)
-        return problem.shape.flops / (registers.PEAK_PER_LANE * lanes * used) + 1e-6
+        program = _Program.of(problem, machine)
+        gathers, bytes_ = program.gathers(), problem.itemsize
+        s = program.shape
+        cycles = program.batch * s.groups * sum(_cycles(g, machine) for g in gathers)
+        read, written = (s.ic * s.ih * s.iw, s.oc * s.oh * s.ow)
+        tensors = (program.batch * (read + written) + program.w_size) * bytes_
+        total = max(cycles / costs.CLOCK, costs.traffic(tensors, machine))
+        for name, size in program.scratch(program.batch):
+            if name == "packed":
+                total += size * bytes_ / costs.PACKED + costs.STAGE
+            else:
+                total += costs.turned(size * bytes_, machine)
+        return total + costs.CALL + (len(gathers) - 1) * costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         assert isinstance(problem.shape, ConvShape)
@@ -62,6 +68,22 @@ class Direct(Algorithm):
         )
 
 
+def _cycles(g: Gather, machine: Machine) -> float:
+    """Of a gather, for one image and group."""
+    packing = g.packing
+    vectors = registers.blocks(len(vector_counts(packing.oc, packing.lanes)), packing.vectors)
+    square = g.target.c > 1 and g.cols.out_step * g.target.w == 1
+    # A tile makes its steps for the taps that are inside.
+    steps = g.rows.hits / max(g.rows.count, 1) * g.cols.hits / max(g.cols.count, 1) * packing.ic
+    cycles = 0.0
+    for pixels in registers.blocks(g.cols.count, g.pixels):
+        for block in vectors:
+            store = costs.SQUARE * ceil(pixels / packing.lanes) * packing.lanes if square else costs.STORE * pixels
+            step = costs.step_cycles(pixels, block, machine.vector_bytes)
+            cycles += steps * step + block * store + costs.TILE
+    return g.rows.count * cycles
+
+
 @dataclass(frozen=True, slots=True)
 class _Program:
     """Everything that the kernel depends on (the batch size is passed at run time)."""
@@ -76,7 +98,7 @@ class _Program:
         assert isinstance(problem.shape, ConvShape)
         shape = problem.shape
         batch = shape.n
-        if _is_pointwise(shape):
+        if is_pointwise(shape):
             # A 1x1 filter sees no rows: few pixels an image are put end to end, so that tiles can be full.
             last = problem.x_layout == problem.y_layout == "nhwc"
             if last and shape.ih * shape.iw < 28 and shape.n > 1:
@@ -92,7 +114,7 @@ class _Program:
 
     def __repr__(self) -> str:
         m = self.machine
-        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} splits={self.splits}"
+        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} splits={self.splits}"
 
     def gathers(self) -> list[Gather]:
         s, lanes = self.shape, self.machine.lanes(self.problem.dtype)
@@ -114,7 +136,8 @@ class _Program:
         out_stride = weights.c if swap else weights.n
         out = []
         for rows, cols in pairs:
-            pixels, block = registers.choose_tile(cols.count, vectors, self.machine)
+            step = cols.in_step * source.w * self.problem.itemsize
+            pixels, block = registers.choose_tile(cols.count, vectors, self.machine, step)
             tiles = rows.count * ceil(cols.count / pixels) * self.batch
             raw = tiles <= _RAW_TILES and out_stride == 1 and not self.problem.packed
             packing = Packing(s.groups, oc, ic, rows, cols, weights, swap, lanes, block, raw)
@@ -183,10 +206,12 @@ class _Program:
     @property
     def flat(self) -> bool:
         """Whether the image is one row of pixels that see only themselves, to be cut at will."""
-        return _is_pointwise(self.shape) and self.shape.ih == 1
+        return is_pointwise(self.shape) and self.shape.ih == 1
 
     def shares(self, g: Gather) -> Shares:
-        return Shares(self.shape.groups, g.rows.count, g.packing.blocks, bool(g.packing.tail), self.splits)
+        bytes_ = self.problem.itemsize * g.packing.ic * g.cols.count * g.cols.in_step * g.rows.in_step
+        rows = rows_in_cache(bytes_, self.machine)
+        return Shares(self.shape.groups, g.rows.count, g.packing.blocks, bool(g.packing.tail), self.splits, rows)
 
     # The program
 
@@ -231,10 +256,6 @@ def _cut(g: Gather) -> list[Gather]:
         cols = replace(g.cols, count=rest, in_size=rest)
         out.append(replace(g, cols=cols, pixels=rest, skipped=full * g.pixels))
     return out
-
-
-def _is_pointwise(s: ConvShape) -> bool:
-    return (s.kh, s.kw) == (1, 1) and s.stride == (1, 1) and s.padding == (0, 0, 0, 0)
 
 
 @dataclass(slots=True)

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 
-from hapgop.algorithms import registers
+from hapgop.algorithms import costs, registers
 from hapgop.algorithms.grad_w_sums import Sums
 from hapgop.algorithms.grad_w_tile import Tile
-from hapgop.algorithms.layout import Count, vector_counts, weight_strides
+from hapgop.algorithms.layout import Count, weight_strides
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
 
 
@@ -35,11 +35,22 @@ class DirectGradW(Algorithm):
         return None if problem.op == "grad_w" else f"computes grad_w, not {problem.op}"
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
-        assert isinstance(problem.shape, ConvShape)
-        lanes = machine.lanes(problem.dtype)
-        oc = problem.shape.oc // problem.shape.groups
-        used = oc / (len(vector_counts(oc, lanes)) * lanes)
-        return problem.shape.flops / (registers.PEAK_PER_LANE * lanes * used) + 2e-6
+        plan = Sums.of(problem, machine)
+        s = plan.shape
+        steps = plan.rows.hits * plan.cols.hits / (s.kw if plan.narrow else 1)
+        tiles = [
+            costs.step_cycles(pairs, vectors, machine.vector_bytes)
+            for pairs in registers.blocks(plan.tall * (s.kw if plan.narrow else 1), plan.pairs)
+            for vectors in registers.blocks(len(plan.counts), plan.vectors)
+        ]
+        # Each visit of a tile loads and stores its sums, but for one that sees all there is to add.
+        visits = 0 if plan.at_once else plan.batch * ceil(s.oh / plan.row_block) + plan.image_groups
+        cycles = plan.batch * s.groups * steps * sum(tiles) + visits * plan.size / plan.lanes * 2 * costs.STORE
+        total = max(cycles / costs.CLOCK, costs.traffic(plan.batch * plan.image_bytes, machine))
+        for name, size in _scratch(plan, plan.batch):
+            if name != "sums":
+                total += costs.turned(size * problem.itemsize, machine)
+        return total + costs.CALL + 2 * costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         plan = Sums.of(problem, machine)

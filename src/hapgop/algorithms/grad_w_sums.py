@@ -145,6 +145,12 @@ class Sums:
         return self.shape.groups * self.shape.kh * self.shape.kw * self.tall * self.padded
 
     @property
+    def image_bytes(self) -> int:
+        """Of an image and its gradient."""
+        s = self.shape
+        return self.problem.itemsize * (s.ic * s.ih * s.iw + s.oc * s.oh * s.ow)
+
+    @property
     def at_once(self) -> bool:
         """Whether a tile sees all there is to add in one go, and can store the weights' gradient itself."""
         return self.batch == 1 and self.row_block >= self.shape.oh and self.along_input

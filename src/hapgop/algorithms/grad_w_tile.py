@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from hapgop.algorithms.grad_w_sums import Sums
 from hapgop.algorithms.layout import Strides, image_strides, weight_strides
-from hapgop.algorithms.track import Track
 from hapgop.tile import Affine, Buffer, Builder, Register
 
 
@@ -48,7 +47,7 @@ class Tile:
             if sums.narrow:
                 self.narrow_row(acc, x_row, g_row, x_strides, g_strides)
             else:
-                with k.loop("column", *_outputs(sums.cols, kw)) as column:
+                with k.loop("column", *sums.cols.outputs(kw)) as column:
                     x_at = x_row + sums.cols.source(column, kw) * x_strides.w
                     g_at = g_row + column * g_strides.w
                     if sums.along_input:
@@ -63,7 +62,7 @@ class Tile:
 
     def rows(self, rows: Affine, kh: Affine) -> tuple[list[Affine], list[Affine]]:
         """Output rows of the block for which tap row kh is inside."""
-        low, high = _outputs(self.sums.rows, kh)
+        low, high = self.sums.rows.outputs(kh)
         return [rows, *low], [rows + self.sums.row_block, *high]
 
     def narrow_row(self, acc: list[list[Register]], x_row: Affine, g_row: Affine, xs: Strides, gs: Strides) -> None:
@@ -97,13 +96,3 @@ class Tile:
             scalar = k.broadcast(tall, tall_at + offset)
             for v, vector in enumerate(vectors):
                 k.fma(scalar, vector, acc[i][v], into=acc[i][v])
-
-
-def _outputs(track: Track, tap: Affine) -> tuple[list[Affine], list[Affine]]:
-    """(lows, highs) of the outputs for which a tap is inside: 0 <= q * in_step + in_first + tap * in_tap < in_size."""
-    if track.always_inside:
-        return [Affine(0)], [Affine(track.count)]
-    offset = tap * track.in_tap + track.in_first
-    low = -(offset // track.in_step)
-    high = (track.in_size - offset + (track.in_step - 1)) // track.in_step
-    return [Affine(0), low], [Affine(track.count), high]

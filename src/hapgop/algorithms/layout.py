@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
+from hapgop.shape import ConvShape
 from hapgop.tile import Affine
 
 # A number of elements: known, or an expression of the sizes that a kernel is passed.
@@ -29,6 +30,11 @@ def image_strides(layout: str, c: int, h: int, w: int) -> Strides:
 def weight_strides(layout: str, ic: int, kh: int, kw: int) -> Strides:
     """Of a dense (oc, ic, kh, kw) tensor in "oihw" or "ohwi" order; ic is that of one group."""
     return image_strides("nchw" if layout == "oihw" else "nhwc", ic, kh, kw)
+
+
+def is_pointwise(s: ConvShape) -> bool:
+    """Whether every output sees one input, its own."""
+    return (s.kh, s.kw) == (1, 1) and s.stride == (1, 1) and s.padding == (0, 0, 0, 0)
 
 
 def vector_counts(channels: int, lanes: int) -> tuple[int, ...]:

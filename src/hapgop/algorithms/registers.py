@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import ceil
+from math import ceil, gcd
 
 from hapgop.machine import Machine
 
@@ -11,7 +11,8 @@ from hapgop.machine import Machine
 # are per cycle, on cores of today: two loads, two FMAs of full width, an FMA's result after four cycles.
 LOADS, FMAS, LATENCY = 2, 2, 4
 
-PEAK_PER_LANE = 7e9  # flops a second of one lane of one core: two, at some 3.5 GHz
+# Lines a page apart share a place in the first cache, which has eight ways or more; one is left for the weights.
+_PAGE, _WAYS = 4096, 7
 
 
 def step_cycles(pixels: int, vectors: int) -> float:
@@ -25,17 +26,22 @@ def balanced(width: int, most: int) -> int:
 
 
 @lru_cache(4096)
-def choose_tile(width: int, vectors: int, machine: Machine) -> tuple[int, int]:
-    """(pixels, vectors) for rows of `width` outputs and `vectors` vectors of channels: the fewest cycles for a row."""
+def choose_tile(width: int, vectors: int, machine: Machine, step: int = 0) -> tuple[int, int]:
+    """(pixels, vectors) for rows of `width` outputs and `vectors` vectors of channels: the fewest cycles for a row.
+
+    step: bytes from one pixel's input to the next. Where that is much of a page, the pixels' lines meet in few places
+    of the first cache, and no more of them than it has ways can be kept there.
+    """
+    together = _WAYS * (_PAGE // gcd(step, _PAGE))
     best = None
     for v in range(1, min(vectors, 6) + 1):
-        most = (machine.registers - 1 - v) // v
+        most = min((machine.registers - 1 - v) // v, together)
         if most < 1:
             break
         p = balanced(width, most)
         cycles = 0.0
-        for block in _blocks(vectors, v):
-            for run in _blocks(width, p):
+        for block in blocks(vectors, v):
+            for run in blocks(width, p):
                 # An extra cycle a step for what the model leaves out (loop, addresses): it favours larger tiles.
                 cycles += step_cycles(run, block) + 0.25
         if best is None or cycles < best[0]:
@@ -44,6 +50,7 @@ def choose_tile(width: int, vectors: int, machine: Machine) -> tuple[int, int]:
     return best[1], best[2]
 
 
-def _blocks(total: int, size: int) -> list[int]:
+def blocks(total: int, size: int) -> list[int]:
+    """A total cut into blocks: 40 by 16 is [16, 16, 8]."""
     full, rest = divmod(total, size)
     return [size] * full + ([rest] if rest else [])

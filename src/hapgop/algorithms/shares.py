@@ -18,15 +18,24 @@ def splits(batch: int, machine: Machine) -> int:
     return max(1, ceil(4 * machine.cores / max(batch, 1)))
 
 
+def rows_in_cache(row_bytes: int, machine: Machine) -> int:
+    """How many rows of so many bytes half of the second cache holds."""
+    return max(1, machine.l2 // 2 // max(row_bytes, 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """rows, blocks: of one image and group; `tail`: one more block, narrower than the others."""
+    """rows, blocks: of one image and group; `tail`: one more block, narrower than the others.
+
+    most_rows   of an item: with more, they would not stay in the cache until the next block of channels needs them
+    """
 
     groups: int
     rows: int
     blocks: int
     tail: bool
     splits: int
+    most_rows: int
 
     @property
     def items(self) -> int:
@@ -38,7 +47,7 @@ class Shares:
 
     @property
     def rows_per_group(self) -> int:
-        return ceil(self.rows / min(self.rows, self.splits))
+        return min(ceil(self.rows / min(self.rows, self.splits)), self.most_rows)
 
     @property
     def blocks_per_group(self) -> int:

@@ -1,0 +1,42 @@
+"""What things cost on one core, in one place: algorithms are chosen, and threads given, by these numbers.
+
+Measured on a Zen 4 core at 3.7 GHz (118 GFLOP/s of multiply-adds in float32, whatever the vectors) with the kernels
+of `bench.peak` and with the stages themselves. Other cores differ by their clock, which changes no choice, and by
+having two units for vectors of 64 bytes, which favours the same algorithms somewhat more.
+"""
+
+from __future__ import annotations
+
+from hapgop.machine import Machine
+
+CLOCK = 3.7e9
+FMA_BYTES = 64  # of vectors that are multiplied and added in a cycle
+LOADS = 2  # a cycle
+LATENCY = 4  # cycles from one multiply-add of a sum to the next
+
+CALL = 1e-6  # seconds to start a kernel
+STAGE = 0.5e-6  # seconds for a further stage: the threads wait for one another
+TILE = 20.0  # cycles for a register tile's beginning and end, its stores apart
+STORE = 1.5  # cycles for a vector's bias, activation and store
+SQUARE = 5.5  # cycles for a vector that is turned with others of its square, loads and stores included
+
+# Bytes a second, read and written together.
+CACHED = 60e9  # from the last cache
+MEMORY = 13e9  # from beyond it
+PACKED = 8e9  # of weights laid out anew, as much read as written
+
+
+def step_cycles(pixels: int, vectors: int, vector_bytes: int) -> float:
+    """Cycles of one reduction step of a register tile: its multiply-adds, its loads, or the wait for its sums."""
+    return max(pixels * vectors * vector_bytes / FMA_BYTES, (pixels + vectors) / LOADS, LATENCY)
+
+
+def traffic(size: float, machine: Machine) -> float:
+    """Seconds to read or write so many bytes once: what the last cache cannot hold comes from memory."""
+    inside = min(size, machine.l3 / 2)
+    return inside / CACHED + (size - inside) / MEMORY
+
+
+def turned(size: float, machine: Machine) -> float:
+    """Seconds to copy so many bytes from channels first to channels last."""
+    return size / machine.vector_bytes * SQUARE / CLOCK + traffic(2 * size, machine) + STAGE
