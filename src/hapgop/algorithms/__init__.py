@@ -1,6 +1,7 @@
 """The algorithms, one file each; `ALL` is the list that dispatch, tests and benchmark read."""
 
 from hapgop.algorithms.bias import Bias
+from hapgop.algorithms.depthwise import Depthwise
 from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
 from hapgop.algorithms.pool import Pool
@@ -10,4 +11,4 @@ from hapgop.algorithms.recipe import Algorithm, Recipe
 __all__ = ["ALL", "Algorithm", "Problem", "Recipe"]
 
 # Most special first, most general last; of those that accept a problem the one predicted fastest is taken.
-ALL: tuple[Algorithm, ...] = (Pool(), Bias(), DirectGradW(), Direct())
+ALL: tuple[Algorithm, ...] = (Pool(), Bias(), Depthwise(), DirectGradW(), Direct())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from hapgop.native.statements import StatementWriter
+from hapgop.native.statements import StatementWriter, streamed
 from hapgop.tile import Affine, Buffer, Kernel, Loop, Quotient, Range, Size, Stage, Statement, Var, depth
 
 _FLUSH_DENORMALS = 0x8040  # FTZ and DAZ of the x86 control register MXCSR
@@ -40,14 +40,19 @@ class Emitter:
         self._names = 0
         self.lines: list[str] = []
         self.scopes: list[Scope] = []
+        self.streaming = False
         self.label = "entry"
 
     def text(self) -> str:
         for i, stage in enumerate(self.kernel.stages):
-            self.functions.append(self.stage(i, stage))
+            self.functions.append(self.stage(f"stage{i}", stage))
+            if streamed(stage.body, self.kernel.lanes):
+                self.streaming = True
+                self.functions.append(self.stage(f"streaming{i}", stage))
+                self.streaming = False
         self.functions.append(self.run())
         attributes = 'attributes #0 = { nounwind "prefer-vector-width"="512" }'
-        return "\n".join([*sorted(self.declared), *self.functions, attributes, ""])
+        return "\n".join([*sorted(self.declared), *self.functions, attributes, "!0 = !{i32 1}", ""])
 
     def fresh(self) -> str:
         self._names += 1
@@ -192,7 +197,7 @@ class Emitter:
         sizes = "".join(f", i64 %s_{s.name}" for s in self.kernel.sizes)
         return buffers + sizes
 
-    def stage(self, i: int, stage: Stage) -> str:
+    def stage(self, name: str, stage: Stage) -> str:
         entry = Scope()
         self.lines, self.scopes, self.label = [], [entry], "start"
         writer = StatementWriter(self, stage.body)
@@ -202,7 +207,7 @@ class Emitter:
             around = partial(self.loop, r, around)
         around()
         lines = [
-            f"define internal void @stage{i}({self.parameters()}, i64 %s_lo, i64 %s_hi) #0 {{",
+            f"define internal void @{name}({self.parameters()}, i64 %s_lo, i64 %s_hi) #0 {{",
             *writer.allocations,
             "br label %start",
             "start:",
@@ -268,8 +273,38 @@ class Emitter:
             f"{p}.lo = udiv i64 {p}.a, %threads",
             f"{p}.b = add i64 {p}.a, {items}",
             f"{p}.hi = udiv i64 {p}.b, %threads",
-            f"call void @stage{i}({arguments}, i64 {p}.lo, i64 {p}.hi)",
         ]
+        call = f"({arguments}, i64 {p}.lo, i64 {p}.hi)"
+        buffers = sorted(b.name for b in streamed(stage.body, self.kernel.lanes))
+        if not buffers:
+            self.lines.append(f"call void @stage{i}{call}")
+            return
+        # Stores past the caches want whole vectors of memory, and only the caller's addresses tell.
+        total = "0"
+        for name in buffers:
+            left, word, total = total, self.fresh(), self.fresh()
+            self.lines.append(f"{word} = ptrtoint ptr %b_{name} to i64")
+            self.lines.append(f"{total} = or i64 {left}, {word}")
+        self.lines += [
+            f"{p}.odd = and i64 {total}, {self.kernel.lanes * self.itemsize - 1}",
+            f"{p}.whole = icmp eq i64 {p}.odd, 0",
+            f"br i1 {p}.whole, label %past{i}, label %through{i}",
+            f"past{i}:",
+            f"call void @streaming{i}{call}",
+            *self.fence(),
+            f"br label %done{i}",
+            f"through{i}:",
+            f"call void @stage{i}{call}",
+            f"br label %done{i}",
+            f"done{i}:",
+        ]
+
+    def fence(self) -> list[str]:
+        """What was stored past the caches is there before the thread meets the others."""
+        if not self.x86:
+            return ["fence seq_cst"]
+        self.declared.add("declare void @llvm.x86.sse.sfence()")
+        return ["call void @llvm.x86.sse.sfence()"]
 
     def barrier(self, i: int) -> None:
         self.lines += [

@@ -110,9 +110,17 @@ class Builder:
     def broadcast(self, buffer: Buffer, index: Index) -> Register:
         return self._emit(Broadcast(self._new(), At(buffer, Affine.of(index))))
 
-    def store(self, src: Register, buffer: Buffer, index: Index, count: int | None = None, stride: int = 1) -> None:
+    def store(
+        self,
+        src: Register,
+        buffer: Buffer,
+        index: Index,
+        count: int | None = None,
+        stride: int = 1,
+        streaming: bool = False,
+    ) -> None:
         at = At(buffer, Affine.of(index))
-        self._body.append(Store(src, at, self.lanes if count is None else count, stride))
+        self._body.append(Store(src, at, self.lanes if count is None else count, stride, streaming))
 
     def add(self, a: Register, b: Register, into: Register | None = None) -> Register:
         return self._binary("add", a, b, into)
