@@ -31,6 +31,7 @@ _USUAL = (
     ConvShape(2, 32, 12, 12, 32, 1, 1),
     ConvShape(2, 32, 12, 12, 32, 5, 5, padding=2),
     ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1, groups=32),
+    ConvShape(2, 24, 12, 12, 24, 5, 5, 2, 2, groups=24),
     PoolShape(2, 32, 12, 12, 2, 2),
     PoolShape(2, 32, 12, 12, 3, 3, 2, 1),
 )

@@ -2,6 +2,7 @@
 
 from hapgop.algorithms.bias import Bias
 from hapgop.algorithms.depthwise import Depthwise
+from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
 from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
 from hapgop.algorithms.pool import Pool
@@ -11,4 +12,4 @@ from hapgop.algorithms.recipe import Algorithm, Recipe
 __all__ = ["ALL", "Algorithm", "Problem", "Recipe"]
 
 # Most special first, most general last; of those that accept a problem the one predicted fastest is taken.
-ALL: tuple[Algorithm, ...] = (Pool(), Bias(), Depthwise(), DirectGradW(), Direct())
+ALL: tuple[Algorithm, ...] = (Pool(), Bias(), Depthwise(), DepthwiseGradW(), DirectGradW(), Direct())

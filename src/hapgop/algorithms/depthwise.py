@@ -55,7 +55,11 @@ class Depthwise(Algorithm):
             key=f"depthwise {one} {work} {machine.cpu} {machine.isa} {machine.registers}",
             build=program.kernel,
             sizes=(s.n,),
-            scratch=(work.packed, *([s.n * program.source] if first else []), *([s.n * program.target] if last else [])),
+            scratch=(
+                work.packed,
+                *([s.n * program.source] if first else []),
+                *([s.n * program.target] if last else []),
+            ),
             items=s.n * work.strips * work.channel_groups,
             tiles=f"{program.pixels} pixels x 1 vectors",
         )

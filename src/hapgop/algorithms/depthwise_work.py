@@ -13,8 +13,9 @@ from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder
 
 _ITEMS = 16  # enough for any usual number of cores to share out evenly
-_CACHED = 80e9  # bytes a second of one core, from its caches
-_MEMORY = 16e9  # and from memory
+_STEPS = 3.5e9  # multiplications of whole vectors a second, on one core
+_CACHED = 60e9  # bytes a second of one core, from its caches
+_MEMORY = 24e9  # and from memory
 
 
 def refusal(problem: Problem) -> str | None:
@@ -65,8 +66,8 @@ class Work:
         else:
             # Few rows, and the next strip on its way while this one is worked on: both lie in the second cache.
             strip, groups = min(count, max(2, machine.l2 // 8 * count // size)), 1
-        far = s.n * size > machine.l3 // 2
-        return cls(s.with_batch(1), lanes, rows, cols, strip, groups, strip if far else 0)
+        ahead = strip if _far(s.n * size, machine) else 0
+        return cls(s.with_batch(1), lanes, rows, cols, strip, groups, ahead)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -105,19 +106,30 @@ class Work:
 
 
 def seconds(problem: Problem, machine: Machine) -> float:
-    """The time on one core: multiplications of whole vectors, and every byte once from where it lies."""
+    """The time on one core: the taps inside by whole vectors of channels, or every byte once, whichever is longer."""
     s = problem.shape
     assert isinstance(s, ConvShape)
     lanes = machine.lanes(problem.dtype)
-    padded = len(vector_counts(s.ic, lanes)) * lanes
-    size = problem.itemsize * s.n * s.ic * (s.ih * s.iw + s.oh * s.ow)
-    turned = problem.itemsize * s.n * s.ic * (
-        (problem.x_layout == "nchw") * s.ih * s.iw + (problem.y_layout == "nchw") * s.oh * s.ow
-    )  # fmt: skip
-    # A tap costs a multiplication and half a load; an output its store, and what a loop around it costs.
-    steps = s.n * s.oh * s.ow * padded * (1.5 * s.kh * s.kw + 4)
-    rate = _CACHED if size <= machine.l3 // 2 else _MEMORY
-    return steps / (lanes * 3.5e9) + (size + 3 * turned) / rate + 2e-6
+    vectors = s.n * len(vector_counts(s.ic, lanes))
+    rows = forward(s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
+    cols = forward(s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
+    # A result costs two and a half multiplications more: its store, and what a loop around it costs.
+    steps = vectors * (_met(rows) * _met(cols) + 2.5 * s.oh * s.ow)
+    x, y = s.ih * s.iw, s.oh * s.ow
+    turned = (problem.x_layout == "nchw") * x + (problem.y_layout == "nchw") * y
+    size = problem.itemsize * s.n * s.ic
+    rate = _MEMORY if _far(size * (x + y), machine) else _CACHED
+    return max(steps / _STEPS, size * (x + y) / rate) + 3 * size * turned / rate + 1e-6
+
+
+def _met(track: Track) -> int:
+    """Taps that are inside, over all outputs."""
+    return sum(last - first for first, last in map(track.reached, range(track.taps)))
+
+
+def _far(size: int, machine: Machine) -> bool:
+    """Whether so many bytes are more than the caches keep: others use the last one too."""
+    return size > machine.l3 // 3
 
 
 def channels_first(

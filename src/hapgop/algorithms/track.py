@@ -38,6 +38,13 @@ class Track:
     def always_inside(self) -> bool:
         return self.interior == (0, self.count)
 
+    def reached(self, t: int) -> tuple[int, int]:
+        """[first, last) of the outputs for which tap t is inside."""
+        offset = self.in_first + t * self.in_tap
+        first = max(0, -(offset // self.in_step))
+        last = min(self.count, (self.in_size - 1 - offset) // self.in_step + 1)
+        return (first, last) if first < last else (0, 0)
+
     def valid(self, q: int, t: int) -> bool:
         """Whether tap t of output q is inside."""
         return 0 <= q * self.in_step + self.in_first + t * self.in_tap < self.in_size
@@ -50,6 +57,15 @@ class Track:
         low = -(first // self.in_tap)
         high = (self.in_size - first + (self.in_tap - 1)) // self.in_tap
         return (Affine(0), low), (Affine(self.taps), high)
+
+    def output_range(self, t: Affine) -> tuple[tuple[Affine, ...], tuple[Affine, ...]]:
+        """(lows, highs) of the outputs for which tap t is inside."""
+        if self.always_inside:
+            return (Affine(0),), (Affine(self.count),)
+        offset = t * self.in_tap + self.in_first
+        low = -(offset // self.in_step)
+        high = (self.in_size - offset + (self.in_step - 1)) // self.in_step
+        return (Affine(0), low), (Affine(self.count), high)
 
     def source(self, q: Affine | int, t: Affine | int) -> Affine:
         """Where tap t of output q reads."""
