@@ -36,7 +36,7 @@ class Depthwise(Algorithm):
             return reason
         work = Work.of(problem, machine)
         assert isinstance(problem.shape, ConvShape)
-        pixels = tile_pixels(work.cols, problem.shape.kw, machine.registers)
+        pixels = tile_pixels(work.cols, problem.shape.kw, machine.registers, work.far)
         if not pixels:
             return f"has no registers for the {len(work.cols)} classes of columns of this stride"
         return None if row_tiles(work.cols, pixels) else "unrolls borders, and this one is too wide"
@@ -75,7 +75,7 @@ class _Program:
 
     @property
     def pixels(self) -> int:
-        return tile_pixels(self.work.cols, self.work.shape.kw, self.registers)
+        return tile_pixels(self.work.cols, self.work.shape.kw, self.registers, self.work.far)
 
     @property
     def source(self) -> int:
@@ -161,6 +161,12 @@ class _Gather:
     target: Buffer
     last: bool
 
+    @property
+    def in_width(self) -> int:
+        """Columns of an image that is read."""
+        s = self.program.work.shape
+        return s.iw if self.program.problem.op == "conv" else s.ow
+
     def emit(self, n: Affine) -> None:
         k, work = self.k, self.program.work
         tiles = row_tiles(work.cols, self.program.pixels)
@@ -178,7 +184,14 @@ class _Gather:
     def down(self, image: Affine, strip: Affine, vector: Affine, count: int, column: Affine, columns: Columns) -> None:
         """A tile's columns, over the rows of the strip."""
         k, work = self.k, self.program.work
-        with k.loop("row", strip * work.strip, [strip * work.strip + work.strip, work.height]) as row:
+        first, size = strip * work.strip, work.strip
+        with k.loop("row", first, [first + size, work.height]) as row:
+            if work.far:
+                tile = vector * (size * work.width) + column * size + (row - first) * columns.pixels
+                longest = max(work.rows, key=lambda track: track.taps)
+                width, step = self.in_width * work.shape.ic, longest.in_step * work.cols[0].in_step
+                line = image * self.program.source + longest.source(first + size, longest.taps - 1) * width
+                work.fetch(k, self.source, line, tile * step, columns.pixels * step)
             for track in work.rows:
                 if track.count == work.height:
                     self.tile(image, track, row, vector, count, column, columns)
@@ -191,19 +204,15 @@ class _Gather:
     ) -> None:
         k, work, p = self.k, self.program.work, self.program.problem
         s, channel = work.shape, vector * work.lanes
-        (in_w, out_w) = (s.iw, s.ow) if p.op == "conv" else (s.ow, s.iw)
+        out_width = s.ow if p.op == "conv" else s.iw
         met = reach(work.cols, columns)
         # Loaded for each output rather than copied: loads are what there is room for.
         acc = [k.const(0.0) if self.bias is None else k.load(self.bias, channel, count) for _ in met.outputs]
         in_step = work.cols[0].in_step
         origin = image * self.program.source + channel + column * (in_step * s.ic)
-        if work.ahead and track.taps:
-            line = origin + track.source(row + work.ahead, track.taps - 1) * (in_w * s.ic)
-            for i in range(columns.pixels * in_step):
-                k.prefetch(self.source, line + i * s.ic)
         if track.taps:
             with k.loop("tap", *track.tap_range(row)) as tap:
-                line = origin + track.source(row, tap) * (in_w * s.ic)
+                line = origin + track.source(row, tap) * (self.in_width * s.ic)
                 at = (vector * work.taps + (track.tap_first + tap * track.tap_step) * s.kw) * work.lanes
                 tap_row(
                     k,
@@ -213,9 +222,9 @@ class _Gather:
                     lambda c: k.load(self.source, line + c * s.ic, count),
                     acc,
                 )
-        line = image * self.program.target + channel + (row * track.out_step + track.out_first) * (out_w * s.ic)
+        line = image * self.program.target + channel + (row * track.out_step + track.out_first) * (out_width * s.ic)
         zero = k.const(0.0) if p.activation == "relu" else None
-        streaming = self.last and work.ahead > 0
+        streaming = self.last and work.far
         for (i, pixel), value in zip(met.outputs, acc, strict=True):
             # In this order the comparison with NaN is the constant's, and ReLU is one instruction.
             result = value if zero is None else k.max(zero, value)

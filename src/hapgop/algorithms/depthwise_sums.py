@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +18,10 @@ from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Register
 
 _ITEMS = 16  # enough for any usual number of cores to share out evenly; fixed, so that the bits are
+_CHAIN = 1024  # the most numbers that are added up in a register, for the rounding's sake
 _CHAINS = 8  # independent sums that keep the multipliers of today's cores busy
-_MOST_PIXELS = 14
+# A tile's pixels: a wait for memory is hidden by the next tile's work, which begins early only where tiles are small.
+_MOST_PIXELS, _MOST_FAR = 14, 4
 
 Chains = dict[int, list[Register]]
 
@@ -42,8 +44,10 @@ class Sums:
         assert isinstance(problem.shape, ConvShape)
         work, n = Work.of(problem, machine), max(problem.shape.n, 1)
         images = min(n, ceil(_ITEMS / work.channel_groups))
-        strips = min(work.strips, ceil(_ITEMS / (work.channel_groups * images)))
-        return cls(replace(problem, shape=work.shape), work, machine.registers, images, strips)
+        work = replace(work, strip=balanced(work.strip, max(1, min(work.strip, _CHAIN // work.width))))
+        strips = ceil(work.strips / ceil(_ITEMS / (work.channel_groups * images)))
+        groups = ceil(work.strips / strips)
+        return cls(replace(problem, shape=work.shape), work, machine.registers, images, groups)
 
     @property
     def groups(self) -> int:
@@ -85,7 +89,7 @@ class Sums:
     @property
     def pixels(self) -> int:
         room = self.registers - 1 - self.rows_at_once * self.held * self.sets
-        return balanced(self.work.width, min(room, _MOST_PIXELS))
+        return balanced(self.work.width, min(room, _MOST_FAR if self.work.far else _MOST_PIXELS))
 
     @property
     def tiles(self) -> list[Columns] | None:
@@ -141,7 +145,7 @@ class Add:
         acc = {t: self.zeros(taps) for t in range(kh)}
         for low, high, rows in self.runs():
             with self.row_loop(strip, [Affine(low)], [Affine(high)]) as row:
-                self.row(image, row, vector, count, taps, [(Affine(t), acc[t]) for t in rows])
+                self.row(image, strip, row, vector, count, taps, [(Affine(t), acc[t]) for t in rows])
         for t in range(kh):
             self.add(acc[t], taps, to + t * (kw * self.sums.work.lanes))
 
@@ -151,7 +155,7 @@ class Add:
         track = self.sums.work.rows[0]
         acc = self.zeros(taps)
         with self.row_loop(strip, *track.output_range(t)) as row:
-            self.row(image, row, vector, count, taps, [(t, acc)])
+            self.row(image, strip, row, vector, count, taps, [(t, acc)])
         self.add(acc, taps, to)
 
     def runs(self) -> Iterator[tuple[int, int, list[int]]]:
@@ -185,6 +189,7 @@ class Add:
     def row(
         self,
         image: Affine,
+        strip: Affine,
         row: Affine,
         vector: Affine,
         count: int,
@@ -198,7 +203,31 @@ class Add:
         width = work.shape.iw * work.shape.ic
         lines = [(x + work.rows[0].source(row, t) * width, acc) for t, acc in rows]
         gradients = g + row * (work.shape.ow * work.shape.oc)
-        each_tile(self.k, self.sums.tiles or [], partial(self.tile, lines, gradients, count, taps))
+        fetch = partial(self.fetch, image, strip, row, vector, rows[0][0]) if work.far else None
+        each_tile(self.k, self.sums.tiles or [], partial(self.tile, lines, gradients, count, taps, fetch))
+
+    def fetch(
+        self, image: Affine, strip: Affine, row: Affine, vector: Affine, t: Affine, column: Affine, pixels: int
+    ) -> None:
+        """A tile's share of the next strip; where rows of taps follow one another, the first one's."""
+        k, work = self.k, self.sums.work
+        s, size, track = work.shape, work.strip, work.rows[0]
+        x_size, g_size = self.sums.images
+        step = track.in_step * work.cols[0].in_step
+        tile = (vector * size + row - strip * size) * s.ow + column
+        below = strip * size + size
+        g = image * g_size + below * (s.ow * s.oc)
+        x = image * x_size + track.source(below, track.taps - 1) * (s.iw * s.ic)
+
+        def both() -> None:
+            work.fetch(k, self.g, g, tile, pixels)
+            work.fetch(k, self.x, x, tile * step, pixels * step)
+
+        if self.sums.rows_at_once > 1:
+            both()
+        else:
+            with k.loop("first", t, [t + 1, 1]):
+                both()
 
     def tile(
         self,
@@ -206,26 +235,22 @@ class Add:
         gradients: Affine,
         count: int,
         taps: Sequence[int],
+        fetch: Callable[[Affine, int], None] | None,
         column: Affine,
         columns: Columns,
     ) -> None:
         k, work, sets = self.k, self.sums.work, self.sums.sets
         c, step = work.shape.ic, work.cols[0].in_step
         met = reach(work.cols, columns)
-        ahead = work.ahead * c
         held = [k.load(self.g, gradients + (column + p) * c, count) for p in range(columns.pixels)]
-        if ahead:
-            for p in range(columns.pixels):
-                k.prefetch(self.g, gradients + (column + p) * c + ahead * work.shape.ow)
-        last = len(lines) - 1
+        if fetch is not None:
+            fetch(column, columns.pixels)
         for number, pairs in met.inputs.items():
             used = [(pixel, tap) for pixel, tap in pairs if tap in taps]
             if not used:
                 continue
             at = column * (step * c) + number * c
-            for i, (line, acc) in enumerate(lines):
-                if ahead and i == last:
-                    k.prefetch(self.x, line + at + ahead * work.rows[0].in_step * work.shape.iw)
+            for line, acc in lines:
                 value = k.load(self.x, line + at, count)
                 for pixel, tap in used:
                     total = acc[tap][pixel % sets]

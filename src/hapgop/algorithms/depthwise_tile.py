@@ -14,7 +14,9 @@ from hapgop.algorithms.registers import balanced
 from hapgop.algorithms.track import Track
 from hapgop.tile import Affine, Builder, Register
 
-_MOST_PIXELS = 14  # more outputs save few loads and make long borders
+# More outputs a tile than 14 save few loads and make long borders. A wait for memory is hidden by the work of the next
+# tile, which the CPU begins early only where tiles are small.
+_MOST_PIXELS, _MOST_FAR = 14, 7
 _MOST_BORDERS = 16  # border tiles are unrolled, each with the taps that are inside for it
 
 
@@ -79,10 +81,10 @@ def most_taps(kw: int, registers: int) -> int:
     return balanced(kw, registers // 2 - 1)
 
 
-def tile_pixels(tracks: Sequence[Track], kw: int, registers: int) -> int:
-    """Outputs of each track in a tile; 0 where even one is too many."""
+def tile_pixels(tracks: Sequence[Track], kw: int, registers: int, far: bool) -> int:
+    """Outputs of each track in a tile; 0 where even one is too many. far: inputs and results lie in memory."""
     room = (registers - 1 - most_taps(kw, registers)) // len(tracks)
-    return balanced(max(t.count for t in tracks), min(room, _MOST_PIXELS)) if room else 0
+    return balanced(max(t.count for t in tracks), min(room, _MOST_FAR if far else _MOST_PIXELS)) if room else 0
 
 
 def each_tile(k: Builder, tiles: Sequence[Columns], visit: Callable[[Affine, Columns], None]) -> None:

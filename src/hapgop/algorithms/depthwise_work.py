@@ -7,6 +7,7 @@ from math import ceil
 
 from hapgop.algorithms.layout import vector_counts
 from hapgop.algorithms.problem import Problem
+from hapgop.algorithms.registers import balanced
 from hapgop.algorithms.track import Track, backward, forward
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -35,9 +36,9 @@ class Work:
     rows, cols   the tracks along the two axes; more than one for the input gradient with a stride
     strip        rows of each track that a work item goes through, for one vector of channels after the other
     strips       strips of an image
-    groups       groups of channels: only images that fit the second cache are split along their channels
+    groups       groups of channels that are shared out
     per_group    vectors of channels in a group
-    ahead        rows ahead of which inputs are prefetched; 0 where the caches hold what is needed
+    far          more than the caches hold: the next strip is prefetched, and results are stored past the caches
     """
 
     shape: ConvShape
@@ -46,7 +47,7 @@ class Work:
     cols: tuple[Track, ...]
     strip: int
     groups: int
-    ahead: int
+    far: bool
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> Work:
@@ -61,13 +62,17 @@ class Work:
         lanes = machine.lanes(problem.dtype)
         count, vectors = max(t.count for t in rows), ceil(s.ic / lanes)
         size = problem.itemsize * s.ic * (s.ih * s.iw + s.oh * s.ow)
-        if size <= machine.l2 // 2:
-            strip, groups = count, min(vectors, ceil(_ITEMS / max(s.n, 1)))
-        else:
+        wanted = ceil(_ITEMS / max(s.n, 1))
+        far = _far(s.n * size, machine)
+        if far:
             # Few rows, and the next strip on its way while this one is worked on: both lie in the second cache.
-            strip, groups = min(count, max(2, machine.l2 // 8 * count // size)), 1
-        ahead = strip if _far(s.n * size, machine) else 0
-        return cls(s.with_batch(1), lanes, rows, cols, strip, groups, ahead)
+            strip = balanced(count, min(count, max(2, machine.l2 // 8 * count // size)))
+            groups = min(vectors, ceil(wanted / ceil(count / strip)))
+        else:
+            # A strip reads its neighbours' rows too: split along the channels first.
+            groups = min(vectors, wanted)
+            strip = ceil(count / ceil(wanted / groups))
+        return cls(s.with_batch(1), lanes, rows, cols, strip, groups, far)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -98,6 +103,15 @@ class Work:
     @property
     def taps(self) -> int:
         return self.shape.kh * self.shape.kw
+
+    def fetch(self, k: Builder, buffer: Buffer, row: Affine, tile: Affine, lines: int) -> None:
+        """Prefetches a tile's share of the rows that begin at an address: `tile` counts the lines before it.
+
+        A strip is worked on by vectors of channels, but fetched in the order in which it lies: then the CPU sees what
+        is coming and fetches more than the few lines that a core can ask for at a time.
+        """
+        for i in range(lines):
+            k.prefetch(buffer, row + (tile + i) * self.lanes)
 
     @property
     def packed(self) -> int:
