@@ -83,7 +83,8 @@ def most_taps(kw: int, registers: int) -> int:
 
 def tile_pixels(tracks: Sequence[Track], kw: int, registers: int, far: bool) -> int:
     """Outputs of each track in a tile; 0 where even one is too many. far: inputs and results lie in memory."""
-    room = (registers - 1 - most_taps(kw, registers)) // len(tracks)
+    # One register is the input's, and one LLVM's: with none to spare it spills.
+    room = (registers - 2 - most_taps(kw, registers)) // len(tracks)
     return balanced(max(t.count for t in tracks), min(room, _MOST_FAR if far else _MOST_PIXELS)) if room else 0
 
 
