@@ -34,6 +34,7 @@ CONVS = {
     "dilation": ConvShape(1, 3, 9, 9, 4, 3, 3, padding=2, dilation=2),
     "groups": ConvShape(2, 6, 5, 6, 40, 3, 3, padding=1, groups=2),
     "depthwise": ConvShape(2, 18, 6, 7, 18, 3, 3, padding=1, groups=18),
+    "depthwise, stride 2": ConvShape(3, 37, 9, 12, 37, 5, 5, 2, 2, groups=37),
     "pointwise with pixels left over": ConvShape(1, 9, 5, 9, 33, 1, 1),
     "a batch of single pixels": ConvShape(19, 10, 1, 1, 12, 1, 1),
     "a batch of single pixels, padded": ConvShape(3, 10, 1, 1, 12, 1, 1, padding=(0, 0, 0, 1)),

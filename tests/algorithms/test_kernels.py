@@ -47,6 +47,17 @@ small_conv = st.builds(
     st.integers(0, 2),
     st.integers(0, 1),
 )
+small_depthwise = st.builds(
+    lambda c, size, k, stride, top, left: ConvShape(
+        2, c, size, size + 1, c, k, 3, stride, (top, 1, left, 2), (1, 2), c
+    ),
+    st.sampled_from([2, 5, 19]),
+    st.integers(4, 6),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.integers(0, 1),
+)
 small_pool = st.builds(
     lambda c, size, k, stride, padding, ceil: PoolShape(
         2, c, size, size + 1, k, 2, stride, (padding if k > 1 else 0, 0, 1, padding), ceil_mode=ceil
@@ -62,7 +73,7 @@ small_pool = st.builds(
 
 def small(op):
     """Problems that the interpreter can do in a moment."""
-    return problems(op, small_pool if "pool" in op else small_conv)
+    return problems(op, small_pool if "pool" in op else small_conv | small_depthwise)
 
 
 @every_answer

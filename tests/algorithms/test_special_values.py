@@ -78,11 +78,13 @@ def skipping(x, w, s):
     """The sums over the taps inside, term by term."""
     y = np.zeros(s.y_shape)
     for n, o, i, j in np.ndindex(s.y_shape):
-        for c, k, m in np.ndindex(s.ic, s.kh, s.kw):
+        per_group = s.ic // s.groups
+        first = o // (s.oc // s.groups) * per_group
+        for c, k, m in np.ndindex(per_group, s.kh, s.kw):
             row = i * s.stride[0] - s.padding[0] + k * s.dilation[0]
             column = j * s.stride[1] - s.padding[2] + m * s.dilation[1]
             if 0 <= row < s.ih and 0 <= column < s.iw:
-                y[n, o, i, j] += x[n, c, row, column] * w[o, c, k, m]
+                y[n, o, i, j] += x[n, first + c, row, column] * w[o, c, k, m]
     return {"y": y}
 
 
@@ -92,6 +94,8 @@ SKIPPED = {
     "stride": ConvShape(1, 2, 6, 7, 3, 3, 3, 2, 1),
     "wide padding": ConvShape(1, 2, 3, 3, 2, 3, 3, padding=11),
     "a border of many tiles": ConvShape(1, 1, 1, 3, 17, 3, 3, padding=(1, 1, 120, 120)),
+    "depthwise": ConvShape(1, 18, 5, 6, 18, 3, 3, padding=1, groups=18),
+    "depthwise, stride": ConvShape(1, 18, 6, 7, 18, 3, 3, 2, 1, groups=18),
     "far taps": ConvShape(1, 2, 3, 13, 2, 3, 3, padding=(4, 4, 6, 6), dilation=(4, 6)),
 }
 

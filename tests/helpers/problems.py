@@ -31,6 +31,7 @@ _USUAL = (
     ConvShape(2, 32, 12, 12, 32, 1, 1),
     ConvShape(2, 32, 12, 12, 32, 5, 5, padding=2),
     ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1, groups=32),
+    ConvShape(2, 24, 12, 12, 24, 5, 5, 2, 2, groups=24),
     PoolShape(2, 32, 12, 12, 2, 2),
     PoolShape(2, 32, 12, 12, 3, 3, 2, 1),
 )
@@ -272,10 +273,11 @@ def conv_shapes(draw):
     """Small shapes: tails of every kind, groups, depthwise, one pixel, more images than groups of them."""
     (ih, kh, sh, top, bottom, dh), (iw, kw, sw, left, right, dw) = draw(axes()), draw(axes())
     groups, ic, oc = 1, draw(st.sampled_from([1, 2, 3, 4, 5, 7, 9])), draw(st.sampled_from([1, 3, 8, 16, 17, 21, 40]))
-    if draw(st.integers(0, 2)) == 0:
-        groups = draw(st.sampled_from([2, 3, 17]))
-        oc = oc if groups < 17 else 1
-        ic = ic if groups < 17 else 1
+    kind = draw(st.sampled_from(["one group", "one group", "groups", "depthwise", "depthwise"]))
+    if kind == "groups":
+        groups = draw(st.sampled_from([2, 3]))
+    elif kind == "depthwise":
+        groups, ic, oc = draw(st.sampled_from([2, 8, 17, 37, 64])), 1, 1
     n = draw(st.sampled_from([1, 1, 2, 3, 18]))
     return ConvShape(
         n, ic * groups, ih, iw, oc * groups, kh, kw, (sh, sw), (top, bottom, left, right), (dh, dw), groups

@@ -1,5 +1,6 @@
 """Each operation as machine code: all pairs of special numbers, all counts of lanes, nothing outside touched."""
 
+import ctypes
 import mmap
 import os
 import subprocess
@@ -9,8 +10,10 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
-from kernels import emitted
+from kernels import emitted, function
 
+from hapgop import native
+from hapgop.native import compiler
 from hapgop.tile import Builder, interpret
 
 SPECIAL = [0.0, -0.0, 1.0, -2.5, 3.0, np.inf, -np.inf, np.nan, 2.0**100, -(2.0**100)]
@@ -196,3 +199,36 @@ def test_no_byte_outside_is_read_or_written(lanes, count, stride, tmp_path):
     environment = {**os.environ, "HAPGOP_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "safe\n", done.stderr
+
+
+def streaming_kernel(lanes, offset):
+    k = Builder("streaming", "float32", lanes)
+    x, y = k.buffer("x", 4 * lanes, "in"), k.buffer("y", 5 * lanes, "out")
+    with k.stage("s", ("i", 4)) as (i,):
+        k.store(k.load(x, i * lanes), y, i * lanes + offset, streaming=True)
+    return k.kernel()
+
+
+@pytest.mark.parametrize("width", [16, 32, 64])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_streaming_stores_write_wherever_the_memory_begins(width, offset):
+    """Stores past the caches want whole vectors of memory; elsewhere they are plain ones."""
+    lanes = width // 4
+    code = function(streaming_kernel(lanes, offset))
+    x = np.arange(4 * lanes, dtype=np.float32)
+    memory = np.zeros(5 * lanes + 64, np.float32)
+    first = -memory.ctypes.data % 64 // 4
+    for shift in (0, 1, 4, 8, 16):
+        memory[:] = -1
+        y = memory[first + shift :][: 5 * lanes]
+        words = (ctypes.c_int64 * 2)(x.ctypes.data, y.ctypes.data)
+        native.launch(code.address, ctypes.addressof(words), 1)
+        np.testing.assert_array_equal(y[offset : offset + 4 * lanes], x)
+        assert (memory == -1).sum() == memory.size - 4 * lanes
+
+
+@pytest.mark.skipif(not compiler.is_x86(), reason="reads x86 assembly")
+def test_a_streaming_store_goes_past_the_caches():
+    assert "vmovntps" in native.assembly(streaming_kernel(8, 0), "haswell")
+    assert "sfence" in native.assembly(streaming_kernel(8, 0), "haswell")
+    assert "vmovntps" not in native.assembly(streaming_kernel(8, 1), "haswell")

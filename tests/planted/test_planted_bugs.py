@@ -148,6 +148,28 @@ BUGS = (
         select="exact and grad_w and single",
     ),
     Bug(
+        "the last channels of a depthwise convolution dropped",
+        "algorithms/depthwise.py",
+        "            if rest:\n                # The last",
+        "            if rest and not full:\n                # The last",
+        select="exact and depthwise-conv and stride",
+    ),
+    Bug(
+        "only the first group in the weight gradient of a depthwise convolution",
+        "algorithms/depthwise_grad_w.py",
+        'with k.loop("group", 1, sums.groups) as group:',
+        'with k.loop("group", 1, 1) as group:',
+        select="exact and grad_w and depthwise",
+    ),
+    Bug(
+        "stores past the caches wherever the memory begins",
+        "native/emit.py",
+        'f"{p}.whole = icmp eq i64 {p}.odd, 0"',
+        'f"{p}.whole = icmp uge i64 {p}.odd, 0"',
+        "native/test_operations.py",
+        "wherever",
+    ),
+    Bug(
         "of equals the last wins",
         "native/statements.py",
         'above, nan = self.op(f"fcmp ogt {v} {a}, {b}")',

@@ -53,7 +53,7 @@ def test_doubling():
         stage all of block.1 < 2
           Load x[4 block.1] dst=0 count=4 stride=1
           Binary op=add dst=1 a=0 b=0
-          Store y[4 block.1] src=1 count=4 stride=1
+          Store y[4 block.1] src=1 count=4 stride=1 streaming=False
         """,
     )
 
@@ -98,10 +98,10 @@ def test_every_statement():
           Binary op=sub dst=4 a=0 b=3
           Binary op=div dst=5 a=0 b=3
           Binary op=mul dst=6 a=4 b=5
-          Store y[4 image.2 + 2 row.3] src=0 count=2 stride=1
+          Store y[4 image.2 + 2 row.3] src=0 count=2 stride=1 streaming=False
         stage two of all.5 < 1
           Const dst=7 value=-1.5
-          Store s[0] src=7 count=2 stride=2
+          Store s[0] src=7 count=2 stride=2 streaming=False
           Const dst=8 value=1.0
           Const dst=9 value=0.0
           Transpose dst=(10, 11) src=(8, 9)

@@ -1,6 +1,8 @@
 """The algorithms, one file each; `ALL` is the list that dispatch, tests and benchmark read."""
 
 from hapgop.algorithms.bias import Bias
+from hapgop.algorithms.depthwise import Depthwise
+from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
 from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
 from hapgop.algorithms.planar import Planar
@@ -8,8 +10,29 @@ from hapgop.algorithms.planar_grad_w import PlanarGradW
 from hapgop.algorithms.pool import Pool
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
+from hapgop.algorithms.winograd import Winograd, WinogradGradW
 
 __all__ = ["ALL", "Algorithm", "Pack", "Problem", "Recipe"]
 
 # Most special first, most general last; of those that accept a problem the one predicted fastest is taken.
-ALL: tuple[Algorithm, ...] = (Pool(), Bias(), PlanarGradW(), DirectGradW(), Planar(), Direct())
+ALL: tuple[Algorithm, ...] = (
+    Pool(),
+    Bias(),
+    Depthwise(),
+    DepthwiseGradW(),
+    Winograd(4, 3),
+    Winograd(2, 3),
+    Winograd(4, 5),
+    Winograd(2, 5),
+    Winograd(4, 3, stride=2),
+    Winograd(2, 3, stride=2),
+    WinogradGradW(4, 3),
+    WinogradGradW(2, 3),
+    WinogradGradW(4, 5),
+    WinogradGradW(2, 5),
+    WinogradGradW(2, 3, stride=2),
+    PlanarGradW(),
+    DirectGradW(),
+    Planar(),
+    Direct(),
+)

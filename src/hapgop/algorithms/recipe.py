@@ -86,6 +86,13 @@ class Algorithm(ABC):
     def seconds(self, problem: Problem, machine: Machine) -> float:
         """The predicted time on one core."""
 
+    def growth(self, problem: Problem) -> float:
+        """How many times the error bound of plain sums the results may need; 1 where they are plain sums.
+
+        The bound is (16 + 2 sqrt(terms)) unit roundings of the sum of the terms' magnitudes, element by element.
+        """
+        return 1.0
+
     @abstractmethod
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         """How to do it; only asked where `refuses` returned None."""

@@ -41,13 +41,14 @@ class Track:
     @property
     def hits(self) -> int:
         """How many (output, tap) pairs are inside."""
-        total = 0
-        for t in range(self.taps):
-            offset = self.in_first + t * self.in_tap
-            first = max(0, -(offset // self.in_step))
-            last = min(self.count, (self.in_size - 1 - offset) // self.in_step + 1)
-            total += max(0, last - first)
-        return total
+        return sum(last - first for first, last in map(self.reached, range(self.taps)))
+
+    def reached(self, t: int) -> tuple[int, int]:
+        """[first, last) of the outputs for which tap t is inside."""
+        offset = self.in_first + t * self.in_tap
+        first = max(0, -(offset // self.in_step))
+        last = min(self.count, (self.in_size - 1 - offset) // self.in_step + 1)
+        return (first, last) if first < last else (0, 0)
 
     def valid(self, q: int, t: int) -> bool:
         """Whether tap t of output q is inside."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from hapgop.native.statements import StatementWriter
+from hapgop.native.statements import StatementWriter, streamed
 from hapgop.tile import (
     Affine,
     Buffer,
@@ -57,6 +57,7 @@ class Emitter:
         self.lines: list[str] = []
         self.scopes: list[Scope] = []
         self.bases: dict[tuple[str, Affine], str] = {}
+        self.streaming = False
         self.label = "entry"
         self.count = 0
 
@@ -66,10 +67,14 @@ class Emitter:
             within = step.range if isinstance(step, Rounds) else None
             stages += [(stage, within) for stage in (step.stages if isinstance(step, Rounds) else (step,))]
         for i, (stage, rounds) in enumerate(stages):
-            self.functions.append(self.stage(i, stage, rounds))
+            self.functions.append(self.stage(f"stage{i}", stage, rounds))
+            if streamed(stage.body, self.kernel.lanes):
+                self.streaming = True
+                self.functions.append(self.stage(f"streaming{i}", stage, rounds))
+                self.streaming = False
         self.functions.append(self.run())
         attributes = 'attributes #0 = { nounwind "prefer-vector-width"="512" }'
-        return "\n".join([*sorted(self.declared), *self.functions, attributes, ""])
+        return "\n".join([*sorted(self.declared), *self.functions, attributes, "!0 = !{i32 1}", ""])
 
     def fresh(self) -> str:
         self._names += 1
@@ -233,7 +238,7 @@ class Emitter:
         sizes = "".join(f", i64 %s_{s.name}" for s in self.kernel.sizes)
         return buffers + sizes
 
-    def stage(self, i: int, stage: Stage, rounds: Range | None) -> str:
+    def stage(self, name: str, stage: Stage, rounds: Range | None) -> str:
         entry = Scope()
         self.lines, self.label = [], "start"
         self.scopes = [entry, entry] if rounds else [entry]
@@ -246,7 +251,7 @@ class Emitter:
             around = partial(self.loop, r, around)
         around()
         lines = [
-            f"define internal void @stage{i}({self.parameters()}{turn}, i64 %s_lo, i64 %s_hi) #0 {{",
+            f"define internal void @{name}({self.parameters()}{turn}, i64 %s_lo, i64 %s_hi) #0 {{",
             *writer.allocations,
             "br label %start",
             "start:",
@@ -323,8 +328,39 @@ class Emitter:
             f"{p}.lo = udiv i64 {p}.a, %threads",
             f"{p}.b = add i64 {p}.a, {items}",
             f"{p}.hi = udiv i64 {p}.b, %threads",
-            f"call void @stage{i}({arguments}, i64 {p}.lo, i64 {p}.hi)",
         ]
+        call = f"({arguments}, i64 {p}.lo, i64 {p}.hi)"
+        buffers = sorted(b.name for b in streamed(stage.body, self.kernel.lanes))
+        if not buffers:
+            self.lines.append(f"call void @stage{i}{call}")
+            return
+        # Stores past the caches want whole vectors of memory, and only the caller's addresses tell.
+        total = "0"
+        for name in buffers:
+            left, word, total = total, self.fresh(), self.fresh()
+            self.lines.append(f"{word} = ptrtoint ptr %b_{name} to i64")
+            self.lines.append(f"{total} = or i64 {left}, {word}")
+        self.lines += [
+            f"{p}.odd = and i64 {total}, {self.kernel.lanes * self.itemsize - 1}",
+            f"{p}.whole = icmp eq i64 {p}.odd, 0",
+            f"br i1 {p}.whole, label %past{i}, label %through{i}",
+            f"past{i}:",
+            f"call void @streaming{i}{call}",
+            *self.fence(),
+            f"br label %done{i}",
+            f"through{i}:",
+            f"call void @stage{i}{call}",
+            f"br label %done{i}",
+            f"done{i}:",
+        ]
+        self.label = f"done{i}"
+
+    def fence(self) -> list[str]:
+        """What was stored past the caches is there before the thread meets the others."""
+        if not self.x86:
+            return ["fence seq_cst"]
+        self.declared.add("declare void @llvm.x86.sse.sfence()")
+        return ["call void @llvm.x86.sse.sfence()"]
 
     def barrier(self, i: int) -> None:
         self.lines += [

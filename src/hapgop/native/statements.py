@@ -37,6 +37,7 @@ class Context(Protocol):
     vector: str
     itemsize: int
     fma: bool
+    streaming: bool
     declared: set[str]
     lines: list[str]
 
@@ -47,6 +48,25 @@ class Context(Protocol):
 
 
 _DUMP = -1
+
+
+def streamed(body: tuple[Statement, ...], lanes: int) -> set[Buffer]:
+    """The buffers with a store that can go past the caches once they start at a whole vector."""
+    found = set()
+    for s in body:
+        if isinstance(s, Loop):
+            found |= streamed(s.body, lanes)
+        elif isinstance(s, Store) and _whole(s, lanes):
+            found.add(s.at.buffer)
+    return found
+
+
+def _whole(s: Store, lanes: int) -> bool:
+    """Whether a streaming store writes a whole vector at a multiple of its size: the only kind that CPUs have."""
+    steps = (s.at.index.const, *s.at.index.terms.values())
+    return (
+        s.streaming and not s.where and s.count == lanes and s.stride == 1 and all(step % lanes == 0 for step in steps)
+    )
 
 
 def _written(body: tuple[Statement, ...]) -> Iterator[Register]:
@@ -175,7 +195,9 @@ class StatementWriter:
                 self.allocations.append(f"%dump = alloca {v}")
             p = self.place(s, "%dump")
             if s.count == lanes:
-                self.c.lines.append(f"store {v} {value}, ptr {p}, align {size}")
+                past = self.c.streaming and _whole(s, lanes)
+                how = f"align {lanes * size}, !nontemporal !0" if past else f"align {size}"
+                self.c.lines.append(f"store {v} {value}, ptr {p}, {how}")
                 return
             name = f"@llvm.masked.store.{self.suffix}.p0"
             self.c.declared.add(f"declare void {name}({v}, ptr, i32, <{lanes} x i1>)")

@@ -133,10 +133,11 @@ class Builder:
         index: Index,
         count: int | None = None,
         stride: int = 1,
+        streaming: bool = False,
         where: Sequence[Coordinate] = (),
     ) -> None:
         at = At(buffer, Affine.of(index))
-        self._body.append(Store(src, at, self.lanes if count is None else count, stride, tuple(where)))
+        self._body.append(Store(src, at, self.lanes if count is None else count, stride, streaming, tuple(where)))
 
     def add(self, a: Register, b: Register, into: Register | None = None) -> Register:
         return self._binary("add", a, b, into)

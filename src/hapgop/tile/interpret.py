@@ -52,7 +52,8 @@ def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes:
         run = _Run(kernel, memory, values)
         for step in kernel.steps:
             if isinstance(step, Rounds):
-                for values[step.range.var] in run.range(step.range):
+                for turn in run.range(step.range):
+                    values[step.range.var] = turn
                     for stage in step.stages:
                         run.stage(stage)
             else:

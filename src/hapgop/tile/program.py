@@ -91,12 +91,17 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """`count` lanes of src to memory; nothing where a coordinate of `where` is outside."""
+    """`count` lanes of src to memory; nothing where a coordinate of `where` is outside.
+
+    `streaming` is a hint: what is stored will not be read again soon, so it may go past the caches, which are then
+    neither filled with the old values nor with the new.
+    """
 
     src: Register
     at: At
     count: int
     stride: int = 1
+    streaming: bool = False
     where: tuple[Coordinate, ...] = ()
 
 

@@ -8,10 +8,12 @@ channels, whose filters it transforms as it goes, so that they never leave its c
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
-from hapgop.algorithms import registers
+from hapgop.algorithms import costs
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
+from hapgop.algorithms.winograd import price
 from hapgop.algorithms.winograd.phases import Finishing, Gathering, multiply, patch_size, place, vectors
 from hapgop.algorithms.winograd.points import GROWTH
 from hapgop.algorithms.winograd.refusal import refusal
@@ -87,24 +89,23 @@ def _tiling(problem: Problem, machine: Machine, m: int) -> Tiling:
 
 
 def _seconds(t: Tiling) -> float:
-    s, lanes = t.shape, t.lanes
-    tiles = t.batch * t.tiles * s.groups
-    pixels, vectors = t.tile
-    rate = registers.PEAK_PER_LANE * lanes / 2  # multiply-adds a second
-    full = -(-t.batch * t.tiles // pixels) * pixels * s.groups
-    step = registers.step_cycles(pixels, vectors) / (pixels * vectors / registers.FMAS)
-    products = full * t.products * t.source.channels * t.out_vectors * lanes * step
-    work = t.triple
-    inside = work.products * (work.inputs + work.products) * work.inputs
-    outside = work.outputs * (work.outputs + work.products) * work.products
-    transforms = tiles * lanes * (t.in_vectors * inside + t.out_vectors * outside) * 1.0
-    filters = 0.0
+    s, wide, itemsize = t.shape, t.machine.vector_bytes, t.problem.itemsize
+    pixels, width = t.tile
+    every = t.batch * t.tiles * s.groups
+    steps = ceil(t.batch * t.tiles / pixels) * s.groups * t.products * t.source.channels * t.out_vectors / width
+    total = steps * costs.step_cycles(pixels, width, wide) / costs.CLOCK
+    total += price.seconds(every * t.in_vectors, t.triple.bt, wide)
+    total += price.seconds(every * t.out_vectors, t.triple.at, wide)
+    size = t.filters.size * itemsize
     if not t.problem.packed:
-        filters = t.filters.size * t.problem.itemsize / (12e9 if t.few else 5e9)
-    traffic = t.problem.itemsize * t.batch * (
-        s.ic * s.ih * s.iw + s.oc * s.oh * s.ow
-    ) / 15e9  # fmt: skip
-    return (products + transforms) / rate + filters + traffic * 0.5 + 3e-6
+        turned = s.groups * t.source.channels * t.out_vectors
+        total += price.seconds(turned, t.triple.g, wide) + turned * t.filters.taps * costs.SQUARE / costs.CLOCK
+        total += (0 if t.few else costs.traffic(size, t.machine)) + costs.STAGE
+    passes = 1 if t.few else max(1, t.batch * t.tiles / t.block)
+    if not t.few or t.problem.packed:
+        total += passes * costs.traffic(max(0, size - t.machine.l2 // 2), t.machine)
+    total += costs.traffic(itemsize * t.batch * (s.ic * s.ih * s.iw + s.oc * s.oh * s.ow), t.machine)
+    return total + costs.CALL + (costs.STAGE if t.few else 0)
 
 
 def _buffers(k: Builder, t: Tiling, n: Affine) -> tuple[Buffer, Buffer, Buffer | None, Buffer]:
@@ -200,17 +201,17 @@ def _few_kernel(t: Tiling) -> Kernel:
                     k.store(k.const(0.0), m, i * lanes)
                 for low, depth, chunks in _chunks(f.ic):
                     with k.loop("chunk", 0, chunks) as c:
-                        first = c * depth + low
+                        channel = c * depth + low
                         for start, part, runs in _parts(depth, lanes):
                             with k.loop("square", 0, runs) as q:
                                 for j in range(size):
                                     count = f.counts[begin + j]
-                                    f.square(k, w, squares, group, vector + j, count, first + start + q * lanes, part)
+                                    f.square(k, w, squares, group, vector + j, count, channel + start + q * lanes, part)
                                     to = (q * lanes + start) * step + j * lanes
                                     f.transform(k, squares, patch, part, u, to, depth * step + lanes, step)
                         with k.loop("product", 0, t.products) as xi:
                             multiply(
-                                k, t, v, inputs + xi * t.v_step + first * block, u, xi * (depth * step + lanes), m,
+                                k, t, v, inputs + xi * t.v_step + channel * block, u, xi * (depth * step + lanes), m,
                                 xi * (size * block * lanes), size, depth, block, add=True,
                             )  # fmt: skip
             finishing = Finishing(k, t, bias, patch, y, n, size * block * lanes)

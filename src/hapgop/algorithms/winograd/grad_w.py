@@ -1,9 +1,9 @@
 """The fast weight gradient: the same triple, with the outputs' gradient transformed by A and the sums by G.
 
 dW = G^T [ sum over tiles of (B^T x B) * (A g A^T) ] G, a product of matrices for each entry of the tile: gradients
-times inputs, summed over tiles. Few tiles: all are transformed, then each thread takes blocks of channels from the sums to
-the filters. Many: blocks of tiles one after the other, each shared by all threads, its sums added to memory. The order
-of additions depends on the shape alone.
+times inputs, summed over tiles. Few tiles: all are transformed, then each thread takes blocks of channels from the
+sums to the filters. Many: blocks of tiles one after the other, each shared by all threads, its sums added to memory.
+The order of additions depends on the shape alone.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 
-from hapgop.algorithms import registers
+from hapgop.algorithms import costs
 from hapgop.algorithms.layout import vector_counts, weight_strides
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
+from hapgop.algorithms.winograd import price
 from hapgop.algorithms.winograd.phases import Gathering, place, vectors
 from hapgop.algorithms.winograd.points import GROWTH, triple
 from hapgop.algorithms.winograd.refusal import refusal
@@ -54,17 +55,18 @@ class WinogradGradW(Algorithm):
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         w = Work.of(problem, machine, self.m)
-        a, lanes, s = w.triple, w.lanes, w.shape
-        tiles = w.batch * w.tiles * s.groups
-        rate = registers.PEAK_PER_LANE * lanes / 2
-        products = tiles * w.products * len(w.co) * len(w.ci) * lanes * lanes * 1.1
-        inside = a.products * (a.inputs + a.products) * a.inputs
-        outside = a.products * (a.outputs + a.products) * a.outputs
-        transforms = tiles * lanes * (len(w.ci) * inside + len(w.co) * outside)
-        back = s.groups * len(w.co) * len(w.ci) * lanes * lanes * a.taps * (a.taps + a.products) * a.products
-        sums = 0 if w.once else 2 * ceil(w.batch * w.tiles / w.block) * w.sums_size * problem.itemsize / 20e9
-        traffic = problem.itemsize * w.batch * (s.ic * s.ih * s.iw + s.oc * s.oh * s.ow) / 15e9
-        return (products + transforms + back) / rate + sums + traffic * 0.5 + 5e-6
+        a, s, wide, itemsize = w.triple, w.shape, machine.vector_bytes, problem.itemsize
+        blocks = ceil(max(1, w.batch * w.tiles) / w.block)
+        steps = blocks * w.block * s.groups * w.products * len(w.co) * w.lanes / w.rows * len(w.ci) / w.width
+        total = steps * costs.step_cycles(w.rows, w.width, wide) / costs.CLOCK
+        every = blocks * w.block * s.groups
+        total += price.seconds(every * len(w.ci), a.bt, wide)
+        total += price.seconds(every * len(w.co), transposed(a.at), wide)
+        total += price.seconds(s.oc * len(w.ci), transposed(a.g), wide)
+        if not w.once:
+            total += (blocks * 2 + 1) * (costs.traffic(w.sums_size * itemsize, machine) / 2 + costs.STAGE)
+        total += costs.traffic(itemsize * w.batch * (s.ic * s.ih * s.iw + s.oc * s.oh * s.ow), machine)
+        return total + costs.CALL + 2 * costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         w = Work.of(problem, machine, self.m)
@@ -225,13 +227,14 @@ def _kernel(w: Work) -> Kernel:
             at_tile = place(w, first + i)
             for gathering, source, to, step in ((of_x, x, inputs, w.x_step), (of_g, g, gradients, w.g_step)):
                 start = group * (w.products * step) + i * lanes
-                vectors(
-                    k,
-                    gathering.side.channels,
-                    lambda c, count, gathering=gathering, source=source, to=to, step=step, start=start: gathering.emit(
-                        source, group, at_tile, c, count, to, start + c * (w.block * lanes), step
-                    ),
-                )
+
+                def emit(
+                    c: Affine, count: int, gathering: Gathering = gathering, source: Buffer = source, to: Buffer = to,
+                    step: int = step, start: Affine = start,
+                ) -> None:  # fmt: skip
+                    gathering.emit(source, group, at_tile, c, count, to, start + c * (w.block * lanes), step)
+
+                vectors(k, gathering.side.channels, emit)
 
     def multiply(
         group: Affine, xi: Affine, c: Affine, part: Affine, first: Affine, width: int, to: Buffer, at: Affine, row: int,
@@ -283,8 +286,8 @@ def _kernel(w: Work) -> Kernel:
     with k.rounds("block", 0, (n * w.tiles + (w.block - 1)) // w.block) as block:
         transforms(block * w.block)
         for first, width, blocks in _runs(w):
-            grid = (("group", w.groups), ("product", w.products), ("ci", blocks), ("co", len(w.co)))
-            with k.stage(f"sums {first}", *grid) as (group, xi, b, c):
+            shares = (("group", w.groups), ("product", w.products), ("ci", blocks), ("co", len(w.co)))
+            with k.stage(f"sums {first}", *shares) as (group, xi, b, c):
                 vector = b * w.width + first
                 with k.loop("part", 0, lanes // w.rows) as part:
                     at = (group * w.products + xi) * w.sums_step + (c * lanes + part * w.rows) * row + vector * lanes
@@ -292,8 +295,7 @@ def _kernel(w: Work) -> Kernel:
     for first, count, runs in ((0, lanes, len(w.ci) - (w.ci[-1] < lanes)), (len(w.ci) - 1, w.ci[-1], 1)):
         if not runs or (first and count == lanes) or (not first and len(w.ci) == 1 and count != w.ci[0]):
             continue
-        grid = (("group", w.groups), ("co", w.g.channels), ("ci", runs))
-        with k.stage(f"filters {first}", *grid) as (group, o, v):
+        with k.stage(f"filters {first}", ("group", w.groups), ("co", w.g.channels), ("ci", runs)) as (group, o, v):
             at = group * (w.products * w.sums_step) + o * row + (v + first) * lanes
             _back(k, w, sums, at, w.sums_step, patch, dw, group, Affine(0), o, v + first, count)
     return k.kernel()

@@ -1,7 +1,7 @@
 """Which points: chosen for accuracy, with the error that was measured.
 
-Error: largest difference from float64 over the largest value, of normal data, 64 channels at 28 x 28 (and 512 channels).
-Plain sums have 8e-7 (2e-6).
+Error: largest difference from float64 over the largest value, of normal data, 64 channels at 28 x 28 (and 512
+channels). Plain sums have 8e-7 (2e-6).
 
     F(2x2, 3x3)  0, 1, -1                 3e-7           exact on small integers
     F(4x4, 3x3)  0, +-2/3, +-4/3          1.2e-6 (3.3e-6)

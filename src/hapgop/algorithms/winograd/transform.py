@@ -1,13 +1,12 @@
 """Small constant matrices times vectors, with as few operations as their structure allows.
 
-The points come in pairs +-p, so that rows of a matrix come in pairs E + O, E - O: the even and the odd part are computed
-once. Of A the columns do, and it is the inputs that are added and subtracted first.
+The points come in pairs +-p, so that rows of a matrix come in pairs E + O, E - O: the even and the odd part are
+computed once. Of A the columns do, and it is the inputs that are added and subtracted first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 from hapgop.algorithms.winograd.triple import Matrix, Row, transposed
 from hapgop.tile import Affine, Buffer, Builder, Register
@@ -23,8 +22,8 @@ def sandwich(k: Builder, m: Matrix, patch: Buffer, load: Load, store: Store) -> 
     """
     rows, columns, lanes = len(m), len(m[0]), k.lanes
     with k.loop("column", 0, columns) as q:
-        for i, value in enumerate(apply(k, m, [load(r, q) for r in range(columns)])):
-            k.store(value, patch, q * lanes + i * columns * lanes)
+        for r, value in enumerate(apply(k, m, [load(r, q) for r in range(columns)])):
+            k.store(value, patch, q * lanes + r * columns * lanes)
     with k.loop("row", 0, rows) as i:
         line = [k.load(patch, i * (columns * lanes) + q * lanes) for q in range(columns)]
         for j, value in enumerate(apply(k, m, line)):
@@ -95,8 +94,3 @@ def _sum(k: Builder, row: Row, xs: Sequence[Register]) -> Register:
         else:
             total = k.fma(k.const(float(c)), x, total)
     return total
-
-
-def half_sums(m: Matrix) -> int:
-    """Operations on vectors of one `apply`, roughly: two thirds of the entries that are not zero."""
-    return sum(2 * sum(x != Fraction(0) for x in row) for row in m) // 3

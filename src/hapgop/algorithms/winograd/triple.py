@@ -2,8 +2,8 @@
 
 A correlation of a filter g of r taps with a signal d gives m outputs as  A^T [(G g) * (B^T d)]  with m + r - 1 products
 (Toom and Cook; Winograd, "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms for
-Convolutional Neural Networks", 2016). It is a decomposition of a trilinear form, so that the same three matrices give the
-gradients too.
+Convolutional Neural Networks", 2016). It is a decomposition of a trilinear form, so that the same three matrices
+give the gradients too.
 """
 
 from __future__ import annotations
@@ -105,8 +105,3 @@ def strided(inner: Triple) -> Triple:
             at[o].append(Fraction(o == i))
     assert len(g) == n + m
     return Triple(tuple(map(tuple, at)), tuple(bt), tuple(g), 2 * m)
-
-
-def backward(forward: Triple) -> Triple:
-    """The same products for the gradient of the filter: inputs as before, `at` and `g` change places."""
-    return Triple(transposed(forward.g), forward.bt, transposed(forward.at), forward.in_step)

@@ -1,4 +1,4 @@
-"""Filters transformed: U = G g G^T for every pair of channels, as [group][product][block of out][in][lanes of the block].
+"""Filters transformed: U = G g G^T for every pair of channels, as [group][product][block of out][in][lanes of block].
 
 "In" and "out" are those of the op: for an input gradient they are exchanged, and the filter is turned by half.
 """
@@ -47,7 +47,7 @@ class Filters:
 
     @property
     def product_step(self) -> int:
-        """Elements from one product to the next: a line more than there are, or all would fall into one set of a cache."""
+        """Elements from one product to the next; a line apart, or all would fall into one set of a cache."""
         return self.padded * self.ic + self.lanes
 
     @property
@@ -90,16 +90,16 @@ class Filters:
             # Input channel and tap are one contiguous axis.
             for start in range(0, depth * taps, lanes):
                 width = min(lanes, depth * taps - start)
-                rows = [k.load(w, at + i * self.out_stride + start, width) for i in range(count)]
-                for j, column in enumerate(k.transpose(rows)[:width]):
-                    k.store(column, squares, (start + j) * lanes)
+                rows = [k.load(w, at + o * self.out_stride + start, width) for o in range(count)]
+                for number, column in enumerate(k.transpose(rows)[:width]):
+                    k.store(column, squares, (start + number) * lanes)
             return
         with k.loop("tap_row", 0, r) as i, k.loop("tap_column", 0, r) as j:
             tap, to = at + i * self.strides.h + j * self.strides.w, (i * r + j) * lanes
             if self.out_stride > 1 and self.in_stride == 1:
                 rows = [k.load(w, tap + o * self.out_stride, depth) for o in range(count)]
-                for c, column in enumerate(k.transpose(rows)[:depth]):
-                    k.store(column, squares, to + c * (taps * lanes))
+                for number, column in enumerate(k.transpose(rows)[:depth]):
+                    k.store(column, squares, to + number * (taps * lanes))
             else:
                 with k.loop("in", 0, depth) as c:
                     value = k.load(w, tap + c * self.in_stride, count, self.out_stride)
@@ -113,9 +113,10 @@ class Filters:
         with k.loop("in", 0, depth) as c:
 
             def load(row: Affine | int, column: Affine | int) -> Register:
+                tap = Affine.of(row) * r + column
                 if self.swap:
-                    row, column = r - 1 - Affine.of(row), r - 1 - Affine.of(column)
-                return k.load(squares, c * (self.taps * lanes) + (Affine.of(row) * r + column) * lanes)
+                    tap = self.taps - 1 - tap
+                return k.load(squares, c * (self.taps * lanes) + tap * lanes)
 
             def store(value: Register, i: Affine | int, j: Affine | int) -> None:
                 k.store(value, to, at + c * step + (Affine.of(i) * n + j) * product)
