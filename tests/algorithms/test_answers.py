@@ -5,6 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from problems import (
     ANSWERS,
+    FAST,
     OPS,
     answers,
     assert_equal,
@@ -32,7 +33,7 @@ def drawn(data, algorithm, op):
 
 def test_every_operation_is_answered():
     assert {op for _, op in ANSWERS} == set(OPS)
-    assert {a for a, _ in ANSWERS} == set(ALL)
+    assert {a for a, _ in ANSWERS} == set(ALL) - set(FAST)
 
 
 @every_answer

@@ -48,8 +48,8 @@ class Problem:
     activation: str | None = None
     count_include_pad: bool = True
     winners: bool = True
-    precision: str = "fast"
     packed: bool = False
+    precision: str = "fast"
 
     def __post_init__(self) -> None:
         for name, allowed in (

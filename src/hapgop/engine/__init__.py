@@ -4,6 +4,7 @@ from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.describe import describe
 from hapgop.engine.memory import empty
+from hapgop.engine.precision import get_precision, on_change, set_precision
 from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare, prepare_many
 from hapgop.engine.team import get_threads, set_threads, use_openmp
 
@@ -14,13 +15,16 @@ __all__ = [
     "conv2d",
     "describe",
     "empty",
+    "get_precision",
     "get_threads",
     "linear",
     "max_pool2d",
+    "on_change",
     "plan_for",
     "prepare",
     "prepare_many",
     "release_memory",
+    "set_precision",
     "set_threads",
     "tune_allocator",
     "use_openmp",

@@ -2,6 +2,7 @@
 
 from hapgop.algorithms import Problem
 from hapgop.algorithms.problem import Op
+from hapgop.engine.precision import at_precision
 from hapgop.engine.prepared import plan_for
 from hapgop.planning import Plan
 from hapgop.shape import ConvShape, PoolShape
@@ -16,4 +17,5 @@ def describe(shape: ConvShape | PoolShape, op: Op | None = None, dtype: str = "f
     conv 1 x 3 x 32 x 32 -> 1 x 6 x 28 x 28, filter 5 x 5, float32
     ...
     """
-    return plan_for(Problem(op or ("conv" if isinstance(shape, ConvShape) else "max_pool"), shape, dtype))
+    problem = Problem(op or ("conv" if isinstance(shape, ConvShape) else "max_pool"), shape, dtype)
+    return plan_for(at_precision(problem))

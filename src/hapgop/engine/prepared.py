@@ -15,6 +15,7 @@ from hapgop.engine.compiled import MOST, compiled
 from hapgop.engine.kept import Kept
 from hapgop.engine.memory import rounded
 from hapgop.engine.packer import Packer
+from hapgop.engine.precision import at_precision
 from hapgop.engine.scratch import scratch
 from hapgop.engine.team import get_threads, most_threads
 from hapgop.errors import InputError
@@ -125,6 +126,7 @@ def prepare(problem: Problem) -> Prepared:
 
     Raises Refused where no algorithm takes it.
     """
+    problem = at_precision(problem)
     prepared = _ready.get(problem)
     if prepared is None:
         prepared = Prepared(plan_for(problem))
@@ -137,7 +139,7 @@ def prepare_many(problems: Iterable[Problem], threads: int | None = None) -> lis
 
     threads: how many; None for as many as calls use. Raises Refused for the first problem that no algorithm takes.
     """
-    wanted = list(problems)
+    wanted = [at_precision(problem) for problem in problems]
     missing = [p for p in dict.fromkeys(wanted) if _ready.get(p) is None]
     count = min(threads or get_threads(), len(missing))
     if count > 1:

@@ -180,9 +180,12 @@ def avg_pool_grad(
 
 
 def forget() -> None:
-    """Decide anew: for tests that change what the engine takes."""
+    """Decide anew: what the engine takes has changed."""
     for decide in (conv, grad_x, grad_w, grad_b, max_pool, max_pool_grad, avg_pool, avg_pool_grad):
         decide.cache_clear()
+
+
+engine.on_change(forget)
 
 
 _LAYOUTS: Final = {True: "nhwc", False: "nchw"}

@@ -70,7 +70,13 @@ class Winograd(Algorithm):
                 private.append(f.private[0])
             items = t.shape.groups * -(-t.batch * t.tiles // t.block)
         key = f"{self.name} {t.problem} {machine} block={t.block} tile={t.tile} few={t.few and t.batch}"
-        pack = Pack(f"{self.name} {f}", lambda: _pack_kernel(t), f.size, private=f.private, items=len(f.blocks) * 4)
+        pack = Pack(
+            f"{self.name} {problem.dtype} {machine} {f}",
+            lambda: _pack_kernel(t),
+            f.size,
+            private=f.private,
+            items=len(f.blocks) * 4,
+        )
         return Recipe(
             key=key,
             build=lambda: _few_kernel(t) if t.few else _kernel(t),

@@ -1,0 +1,50 @@
+"""Which sums are allowed: fast algorithms within their stated bound, or plain sums only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from hapgop.algorithms import Problem
+from hapgop.errors import InputError
+
+CHOICES: Final = ("fast", "exact")
+
+_precision = "fast"
+_told: list[Callable[[], object]] = []
+
+
+def set_precision(precision: str) -> None:
+    """Sets which algorithms calls may use from now on, in the whole process.
+
+    "fast" (the default): also those whose error bound is some times that of plain sums, and whose results of a window
+    with NaN or infinity in it may reach the whole tile around it (`print(hapgop.plan(...))` tells the bound). "exact":
+    plain sums only, each output rounded from its own window's terms alone. Raises InputError for anything else.
+
+    >>> set_precision("exact"); get_precision()
+    'exact'
+    >>> set_precision("fast")
+    """
+    global _precision
+    if precision not in CHOICES:
+        raise InputError(f"precision is {precision!r}; it has to be 'fast' or 'exact'")
+    if precision != _precision:
+        _precision = precision
+        for forget in _told:
+            forget()
+
+
+def get_precision() -> str:
+    """Which algorithms calls may use: "fast" or "exact"."""
+    return _precision
+
+
+def on_change(forget: Callable[[], object]) -> None:
+    """Has `forget` called whenever the precision changes: for those who keep prepared problems."""
+    _told.append(forget)
+
+
+def at_precision(problem: Problem) -> Problem:
+    """The problem as the process wants it."""
+    return problem if _precision == "fast" or problem.precision == "exact" else replace(problem, precision="exact")

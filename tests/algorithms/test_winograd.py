@@ -1,0 +1,278 @@
+"""Fast convolution: the triples are exact; every kernel is safe, right within its bound, and the same for any team."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernels import staggered
+from problems import (
+    FAST,
+    MACHINES,
+    answers,
+    arguments,
+    assert_equal,
+    assert_within,
+    bounds,
+    name,
+    outputs,
+    prepared,
+    random_inputs,
+    seeds,
+    solve,
+    solved,
+)
+
+from hapgop import engine
+from hapgop.algorithms import ALL, Problem
+from hapgop.algorithms.winograd import Winograd, WinogradGradW
+from hapgop.algorithms.winograd.points import triple
+from hapgop.algorithms.winograd.transform import sandwich
+from hapgop.errors import InputError
+from hapgop.machine import AVX512, host
+from hapgop.planning import choose
+from hapgop.shape import ConvShape
+from hapgop.tile import Builder, check, interpret
+
+CASES = [
+    (a, op) for a in FAST for op in ("conv", "grad_x", "grad_w") if (op == "grad_w") == isinstance(a, WinogradGradW)
+]
+CASES = [(a, op) for a, op in CASES if not (op == "grad_x" and a.stride == 2)]
+every_case = pytest.mark.parametrize(("algorithm", "op"), CASES, ids=name)
+
+
+@st.composite
+def problems(draw, algorithm, op):
+    """What the algorithm takes: ragged sizes and channels, few tiles and many, groups, both orders of the weights."""
+    r, groups = algorithm.r, draw(st.sampled_from([1, 1, 1, 2]))
+    ic, oc = draw(st.sampled_from([8, 16, 19, 40])), draw(st.sampled_from([8, 16, 21, 37]))
+    ih, iw = (draw(st.integers(r, 15)) for _ in range(2))
+    padding = tuple(draw(st.integers(0, r - 1)) for _ in range(4))
+    n = draw(st.sampled_from([1, 2, 3, 11]))
+    shape = ConvShape(n, ic * groups, ih, iw, oc * groups, r, r, algorithm.stride, padding, groups=groups)
+    return Problem(
+        op,
+        shape,
+        draw(st.sampled_from(["float32", "float32", "float64"])),
+        w_layout=draw(st.sampled_from(["oihw", "ohwi"])),
+        bias=op == "conv" and draw(st.booleans()),
+        activation=draw(st.sampled_from([None, "relu"])) if op == "conv" else None,
+        packed=op != "grad_w" and draw(st.booleans()),
+    )
+
+
+def drawn(data, algorithm, op):
+    machine = data.draw(st.sampled_from([m for m in MACHINES if takes(algorithm, m)]))
+    problem = data.draw(problems(algorithm, op))
+    assert algorithm.refuses(problem, machine) is None
+    return problem, machine, data.draw(seeds)
+
+
+def takes(algorithm, machine) -> bool:
+    return algorithm.m + algorithm.r - 1 < machine.registers // 2
+
+
+def grown(algorithm, problem, inputs):
+    """The algorithm's own bound. Tiles mix their windows, so that the largest magnitude counts for all elements."""
+    factor = algorithm.growth(problem)
+    return {key: np.full_like(values, factor * values.max()) for key, values in bounds(problem, inputs).items()}
+
+
+# The triples
+
+
+@pytest.mark.parametrize(("m", "r", "stride"), [(2, 3, 1), (4, 3, 1), (2, 5, 1), (4, 5, 1), (2, 3, 2), (4, 3, 2)])
+def test_a_triple_is_the_correlation_exactly(m, r, stride):
+    t = triple(m, r, stride)
+    for o in range(m):
+        for k in range(r):
+            for i in range(t.inputs):
+                products = range(t.products)
+                total = sum((t.at[o][p] * t.g[p][k] * t.bt[p][i] for p in products), Fraction(0))
+                assert total == (i == stride * o + k)
+    assert t.in_step == stride * m
+
+
+@pytest.mark.parametrize("m", [triple(4, 3).bt, triple(4, 3).at, triple(4, 5).g, triple(2, 3, 2).bt], ids=len)
+def test_a_sandwich_is_two_products_of_matrices(m):
+    rows, columns = len(m), len(m[0])
+    k = Builder("sandwich", "float64", 4)
+    x, y = k.buffer("x", columns * columns * 4, "in"), k.buffer("y", rows * rows * 4, "out")
+    patch = k.buffer("patch", rows * columns * 4, "private")
+    with k.stage("all", ("one", 1)):
+        sandwich(
+            k,
+            m,
+            patch,
+            lambda i, j: k.load(x, i * columns * 4 + j * 4),
+            lambda value, i, j: k.store(value, y, i * rows * 4 + j * 4),
+        )
+    kernel = k.kernel()
+    check(kernel, 32)
+    given_x = np.random.default_rng(1).standard_normal((columns, columns, 4))
+    arrays = {"x": given_x.ravel(), "y": np.full(rows * rows * 4, np.nan)}
+    interpret(kernel, arrays, {})
+    matrix = np.array([[float(value) for value in row] for row in m])
+    wanted = np.einsum("ai,ijl,bj->abl", matrix, given_x, matrix)
+    np.testing.assert_allclose(arrays["y"].reshape(wanted.shape), wanted, rtol=1e-12, atol=1e-12)
+
+
+# The answers
+
+
+@every_case
+@settings(max_examples=25)
+@given(st.data())
+def test_normal_numbers_are_within_the_bound(algorithm, op, data):
+    problem, machine, seed = drawn(data, algorithm, op)
+    inputs = random_inputs(problem, seed, whole=False)
+    result, right = solved(algorithm, problem, machine, inputs), answers(problem, inputs)
+    assert_within(result, right, grown(algorithm, problem, inputs))
+
+
+@settings(max_examples=25)
+@given(st.data(), st.sampled_from(["conv", "grad_x"]))
+def test_the_smallest_tile_is_exact_on_small_whole_numbers(data, op):
+    algorithm = Winograd(2, 3)
+    problem, machine, seed = drawn(data, algorithm, op)
+    inputs = random_inputs(problem, seed)
+    assert_equal(solved(algorithm, problem, machine, inputs), answers(problem, inputs))
+
+
+@every_case
+def test_usual_layers_are_within_the_bound(algorithm, op):
+    shape = ConvShape(4, 48, 30, 27, 64, algorithm.r, algorithm.r, algorithm.stride, algorithm.r // 2)
+    problem = Problem(op, shape, w_layout="ohwi")
+    inputs = random_inputs(problem, 5, whole=False)
+    result = solved(algorithm, problem, host(), inputs)
+    assert_within(result, answers(problem, inputs), grown(algorithm, problem, inputs))
+
+
+def test_the_error_of_the_usual_layer_is_within_four_times_plain_sums():
+    problem = Problem("conv", ConvShape(1, 128, 28, 28, 64, 3, 3, padding=1))
+    inputs = random_inputs(problem, 3, whole=False)
+    right = answers(problem, inputs)["y"]
+    plain = next(a for a in ALL if a.name == "direct")
+    errors = [np.abs(solved(a, problem, host(), inputs)["y"] - right).max() for a in (Winograd(4, 3), plain)]
+    assert errors[0] < 4 * errors[1]
+
+
+# The kernels
+
+
+@every_case
+@settings(max_examples=10)
+@given(st.data())
+def test_kernels_are_proved_safe(algorithm, op, data):
+    problem, machine, _ = drawn(data, algorithm, op)
+    kernel = algorithm.recipe(problem, machine).build()
+    assert check(kernel, machine.registers).registers <= machine.registers
+
+
+@every_case
+@settings(max_examples=5, deadline=None)
+@given(seeds, st.sampled_from([1, 11]))
+def test_interpreted_and_emitted_are_one(algorithm, op, seed, n):
+    size = 9 if n == 1 else 2 * algorithm.r
+    shape = ConvShape(n, 9, size, size + 1, 8, algorithm.r, algorithm.r, algorithm.stride, 1)
+    problem = Problem(op, shape, "float64")
+    inputs = random_inputs(problem, seed, whole=False)
+    kernel, arrays, sizes = arguments(algorithm, problem, MACHINES[0], inputs)
+    result = solved(algorithm, problem, MACHINES[0], inputs)
+    interpret(kernel, arrays, sizes)
+    for key, values in outputs(problem, kernel, arrays).items():
+        np.testing.assert_allclose(result[key], values, rtol=1e-9, atol=1e-9)
+
+
+@every_case
+@settings(max_examples=10)
+@given(st.data())
+def test_any_number_of_threads_gives_the_same_bits(algorithm, op, data):
+    problem, machine, seed = drawn(data, algorithm, op)
+    inputs = random_inputs(problem, seed, whole=False)
+    call = prepared(algorithm, problem, machine)
+    alone = solve(call, problem, inputs, 1)
+    for threads in (2, 3, 8):
+        assert_equal(solve(call, problem, inputs, threads), alone)
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_rounds_wait_for_one_another(n):
+    problem = Problem("grad_w", ConvShape(n, 16, 14, 14, 16, 3, 3, padding=1), "float64")
+    algorithm = WinogradGradW(4, 3)
+    inputs = random_inputs(problem, 1, whole=False)
+    kernel, arrays, sizes = arguments(algorithm, problem, MACHINES[0], inputs)
+    results = staggered(kernel, arrays, sizes)
+    wanted = solved(algorithm, problem, MACHINES[0], inputs, 1)
+    assert_equal(outputs(problem, kernel, {**arrays, **results}), wanted)
+
+
+@pytest.mark.parametrize(("algorithm", "op"), [case for case in CASES if case[1] != "grad_w"], ids=name)
+@settings(max_examples=10)
+@given(st.data())
+def test_packed_weights_give_the_same_numbers(algorithm, op, data):
+    problem, machine, seed = drawn(data, algorithm, op)
+    inputs = random_inputs(problem, seed, whole=False)
+    # Chunks of channels are added in turn where filters are transformed on the way; few channels are one chunk.
+    ahead, now = (solved(algorithm, replace(problem, packed=p), machine, inputs) for p in (True, False))
+    for key, values in now.items():
+        np.testing.assert_allclose(ahead[key], values, rtol=0, atol=grown(algorithm, problem, inputs)[key].max())
+
+
+# Special values and refusals
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_reaches_at_least_its_windows(value):
+    problem = Problem("conv", ConvShape(1, 16, 12, 12, 16, 3, 3, padding=1))
+    inputs = random_inputs(problem, 2, whole=False)
+    inputs["x"][0, 3, 5, 6] = value
+    y = solved(Winograd(4, 3), problem, host(), inputs)["y"]
+    assert not np.isfinite(y[:, :, 4:7, 5:8]).any()
+    far = np.ones(y.shape, bool)
+    far[:, :, :8, 4:8] = False
+    assert np.isfinite(y[far]).all()
+
+
+def test_refusals_have_words():
+    shape = ConvShape(1, 16, 12, 12, 16, 3, 3, padding=1)
+    usual = Problem("conv", shape)
+    for algorithm, problem, word in (
+        (Winograd(4, 3), replace(usual, precision="exact"), "plain sum"),
+        (Winograd(4, 5), usual, "5 x 5"),
+        (Winograd(4, 3, 2), usual, "stride 2"),
+        (Winograd(4, 3), replace(usual, shape=replace(shape, dilation=2)), "dilation"),
+        (Winograd(4, 3), replace(usual, x_layout="nchw"), "channels last"),
+        (Winograd(4, 3), replace(usual, shape=replace(shape, groups=4)), "8 channels"),
+        (Winograd(4, 3), Problem("grad_w", shape), "grad_w"),
+        (WinogradGradW(4, 3), usual, "not conv"),
+        (Winograd(2, 3, 2), Problem("grad_x", replace(shape, stride=2)), "input gradient"),
+    ):
+        assert word in algorithm.refuses(problem, AVX512)
+
+
+def test_exact_precision_takes_plain_sums():
+    shape = ConvShape(8, 64, 56, 56, 64, 3, 3, padding=1)
+    for op in ("conv", "grad_x", "grad_w"):
+        fast, exact = (choose(Problem(op, shape, precision=p), AVX512) for p in ("fast", "exact"))
+        assert fast.algorithm in FAST
+        assert exact.algorithm not in FAST
+        assert "plain sum" in str(exact)
+
+
+def test_the_process_can_ask_for_plain_sums():
+    problem = Problem("conv", ConvShape(2, 64, 28, 28, 64, 3, 3, padding=1))
+    forgotten = []
+    engine.on_change(lambda: forgotten.append(1))
+    try:
+        engine.set_precision("exact")
+        assert engine.get_precision() == "exact"
+        assert engine.prepare(problem).plan.algorithm not in FAST
+    finally:
+        engine.set_precision("fast")
+    assert engine.prepare(problem).plan.algorithm in FAST
+    assert len(forgotten) == 2
+    with pytest.raises(InputError, match="'fast' or 'exact'"):
+        engine.set_precision("quick")
