@@ -143,7 +143,8 @@ class _Program:
             packing = Packing(s.groups, oc, ic, rows, cols, weights, swap, lanes, block, raw)
             # The accumulators that are still waiting, and a square of results.
             turns = pixels * block - min(pixels, lanes) + lanes < self.machine.registers
-            gather = Gather(rows, cols, packing, pixels, source, target, turns=turns)
+            streams = self.flat and s.groups == 1
+            gather = Gather(rows, cols, packing, pixels, source, target, turns=turns, streams=streams)
             out += _cut(gather) if self.flat else [gather]
         return out
 

@@ -20,6 +20,7 @@ class Gather:
     source, target     the strides of what is read and of what is written
     skipped            pixels before the first one
     turns              whether tiles leave room in the registers for turning squares of pixels x channels
+    streams            whether the inputs of neighbouring tiles are one run of memory, which is read once
     """
 
     rows: Track
@@ -30,6 +31,7 @@ class Gather:
     target: Strides
     skipped: int = 0
     turns: bool = False
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,16 @@ class Tile:
         # A loop even for few channels: the taps of a border tile follow one another, and in one block they would spill.
         unroll = max(u for u in range(1, _UNROLL + 1) if depth % u == 0 and u < depth)
         with self.k.loop("channel", 0, depth, unroll) as c:
+            self.prefetch(starts, c, unroll)
             self.step(starts, weights, c, unroll, stride)
+
+    def prefetch(self, starts: list[tuple[int, Affine]], c: Affine, count: int) -> None:
+        """A share of the next tile's input, where that follows this one's without a gap."""
+        g = self.gather
+        if g.streams and len(starts) == g.pixels:
+            first = starts[0][1] + g.pixels * g.source.w + c * g.pixels
+            for i in range(0, g.pixels * count, g.packing.lanes):
+                self.k.prefetch(self.buffers.source, first + i)
 
     def step(self, starts: list[tuple[int, Affine]], weights: Affine, c: Affine, count: int, stride: int) -> None:
         k, packing = self.k, self.gather.packing
