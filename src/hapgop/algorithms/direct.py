@@ -18,7 +18,7 @@ from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
-from hapgop.algorithms.shares import Shares, rows_in_cache, splits
+from hapgop.algorithms.shares import Shares, Work, many
 from hapgop.algorithms.track import backward, forward
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
@@ -91,7 +91,7 @@ class _Program:
     problem: Problem
     machine: Machine
     batch: int
-    splits: int
+    images: int
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> _Program:
@@ -105,7 +105,7 @@ class _Program:
                 shape, batch = replace(shape, n=1, ih=1, iw=shape.n * shape.ih * shape.iw), 1
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
-        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, splits(batch, machine))
+        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, many(batch, machine))
 
     @property
     def shape(self) -> ConvShape:
@@ -114,7 +114,9 @@ class _Program:
 
     def __repr__(self) -> str:
         m = self.machine
-        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} splits={self.splits}"
+        return (
+            f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} images={self.images} cores={m.cores}"
+        )
 
     def gathers(self) -> list[Gather]:
         s, lanes = self.shape, self.machine.lanes(self.problem.dtype)
@@ -210,9 +212,11 @@ class _Program:
         return is_pointwise(self.shape) and self.shape.ih == 1
 
     def shares(self, g: Gather) -> Shares:
-        bytes_ = self.problem.itemsize * g.packing.ic * g.cols.count * g.cols.in_step * g.rows.in_step
-        rows = rows_in_cache(bytes_, self.machine)
-        return Shares(self.shape.groups, g.rows.count, g.packing.blocks, bool(g.packing.tail), self.splits, rows)
+        p, bytes_ = g.packing, self.problem.itemsize
+        source = bytes_ * p.ic * g.rows.count * g.rows.in_step * g.cols.count * g.cols.in_step
+        weights, seconds = bytes_ * p.oc * p.depth, _cycles(g, self.machine) / costs.CLOCK
+        groups, rows, blocks, tail = self.shape.groups, g.rows.count, p.blocks, bool(p.tail)
+        return Shares.of(Work(self.images, groups, rows, blocks, tail, source, weights, seconds), self.machine)
 
     # The program
 
