@@ -139,7 +139,8 @@ class _Program:
         out = []
         for rows, cols in pairs:
             step = cols.in_step * source.w * self.problem.itemsize
-            pixels, block = registers.choose_tile(cols.count, vectors, self.machine, step)
+            most = registers.together(step)
+            pixels, block = registers.choose_tile(cols.count, vectors, self.machine, most)
             tiles = rows.count * ceil(cols.count / pixels) * self.batch
             raw = tiles <= _RAW_TILES and out_stride == 1 and not self.problem.packed
             packing = Packing(s.groups, oc, ic, rows, cols, weights, swap, lanes, block, raw)

@@ -135,7 +135,8 @@ class _Program:
         # Border tiles hold the number of each lane, a bound and a sum that some lanes take.
         free = replace(self.machine, registers=self.machine.registers - (3 if margins.copies else 0))
         step = (weights.c if swap else weights.n) * self.problem.itemsize
-        channels, vectors = registers.choose_tile(oc, ceil(cols.count / lanes), free, step)
+        most = registers.together(step)
+        channels, vectors = registers.choose_tile(oc, ceil(cols.count / lanes), free, most)
         out = []
         for rows in all_rows:
             plane = Plane(rows, cols, margins, oc, ic, channels, vectors, lanes, target, weights, swap)
