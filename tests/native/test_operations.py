@@ -59,6 +59,16 @@ def test_select(dtype, width, test):
 
 
 @pytest.mark.parametrize(("dtype", "width"), WIDTHS)
+@pytest.mark.parametrize("step", [0, 1, 3, -1])
+def test_permute(dtype, width, step):
+    def write(k, a, b):
+        return k.permute(k.add(a, b), [(2 + step * i) % k.lanes for i in range(k.lanes)])
+
+    y, wanted = both(*vectors(dtype, width, write))
+    np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize(("dtype", "width"), WIDTHS)
 def test_fma(dtype, width):
     y, wanted = both(*vectors(dtype, width, lambda k, a, b, c: k.fma(a, b, c), columns=3))
     np.testing.assert_array_equal(y, wanted)

@@ -121,11 +121,22 @@ def test_register_read_before_it_is_written():
     assert "k, stage s: register 9 is read before it is written, in Store(src=9" in refusal(kernel)
 
 
-@pytest.mark.parametrize("read", ["add", "fma", "select", "transpose"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 1, 2, 4), (-1, 0, 0, 0)])
+def test_permute_wants_a_lane_for_each_lane(order):
+    kernel = program(lambda k, x, y, i: k.permute(k.load(x, 0), order))
+    assert f"permute in the order {order}, of 4 lanes" in refusal(kernel)
+
+
+@pytest.mark.parametrize("read", ["add", "fma", "select", "permute", "transpose"])
 def test_every_operand_has_to_be_written(read):
     def body(k, x, y, i):
         one = k.const(1.0)
-        operands = {"add": (one, 99), "fma": (one, one, 99), "select": ("above", one, one, one, 99)}
+        operands = {
+            "add": (one, 99),
+            "fma": (one, one, 99),
+            "select": ("above", one, one, one, 99),
+            "permute": (99, (0, 1, 2, 3)),
+        }
         getattr(k, read)(*operands.get(read, ([one, one, 99, one],)))
 
     assert "register 99 is read before it is written" in refusal(program(body))

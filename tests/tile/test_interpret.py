@@ -90,6 +90,12 @@ def test_select(dtype, test, wanted):
     np.testing.assert_array_equal(run(dtype, write, a=A, b=B), wanted)
 
 
+def test_permute(dtype):
+    order = (3, 1, 1, 0, 7, 0, 0, 6)
+    y = run(dtype, lambda k, y, a: k.store(k.permute(k.load(a, 0), order), y, 0), a=range(8))
+    assert y.tolist() == list(order)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 4])
 def test_transpose(dtype, rows):
     def write(k, y, a):

@@ -18,8 +18,8 @@ from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
-from hapgop.algorithms.shares import Shares, rows_in_cache, splits
-from hapgop.algorithms.track import backward, forward
+from hapgop.algorithms.shares import Shares, Work, many
+from hapgop.algorithms.track import Track, backward, forward
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -41,7 +41,7 @@ class Direct(Algorithm):
         program = _Program.of(problem, machine)
         gathers, bytes_ = program.gathers(), problem.itemsize
         s = program.shape
-        cycles = program.batch * s.groups * sum(_cycles(g, machine) for g in gathers)
+        cycles = program.batch * sum(g.packing.groups * _cycles(g, machine) for g in gathers)
         read, written = (s.ic * s.ih * s.iw, s.oc * s.oh * s.ow)
         tensors = (program.batch * (read + written) + program.w_size) * bytes_
         total = max(cycles / costs.CLOCK, costs.traffic(tensors, machine))
@@ -68,6 +68,23 @@ class Direct(Algorithm):
         )
 
 
+def _bundle(groups: int, channels: int, lanes: int) -> int:
+    """How many groups of so few channels lie side by side in a vector."""
+    most = max(1, lanes // channels)
+    return max(b for b in range(1, most + 1) if groups % b == 0)
+
+
+def _bundle_pixels(cols: Track, machine: Machine) -> int:
+    """How many sums fit into the registers, with all the inputs that they read, a row's weights and one more."""
+    most = 1
+    for pixels in range(2, machine.registers):
+        reads = {p * cols.in_step + tap * cols.in_tap for p in range(pixels) for tap in range(cols.taps)}
+        if pixels + len(reads) + cols.taps + 2 > machine.registers:
+            break
+        most = pixels
+    return registers.balanced(cols.count, most)
+
+
 def _cycles(g: Gather, machine: Machine) -> float:
     """Of a gather, for one image and group."""
     packing = g.packing
@@ -80,6 +97,8 @@ def _cycles(g: Gather, machine: Machine) -> float:
         for block in vectors:
             store = costs.SQUARE * ceil(pixels / packing.lanes) * packing.lanes if square else costs.STORE * pixels
             step = costs.step_cycles(pixels, block, machine.vector_bytes)
+            if packing.bundle > 1:
+                step += costs.PERMUTE * pixels / packing.cols.taps
             cycles += steps * step + block * store + costs.TILE
     return g.rows.count * cycles
 
@@ -91,7 +110,7 @@ class _Program:
     problem: Problem
     machine: Machine
     batch: int
-    splits: int
+    images: int
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> _Program:
@@ -105,7 +124,7 @@ class _Program:
                 shape, batch = replace(shape, n=1, ih=1, iw=shape.n * shape.ih * shape.iw), 1
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
-        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, splits(batch, machine))
+        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, many(batch, machine))
 
     @property
     def shape(self) -> ConvShape:
@@ -114,7 +133,9 @@ class _Program:
 
     def __repr__(self) -> str:
         m = self.machine
-        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} splits={self.splits}"
+        return (
+            f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} images={self.images} cores={m.cores}"
+        )
 
     def gathers(self) -> list[Gather]:
         s, lanes = self.shape, self.machine.lanes(self.problem.dtype)
@@ -126,6 +147,8 @@ class _Program:
         else:
             pairs = [(r, c) for r in backward(*vertical) for c in backward(*horizontal)]
             oc, ic = ic, oc
+        bundle = _bundle(s.groups, max(oc, ic), lanes)
+        oc *= bundle
         vectors = len(vector_counts(oc, lanes))
         x_layout, y_layout = self.problem.x_layout, self.problem.y_layout
         if self.problem.op == "conv":
@@ -137,13 +160,17 @@ class _Program:
         out = []
         for rows, cols in pairs:
             step = cols.in_step * source.w * self.problem.itemsize
-            pixels, block = registers.choose_tile(cols.count, vectors, self.machine, step)
+            most = registers.together(step)
+            pixels, block = registers.choose_tile(cols.count, vectors, self.machine, most)
             tiles = rows.count * ceil(cols.count / pixels) * self.batch
             raw = tiles <= _RAW_TILES and out_stride == 1 and not self.problem.packed
-            packing = Packing(s.groups, oc, ic, rows, cols, weights, swap, lanes, block, raw)
+            if bundle > 1:
+                pixels, block, raw = _bundle_pixels(cols, self.machine), 1, False
+            packing = Packing(s.groups // bundle, oc, ic, rows, cols, weights, swap, lanes, block, raw, bundle)
             # The accumulators that are still waiting, and a square of results.
             turns = pixels * block - min(pixels, lanes) + lanes < self.machine.registers
-            gather = Gather(rows, cols, packing, pixels, source, target, turns=turns)
+            streams = self.flat and s.groups == 1
+            gather = Gather(rows, cols, packing, pixels, source, target, turns=turns, streams=streams)
             out += _cut(gather) if self.flat else [gather]
         return out
 
@@ -209,9 +236,13 @@ class _Program:
         return is_pointwise(self.shape) and self.shape.ih == 1
 
     def shares(self, g: Gather) -> Shares:
-        bytes_ = self.problem.itemsize * g.packing.ic * g.cols.count * g.cols.in_step * g.rows.in_step
-        rows = rows_in_cache(bytes_, self.machine)
-        return Shares(self.shape.groups, g.rows.count, g.packing.blocks, bool(g.packing.tail), self.splits, rows)
+        p, bytes_ = g.packing, self.problem.itemsize
+        source = bytes_ * p.ic * g.rows.count * g.rows.in_step * g.cols.count * g.cols.in_step
+        weights, seconds = bytes_ * p.oc * p.depth, _cycles(g, self.machine) / costs.CLOCK
+        groups, rows, blocks, tail = p.groups, g.rows.count, p.blocks, bool(p.tail)
+        if p.bundle > 1:
+            groups, source, weights, seconds = 1, source * groups, weights * groups, seconds * groups
+        return Shares.of(Work(self.images, groups, rows, blocks, tail, source, weights, seconds), self.machine)
 
     # The program
 
@@ -274,11 +305,15 @@ class _Pass:
         packing = self.gather.packing
         counts = packing.tail if tail else (packing.lanes,) * packing.vectors
         for segment in segments(self.gather.cols, self.gather.pixels):
-            if segment.stop - segment.start > segment.pixels:
-                with self.k.loop("column", segment.start, segment.stop, segment.pixels) as column:
+            with self.k.loop("column", segment.start, segment.stop, segment.pixels) as column:
+                if packing.bundle > 1:
+                    # A pixel's channels lie together: all groups of a tile's pixels, then the next pixels.
+                    with self.k.loop("group", 0, packing.groups) as each:
+                        self.tile((image, each, row, column), segment, block, counts)
+                elif segment.stop - segment.start > segment.pixels:
                     self.tile((image, group, row, column), segment, block, counts)
-            else:
-                self.tile((image, group, row, Affine(segment.start)), segment, block, counts)
+                else:
+                    self.tile((image, group, row, Affine(segment.start)), segment, block, counts)
 
     def tile(
         self,

@@ -101,7 +101,14 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) ->
     s = plan.shape
     full, rest = (1, 0) if plan.narrow else divmod(plan.tall, plan.pairs)
     # One image group's images are every `image_groups`-th: a thread does its tiles for one image, then the next.
-    around = (("base", 0, n, plan.image_groups), ("rows", 0, s.oh, plan.row_block))
+    # Where the sums are many, it does so for some of them first, then for the next.
+    by_row, panel = plan.by_row, plan.panel
+    around = (
+        ("kh", 0, s.kh if by_row else 1, 1),
+        ("panel", 0, plan.blocks, panel),
+        ("base", 0, n, plan.image_groups),
+        ("rows", 0, s.oh, plan.row_block),
+    )
     for name, tiles, pairs, first in (
         ("sums", full, plan.pairs, 0),
         ("sums tail", 1 if rest else 0, rest, full * plan.pairs),
@@ -111,12 +118,13 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) ->
         grid = (
             ("images", plan.image_groups),
             ("group", s.groups),
-            ("tap_row", s.kh),
+            ("tap_row", 1 if by_row else s.kh),
             ("tap_column", 1 if plan.narrow else s.kw),
             ("pairs", tiles),
-            ("block", plan.blocks),
+            ("block", panel),
         )
-        with k.stage(name, *grid, repeat=around) as (base, rows, images, group, kh, kw, pair, block):
+        with k.stage(name, *grid, repeat=around) as (tap, blocks, base, rows, images, group, kh, kw, pair, block):
+            kh, block = kh + tap, block + blocks
             with k.loop("image", base + images, [n, base + images + 1]) as image:
                 channel = first + pair * plan.pairs
                 start = images * plan.size + (((group * s.kh + kh) * s.kw + kw) * plan.tall + channel) * plan.padded
@@ -127,7 +135,7 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) ->
                 first_narrow, every = Affine(plan.whole_blocks), (plan.lanes,) * plan.vectors
                 for low, high, counts in (
                     ((block,), (block + 1, first_narrow), every if plan.whole_blocks else ()),
-                    ((block, first_narrow), (block + 1,), plan.tail),
+                    ((block, first_narrow), (block + 1, Affine(plan.blocks)), plan.tail),
                 ):
                     if not counts:
                         continue

@@ -20,6 +20,7 @@ class Gather:
     source, target     the strides of what is read and of what is written
     skipped            pixels before the first one
     turns              whether tiles leave room in the registers for turning squares of pixels x channels
+    streams            whether the inputs of neighbouring tiles are one run of memory, which is read once
     """
 
     rows: Track
@@ -30,6 +31,7 @@ class Gather:
     target: Strides
     skipped: int = 0
     turns: bool = False
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,11 @@ class Tile:
         k, g, packing = self.k, self.gather, self.gather.packing
         self.acc = [[k.const(0.0) for _ in self.counts] for _ in range(self.segment.pixels)]
         if packing.depth:
-            origin = self.image * g.source.n + self.group * (packing.ic * g.source.c) + g.skipped * g.source.w
+            origin = (
+                self.image * g.source.n
+                + self.group * (packing.ic * packing.bundle * g.source.c)
+                + g.skipped * g.source.w
+            )
             weights = packing.start(self.group, self.block) + self.buffers.first
             row_step = packing.steps(self.counts)[0]
             if g.rows.always_inside and g.rows.taps == 1:
@@ -83,9 +89,17 @@ class Tile:
                 at = line + g.cols.source(self.column, u) * g.source.w
                 self.channels([(0, at)], weights + u * col_step, packing.ic, g.source.c)
             return
+        if packing.bundle > 1:
+            self.side_by_side(line, weights, col_step)
+            return
         pixels = range(segment.pixels)
         starts = [(p, line + g.cols.source(self.column + p, 0) * g.source.w) for p in pixels]
-        merged = g.source.c == 1 and g.cols.in_tap * g.source.w == packing.ic and col_step == packing.ic * step
+        merged = (
+            packing.bundle == 1
+            and g.source.c == 1
+            and g.cols.in_tap * g.source.w == packing.ic
+            and col_step == packing.ic * step
+        )
         if segment.interior and merged:
             # Tap columns and channels are one contiguous axis of the input, as they are of the weights.
             self.channels(starts, weights, packing.cols.taps * packing.ic, 1)
@@ -101,13 +115,55 @@ class Tile:
 
     def channels(self, starts: list[tuple[int, Affine]], weights: Affine, depth: int, stride: int) -> None:
         """acc[p] += sum over c < depth of source[start of p + c * stride] * weights[c]."""
+        if self.gather.packing.bundle > 1:
+            ((p, start),) = starts
+            for channel in range(depth):
+                w = self.k.load(self.buffers.weights, weights + channel * self.gather.packing.lanes)
+                self.k.fma(self.spread(start, channel), w, self.acc[p][0], into=self.acc[p][0])
+            return
         if depth == 1:
             self.step(starts, weights, Affine(0), 1, stride)
             return
         # A loop even for few channels: the taps of a border tile follow one another, and in one block they would spill.
         unroll = max(u for u in range(1, _UNROLL + 1) if depth % u == 0 and u < depth)
         with self.k.loop("channel", 0, depth, unroll) as c:
+            self.prefetch(starts, c, unroll)
             self.step(starts, weights, c, unroll, stride)
+
+    def side_by_side(self, line: Affine, weights: Affine, col_step: int) -> None:
+        """One row of taps of several groups: each lane takes an input channel of its own group.
+
+        What several pixels read with different taps has its lanes put in their places once.
+        """
+        k, g, packing, segment = self.k, self.gather, self.gather.packing, self.segment
+        readers: dict[int, list[tuple[int, int]]] = {}
+        for p in range(segment.pixels):
+            for tap in range(packing.cols.taps):
+                if segment.interior or g.cols.valid(segment.start + p, tap):
+                    readers.setdefault(p * g.cols.in_step + tap * g.cols.in_tap, []).append((p, tap))
+        start = line + g.cols.source(self.column, 0) * g.source.w
+        for c in range(packing.ic):
+            taps = sorted({tap for pairs in readers.values() for _, tap in pairs})
+            w = {tap: k.load(self.buffers.weights, weights + tap * col_step + c * packing.lanes) for tap in taps}
+            for place, pairs in sorted(readers.items()):
+                x = self.spread(start + place * g.source.w, c)
+                for p, tap in pairs:
+                    k.fma(x, w[tap], self.acc[p][0], into=self.acc[p][0])
+
+    def spread(self, at: Affine, c: int) -> Register:
+        """Input channel c of each group, in the lanes of the group's outputs."""
+        packing = self.gather.packing
+        run = packing.oc // packing.bundle
+        order = [lane // run * packing.ic + c if lane < packing.oc else 0 for lane in range(packing.lanes)]
+        return self.k.permute(self.k.load(self.buffers.source, at, packing.ic * packing.bundle), order)
+
+    def prefetch(self, starts: list[tuple[int, Affine]], c: Affine, count: int) -> None:
+        """A share of the next tile's input, where that follows this one's without a gap."""
+        g = self.gather
+        if g.streams and len(starts) == g.pixels:
+            first = starts[0][1] + g.pixels * g.source.w + c * g.pixels
+            for i in range(0, g.pixels * count, g.packing.lanes):
+                self.k.prefetch(self.buffers.source, first + i)
 
     def step(self, starts: list[tuple[int, Affine]], weights: Affine, c: Affine, count: int, stride: int) -> None:
         k, packing = self.k, self.gather.packing

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from hapgop.algorithms import registers
-from hapgop.algorithms.layout import vector_counts, weight_strides
+from hapgop.algorithms.layout import is_pointwise, vector_counts, weight_strides
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.track import Track, forward
 from hapgop.machine import Machine
@@ -14,6 +14,9 @@ from hapgop.shape import ConvShape
 
 _ITEMS = 32  # enough for any usual number of cores to share out evenly; fixed, so that the bits are
 _MOST_GROUPS = 16
+_SUMS = 8  # times as large as one group's sums are the images, for it to pay
+_SHORT = 256  # pixels of an image that a 1x1 filter sees as one row
+_TALL = 7  # channels of the broadcast side in a tile
 _BORDER_COLUMNS = 16  # more border columns than this are not unrolled
 
 
@@ -35,11 +38,15 @@ class Sums:
         if problem.x_layout == problem.y_layout == "nhwc" and single and s.n > 1:
             # A batch of single pixels is an image of as many: the inner loop runs over the batch.
             s, batch = replace(s, n=1, iw=s.n, padding=(0, 0, 0, 0), stride=(1, 1)), 1
+        elif is_pointwise(s) and s.ih * s.iw <= _SHORT:
+            s = replace(s, ih=1, iw=s.ih * s.iw)
         # As many rows at a time as leave input and gradient in half of the second cache.
         row_bytes = problem.itemsize * (s.iw * s.ic * s.stride[0] + s.ow * s.oc)
         row_block = min(s.oh, max(1, machine.l2 // 2 // row_bytes))
         one = cls(replace(problem, shape=s.with_batch(1)), machine, batch, 1, row_block)
-        groups = min(max(batch, 1), _MOST_GROUPS, ceil(_ITEMS / one.tiles))
+        # A thread that has images of its own reads no other's; but every group has sums of its own, too.
+        apart = batch * one.image_bytes // (_SUMS * problem.itemsize * one.size)
+        groups = min(max(batch, 1), _MOST_GROUPS, max(ceil(_ITEMS / one.tiles), min(apart, machine.cores)))
         return replace(one, image_groups=groups)
 
     @property
@@ -105,7 +112,8 @@ class Sums:
             pairs = self.shape.kw * self.ic
             most = (self.machine.registers - 1) // (pairs + 1)
             return pairs, max(1, min(most, len(self.counts), 4))
-        return registers.choose_tile(self.tall, len(self.counts), self.machine)
+        # Few of the broadcast side leave room for more vectors, which are read together from memory.
+        return registers.choose_tile(self.tall, len(self.counts), self.machine, _TALL)
 
     @property
     def pairs(self) -> int:
@@ -135,6 +143,24 @@ class Sums:
         return s.groups * s.kh * across * self.blocks
 
     @property
+    def many(self) -> bool:
+        """Whether the sums are too many to come and go for each block of rows."""
+        return not self.at_once and self.problem.itemsize * self.size > 2 * self.machine.l2
+
+    @property
+    def by_row(self) -> bool:
+        """Whether one row of taps is done after the other, for its sums to stay in the cache from image to image."""
+        return self.many and self.shape.kh > 1
+
+    @property
+    def panel(self) -> int:
+        """Blocks of vectors that are done one after the other, for the same reason."""
+        if not self.many:
+            return self.blocks
+        bytes_ = self.problem.itemsize * self.size // (self.shape.kh if self.by_row else 1)
+        return max(1, min(self.blocks, self.blocks * (self.machine.l2 // 4) // bytes_))
+
+    @property
     def padded(self) -> int:
         """The wide side's channels of a group, in whole vectors."""
         return len(self.counts) * self.lanes
@@ -143,6 +169,11 @@ class Sums:
     def size(self) -> int:
         """Elements of one image group's sums: [group][kh][kw][tall][padded wide]."""
         return self.shape.groups * self.shape.kh * self.shape.kw * self.tall * self.padded
+
+    @property
+    def once_through(self) -> bool:
+        """Whether there is one block of rows in all: no other follows it."""
+        return self.batch == 1 and self.row_block >= self.shape.oh
 
     @property
     def image_bytes(self) -> int:

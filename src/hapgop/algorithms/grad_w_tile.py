@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from hapgop.algorithms.grad_w_sums import Sums
 from hapgop.algorithms.layout import Strides, image_strides, weight_strides
@@ -41,6 +42,7 @@ class Tile:
         x_channel, g_channel = (vector * sums.lanes, channel) if sums.along_input else (channel, vector * sums.lanes)
         x_base = image * x_strides.n + (group * sums.ic + x_channel) * x_strides.c
         g_base = image * g_strides.n + (group * sums.oc + g_channel) * g_strides.c
+        number = ((kh * s.kw + kw) * ceil(sums.tall / sums.pairs)) * sums.blocks + channel * sums.blocks // sums.pairs
         with k.loop("row", *self.rows(rows, kh)) as oh:
             x_row = x_base + sums.rows.source(oh, kh) * x_strides.h
             g_row = g_base + oh * g_strides.h
@@ -48,6 +50,7 @@ class Tile:
                 self.narrow_row(acc, x_row, g_row, x_strides, g_strides)
             else:
                 with k.loop("column", *sums.cols.outputs(kw)) as column:
+                    self.prefetch(image, rows, oh, number + vector // sums.vectors, column)
                     x_at = x_row + sums.cols.source(column, kw) * x_strides.w
                     g_at = g_row + column * g_strides.w
                     if sums.along_input:
@@ -59,6 +62,21 @@ class Tile:
         for line, values in zip(places, acc, strict=True):
             for place, value, count in zip(line, values, self.counts, strict=True):
                 k.store(value, memory, place, count if once else None)
+
+    def prefetch(self, image: Affine, rows: Affine, row: Affine, tile: Affine, column: Affine) -> None:
+        """This output's share of the next block of rows: a few elements, lest many lines be waited for at once."""
+        sums, s = self.sums, self.sums.shape
+        if sums.once_through:
+            return
+        whole = sums.row_block >= s.oh
+        number = (tile * sums.row_block + row - rows) * s.ow + column
+        for buffer, height, width, step in (
+            (self.x, s.ih, s.ic * s.iw, s.stride[0]),
+            (self.g, s.oh, s.oc * s.ow, 1),
+        ):
+            start = (image + sums.image_groups if whole else image) * (height * width)
+            start += (rows if whole else rows + sums.row_block) * (width * step)
+            self.k.prefetch(buffer, start + number * ceil(width * step / s.ow / sums.tiles))
 
     def rows(self, rows: Affine, kh: Affine) -> tuple[list[Affine], list[Affine]]:
         """Output rows of the block for which tap row kh is inside."""

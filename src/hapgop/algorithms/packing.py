@@ -22,6 +22,7 @@ class Packing:
     oc, ic   of one group, as the gather sees them
     rows, cols   the gather's tracks, which say in what order taps are met
     strides, swap   of the weights as they lie; swap exchanges their two channel axes
+    bundle   groups side by side in a block, each with oc / bundle of its channels
     raw      read the weights where they lie: output channels are neighbours there, and few tiles will read them
     """
 
@@ -35,6 +36,7 @@ class Packing:
     lanes: int
     vectors: int
     raw: bool = False
+    bundle: int = 1
 
     @property
     def width(self) -> int:
@@ -77,7 +79,8 @@ class Packing:
     def key(self) -> str:
         """Names the layout: what an image's size does not change."""
         taps = [(track.taps, track.tap_first, track.tap_step) for track in (self.rows, self.cols)]
-        return f"{self.groups} {self.oc} {self.ic} {taps} {self.strides} {self.swap} {self.lanes} {self.vectors}"
+        sizes = (self.groups, self.bundle, self.oc, self.ic, self.lanes, self.vectors)
+        return f"{sizes} {taps} {self.strides} {self.swap}"
 
     @property
     def items(self) -> int:
@@ -102,7 +105,7 @@ class Packing:
     def original(self, group: Affine, block: Affine | int) -> Affine:
         """Where a block's first channel is in the weights as they lie."""
         # The tensor's first axis runs over all groups: it is the gather's input where they are swapped.
-        group_stride = self.strides.n * (self.ic if self.swap else self.oc)
+        group_stride = self.strides.n * (self.ic * self.bundle if self.swap else self.oc)
         return group * group_stride + Affine.of(block) * (self.width * self.out_stride)
 
     def emit(self, k: Builder, label: str, w: Buffer, packed: Buffer, first: int) -> None:
@@ -129,13 +132,24 @@ class Packing:
         self, k: Builder, w: Buffer, packed: Buffer, at: Affine, to: Affine, counts: Counts, step: int
     ) -> None:
         """All input channels of one tap."""
-        if self.in_stride == 1 and self.out_stride > 1:
+        if self.in_stride == 1 and self.out_stride > 1 and not (self.swap and self.bundle > 1):
             # Input channels are neighbours: squares of lanes x lanes are loaded by rows and stored by columns.
             done = self.ic - self.ic % self.lanes
             with k.loop("square", 0, done, self.lanes) as c:
                 self.emit_square(k, w, packed, at + c, to + c * step, counts, step, self.lanes)
             if done < self.ic:
                 self.emit_square(k, w, packed, at + done, to + done * step, counts, step, self.ic - done)
+            return
+        if self.swap and self.bundle > 1:
+            # The outputs of one group are neighbours, those of the next lie under other input channels.
+            run = self.oc // self.bundle
+            with k.loop("ic", 0, self.ic) as c:
+                for b in range(self.bundle):
+                    place = at + (c + b * self.ic) * self.in_stride
+                    k.store(k.load(w, place, run, self.out_stride), packed, to + c * step + b * run, run)
+                rest = self.lanes - self.oc
+                if rest:
+                    k.store(k.const(0.0), packed, to + c * step + self.oc, rest)
             return
         with k.loop("ic", 0, self.ic) as c:
             for v, count in enumerate(counts):

@@ -21,7 +21,7 @@ from hapgop.algorithms.planar_tile import Buffers, Plane, Tile
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.segments import segments
-from hapgop.algorithms.shares import Shares, rows_in_cache, splits
+from hapgop.algorithms.shares import Shares, Work, many
 from hapgop.algorithms.track import Track, backward, forward
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -94,7 +94,7 @@ class _Program:
     problem: Problem
     machine: Machine
     batch: int
-    splits: int
+    images: int
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> _Program:
@@ -105,7 +105,7 @@ class _Program:
             one = replace(s, n=1, ih=1, iw=s.ih * s.iw)
         else:
             one = s.with_batch(1)
-        return cls(replace(problem, shape=one), machine, s.n, splits(s.n, machine))
+        return cls(replace(problem, shape=one), machine, s.n, many(s.n, machine))
 
     @property
     def shape(self) -> ConvShape:
@@ -114,7 +114,9 @@ class _Program:
 
     def __repr__(self) -> str:
         m = self.machine
-        return f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} splits={self.splits}"
+        return (
+            f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} images={self.images} cores={m.cores}"
+        )
 
     def planes(self) -> list[Plane]:
         """One for a convolution; one for each residue class of an input gradient's rows, and for what a cut leaves."""
@@ -133,7 +135,8 @@ class _Program:
         # Border tiles hold the number of each lane, a bound and a sum that some lanes take.
         free = replace(self.machine, registers=self.machine.registers - (3 if margins.copies else 0))
         step = (weights.c if swap else weights.n) * self.problem.itemsize
-        channels, vectors = registers.choose_tile(oc, ceil(cols.count / lanes), free, step)
+        most = registers.together(step)
+        channels, vectors = registers.choose_tile(oc, ceil(cols.count / lanes), free, most)
         out = []
         for rows in all_rows:
             plane = Plane(rows, cols, margins, oc, ic, channels, vectors, lanes, target, weights, swap)
@@ -147,9 +150,13 @@ class _Program:
 
     def shares(self, plane: Plane) -> Shares:
         blocks, tail = divmod(plane.oc, plane.channels)
-        bytes_ = self.problem.itemsize * plane.ic * plane.cols.count * plane.cols.in_step * plane.rows.in_step
-        rows = rows_in_cache(bytes_, self.machine)
-        return Shares(self.shape.groups, plane.rows.count, blocks, tail > 0, self.splits, rows)
+        bytes_, rows, cols = self.problem.itemsize * plane.ic, plane.rows, plane.cols
+        source = bytes_ * rows.count * rows.in_step * cols.count * cols.in_step
+        weights, seconds = bytes_ * plane.oc * rows.taps * cols.taps, _cycles(plane, self.machine) / costs.CLOCK
+        groups = self.shape.groups
+        return Shares.of(
+            Work(self.images, groups, rows.count, blocks, tail > 0, source, weights, seconds), self.machine
+        )
 
     def scratch(self, n: Count) -> list[tuple[str, Count]]:
         margins = self.planes()[0].margins

@@ -25,17 +25,20 @@ def balanced(width: int, most: int) -> int:
     return ceil(width / ceil(width / most)) if width else 1
 
 
-@lru_cache(4096)
-def choose_tile(width: int, vectors: int, machine: Machine, step: int = 0) -> tuple[int, int]:
-    """(pixels, vectors) for rows of `width` outputs and `vectors` vectors of channels: the fewest cycles for a row.
+def together(step: int) -> int:
+    """How many pixels, `step` bytes from one to the next, can be kept in the first cache side by side.
 
-    step: bytes from one pixel's input to the next. Where that is much of a page, the pixels' lines meet in few places
-    of the first cache, and no more of them than it has ways can be kept there.
+    Lines that lie a page apart share a place there, and no more of them can be kept than the cache has ways.
     """
-    together = _WAYS * (_PAGE // gcd(step, _PAGE))
+    return _WAYS * (_PAGE // gcd(step, _PAGE))
+
+
+@lru_cache(4096)
+def choose_tile(width: int, vectors: int, machine: Machine, most_pixels: int = 1000) -> tuple[int, int]:
+    """(pixels, vectors) for rows of `width` outputs and `vectors` vectors of channels: the fewest cycles for a row."""
     best = None
     for v in range(1, min(vectors, 6) + 1):
-        most = min((machine.registers - 1 - v) // v, together)
+        most = min((machine.registers - 1 - v) // v, most_pixels)
         if most < 1:
             break
         p = balanced(width, most)

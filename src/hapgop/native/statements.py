@@ -19,6 +19,7 @@ from hapgop.tile import (
     Kernel,
     Load,
     Loop,
+    Permute,
     Prefetch,
     Register,
     Select,
@@ -111,6 +112,10 @@ class StatementWriter:
                 self.set(s.dst, self.fma(self.get(s.a), self.get(s.b), self.get(s.c)))
             case Select():
                 self.select(s)
+            case Permute():
+                v, order = self.c.vector, ", ".join(f"i32 {i}" for i in s.order)
+                mask = f"<{len(s.order)} x i32> <{order}>"
+                self.set(s.dst, self.op(f"shufflevector {v} {self.get(s.src)}, {v} poison, {mask}"))
             case Transpose():
                 self.transpose(s)
             case Prefetch():

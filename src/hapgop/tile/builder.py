@@ -28,6 +28,7 @@ from hapgop.tile.program import (
     Kernel,
     Load,
     Loop,
+    Permute,
     Prefetch,
     Range,
     Register,
@@ -166,6 +167,10 @@ class Builder:
         dst = self._new() if into is None else into
         return self._emit(Select("above" if test == "above" else "equal", dst, a, b, x, y))
 
+    def permute(self, src: Register, order: Sequence[int]) -> Register:
+        """Lane i is lane order[i] of src."""
+        return self._emit(Permute(self._new(), src, tuple(order)))
+
     def transpose(self, src: Sequence[Register]) -> list[Register]:
         """Rows to columns, of as many registers as there are lanes; fewer are filled up with zeros."""
         missing = self.lanes - len(src)
@@ -184,7 +189,7 @@ class Builder:
     def _binary(self, op: BinaryOp, a: Register, b: Register, into: Register | None) -> Register:
         return self._emit(Binary(op, self._new() if into is None else into, a, b))
 
-    def _emit(self, statement: Const | FromIndex | Load | Broadcast | Binary | Fma | Select) -> Register:
+    def _emit(self, statement: Const | FromIndex | Load | Broadcast | Binary | Fma | Select | Permute) -> Register:
         self._body.append(statement)
         return statement.dst
 

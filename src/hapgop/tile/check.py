@@ -16,6 +16,7 @@ from hapgop.tile.program import (
     Kernel,
     Load,
     Loop,
+    Permute,
     Prefetch,
     Range,
     Register,
@@ -84,6 +85,8 @@ def reads(s: Statement) -> tuple[Register, ...]:
             return (s.a, s.b, s.c)
         case Select():
             return (s.a, s.b, s.x, s.y)
+        case Permute():
+            return (s.src,)
         case Transpose():
             return s.src
     return ()
@@ -154,6 +157,10 @@ class _Access:
                 self.visible(s.at.index)
             elif isinstance(s, FromIndex):
                 self.visible(s.index)
+            elif isinstance(s, Permute):
+                lanes = self.kernel.lanes
+                if len(s.order) != lanes or not all(0 <= i < lanes for i in s.order):
+                    raise TileError(f"permute in the order {s.order}, of {lanes} lanes")
             elif isinstance(s, Transpose) and not len(s.src) == len(s.dst) == self.kernel.lanes:
                 raise TileError(f"transpose of {len(s.src)} registers to {len(s.dst)}, of {self.kernel.lanes} lanes")
         for span in spans.values():

@@ -22,6 +22,7 @@ from hapgop.tile.program import (
     Kernel,
     Load,
     Loop,
+    Permute,
     Range,
     Rounds,
     Select,
@@ -130,6 +131,8 @@ class _Run:
                 # One rounding: the product of two float32 is exact in longdouble; for float64 it is nearly so.
                 wide = r[s.a].astype(np.longdouble) * r[s.b] + r[s.c]
                 r[s.dst] = wide.astype(self.kernel.dtype)
+            case Permute():
+                r[s.dst] = r[s.src][list(s.order)]
             case Transpose():
                 for dst, column in zip(s.dst, np.array([r[i] for i in s.src]).T, strict=True):
                     r[dst] = column.copy()

@@ -141,6 +141,15 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
+class Permute:
+    """dst lane i = src lane order[i]; as many of them as there are lanes."""
+
+    dst: Register
+    src: Register
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Transpose:
     """As many registers as there are lanes: lane j of dst i = lane i of src j."""
 
@@ -173,7 +182,7 @@ class Loop:
     body: tuple[Statement, ...]
 
 
-Statement = Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Select | Transpose | Prefetch | Loop
+Statement = Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Select | Permute | Transpose | Prefetch | Loop
 
 
 @dataclass(frozen=True, slots=True)
