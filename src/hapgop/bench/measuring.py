@@ -61,10 +61,10 @@ def measured(
     work = judge.work
     torch.set_num_threads(threads)
     entries = {_OURS: Entry(sides.ours(work))}
+    algorithms = {_OURS: sides.algorithm(entries[_OURS].run)}
     packed = sides.prepacked(work)
     if packed is not None:
-        entries[_PACKED] = Entry(packed)
-    algorithm = sides.algorithm(entries[_OURS].run)
+        entries[_PACKED], algorithms[_PACKED] = Entry(packed[0]), packed[1]
     errors = {name: _checked(judge, entry) for name, entry in entries.items()}
     kinds = {}
     for peer in peers:
@@ -79,22 +79,35 @@ def measured(
     if not kinds:
         words.append(f"{work.case.name} {work.op} n={work.case.batch} t={threads}: no peer is left")
         return None
-    tries = [_measurement(calls, kinds, repeats)]
+    tries = [_measurement(calls, kinds, algorithms, repeats)]
     while len(tries) <= again and tries[-1].spread > _CALM:
-        tries.append(_measurement(calls, kinds, repeats))
+        tries.append(_measurement(calls, kinds, algorithms, repeats))
     best = min(tries, key=lambda one: one.spread)
-    seconds = best.match.ours_ms / 1e3
-    winograd = any(part.startswith("winograd") for part in algorithm.split(" + "))
-    fastest = min(best.times[_PACKED if best.match.ours_prepacked else _OURS])
+    match, ours = best.match, _PACKED if best.match.ours_prepacked else _OURS
+    winograd = any(part.startswith("winograd") for part in match.algorithm.split(" + "))
+    share = work.flops / min(best.times[ours]) / (peak.gflops * 1e9)
     return Row(
-        case=work.case.name, op=work.op, batch=work.case.batch, threads=threads, algorithm=algorithm,
-        ours_ms=best.match.ours_ms, peers={name: median(best.times[name]) * 1e3 for name in kinds},
-        strongest=best.match.strongest, ratio=best.match.ratio, best_ratio=best.match.best_ratio,
-        error=errors[_PACKED if best.match.ours_prepacked else _OURS], peer_error=errors[best.match.strongest],
-        peak_share=None if winograd else work.flops / fastest / (peak.gflops * 1e9),
-        family=work.case.family, gflops=work.flops / seconds / 1e9, spread=best.spread,
-        rounds=len(best.times[best.match.strongest]), measured=len(tries), eager=best.eager, prepacked=best.prepacked,
-    )  # fmt: skip
+        case=work.case.name,
+        op=work.op,
+        batch=work.case.batch,
+        threads=threads,
+        algorithm=match.algorithm,
+        ours_ms=match.ours_ms,
+        peers={name: median(best.times[name]) * 1e3 for name in kinds},
+        strongest=match.strongest,
+        ratio=match.ratio,
+        best_ratio=match.best_ratio,
+        error=errors[ours],
+        peer_error=errors[match.strongest],
+        peak_share=None if winograd else share,
+        family=work.case.family,
+        gflops=work.flops / match.ours_ms / 1e6,
+        spread=best.spread,
+        rounds=len(best.times[match.strongest]),
+        measured=len(tries),
+        eager=best.eager,
+        prepacked=best.prepacked,
+    )
 
 
 def _checked(judge: Judge, entry: Entry) -> float:
@@ -152,15 +165,17 @@ class _Measurement:
     spread: float
 
 
-def _measurement(calls: Mapping[str, Callable[[], object]], kinds: Mapping[str, bool], repeats: int) -> _Measurement:
+def _measurement(
+    calls: Mapping[str, Callable[[], object]], kinds: Mapping[str, bool], algorithms: Mapping[str, str], repeats: int
+) -> _Measurement:
     times = interleave(calls, repeats, contenders=lambda medians: _contenders(medians, kinds))
-    eager, prepacked = _match(times, kinds, False), _match(times, kinds, True)
+    eager, prepacked = (_match(times, kinds, algorithms, prepacked) for prepacked in (False, True))
     match = min((m for m in (eager, prepacked) if m is not None), key=lambda m: median(times[m.strongest]))
     ours = times[_PACKED if match.ours_prepacked else _OURS]
     return _Measurement(times, eager, prepacked, match, spread(ours, times[match.strongest]))
 
 
-def _match(times: _Times, kinds: Mapping[str, bool], prepacked: bool) -> Match | None:
+def _match(times: _Times, kinds: Mapping[str, bool], algorithms: Mapping[str, str], prepacked: bool) -> Match | None:
     """Ours against the strongest peer that packs its weights ahead, or does not."""
     # Those that took part in all rounds; of every kind there is one.
     most = max(map(len, times.values()))
@@ -170,4 +185,4 @@ def _match(times: _Times, kinds: Mapping[str, bool], prepacked: bool) -> Match |
     ours = _PACKED if prepacked and _PACKED in times else _OURS
     strongest = min(rivals, key=lambda name: rivals[name])
     ratio, best = paired(times[ours], times[strongest])
-    return Match(median(times[ours]) * 1e3, ours == _PACKED, strongest, ratio, best)
+    return Match(median(times[ours]) * 1e3, ours == _PACKED, algorithms[ours], strongest, ratio, best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,9 @@ _SHAPES: Final = {"forward": "o", "grad_x": "^", "grad_w": "s", "backward": "D"}
 _ROW = 0.045  # inches of height for a mark
 _CLASS = 0.34  # inches that every class has at least
 _GAP = 0.12  # inches between classes
-_TICKS: Final = (0.1, 0.125, 0.25, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
+_TICKS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
+_APART = 0.085  # of the scale's length, from the middle of one number to that of the next
+_LETTER = 0.098  # inches of a letter of a class's name at most
 
 
 def draw(result: BenchResult, path: Path) -> None:
@@ -42,13 +45,16 @@ def draw(result: BenchResult, path: Path) -> None:
 
 
 def _figure(result: BenchResult) -> Figure:
-    means = [mean for mean in class_means(result.rows) if mean.family != "all"]
+    *means, every = class_means(result.rows)
+    means = means or [every]
     heights = [max(_CLASS, _ROW * mean.rows) for mean in means]
     height = sum(heights) + _GAP * len(means)
-    figure = Figure(figsize=(8.4, height + 1.75))
-    FigureCanvasAgg(figure)
     total = height + 1.75
-    axes = figure.add_axes((0.15, 0.62 / total, 0.56, height / total))
+    names = 0.2 + _LETTER * max(10, *(len(mean.family) for mean in means))
+    width = names + 7.2
+    figure = Figure(figsize=(width, total))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((names / width, 0.62 / total, 4.7 / width, height / total))
     axes.set_xscale("log")
     axes.set_ylim(height, 0)
     _columns(axes, result.rows)
@@ -58,7 +64,7 @@ def _figure(result: BenchResult) -> Figure:
             axes.axhspan(top, top + high + _GAP, color="#f3f3f3", zorder=0, linewidth=0)
         _class(axes, mean, [row for row in result.rows if row.family == mean.family], top + _GAP / 2, high)
         top += high + _GAP
-    _words(figure, axes, result, total)
+    _words(figure, result, every, total)
     return figure
 
 
@@ -67,10 +73,7 @@ def _columns(axes: Axes, rows: Sequence[Row]) -> None:
     least, most = min(1.0, *(row.ratio for row in rows)) / 1.15, max(1.0, *(row.ratio for row in rows)) * 1.15
     least, most = min(least, 0.8), max(most, 1.6)
     axes.set_xlim(least, most)
-    ticks = [tick for tick in _TICKS if least <= tick <= most]
-    while len(ticks) > 9:
-        ticks = [tick for i, tick in enumerate(ticks) if tick == 1 or i % 2 == ticks.index(1) % 2]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(least, most)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.yaxis.set_major_locator(NullLocator())
@@ -80,6 +83,16 @@ def _columns(axes: Axes, rows: Sequence[Row]) -> None:
     axes.tick_params(length=0)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.set_xlabel("time of the strongest peer / ours (right of the line ours is faster)", color=_INK)
+
+
+def _ticks(least: float, most: float) -> list[float]:
+    """As many as have room for their numbers, from one outwards; one is always among them."""
+    room = _APART * log(most / least)
+    ticks = [1.0]
+    for tick in sorted(_TICKS, key=lambda tick: abs(log(tick))):
+        if least <= tick <= most and all(abs(log(tick / other)) > room for other in ticks):
+            ticks.append(tick)
+    return sorted(ticks)
 
 
 def _class(axes: Axes, mean: ClassMean, rows: list[Row], top: float, height: float) -> None:
@@ -106,16 +119,17 @@ def _class(axes: Axes, mean: ClassMean, rows: list[Row], top: float, height: flo
     axes.text(
         1.02, middle, f"{mean.ratio:.2f}×", transform=place, ha="left", va="center", fontweight="bold", color=_INK
     )
-    axes.text(1.13, middle, words, transform=place, ha="left", va="center", color=SLOWER if below else _SOFT)
+    axes.text(1.15, middle, words, transform=place, ha="left", va="center", color=SLOWER if below else _SOFT)
 
 
-def _words(figure: Figure, axes: Axes, result: BenchResult, total: float) -> None:
+def _words(figure: Figure, result: BenchResult, every: ClassMean, total: float) -> None:
     machine = result.machine
     threads = ", ".join(map(str, machine.get("threads", [])))
     peers = sorted({peer for row in result.rows for peer in row.peers})
     title = f"Layers against the strongest of {len(peers)} peers"
     figure.text(0.02, 1 - 0.2 / total, title, va="center", fontweight="bold", fontsize=11.5, color=_INK)
-    under = f"{machine.get('name', '')} · threads {threads} · allocator {str(machine.get('allocator', '')).split()[0]}"
+    where = f"{machine.get('name', '')} · threads {threads} · allocator {str(machine.get('allocator', '')).split()[0]}"
+    under = f"{every.rows} rows, geometric mean {every.ratio:.2f}× · {where}"
     figure.text(0.02, 1 - 0.44 / total, under, va="center", color=_SOFT)
     ops = [op for op in _SHAPES if any(row.op == op for row in result.rows)]
     marks = [Line2D([], [], marker=_SHAPES[op], color=_INK, linestyle="", markersize=4.5, label=op) for op in ops]

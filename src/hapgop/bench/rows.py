@@ -15,12 +15,13 @@ from hapgop.errors import InputError
 class Match:
     """Ours against the strongest peer of one kind.
 
-    ours_prepacked: were our weights laid out ahead of the calls as well? ratio: median over rounds of peer / ours, so
-    that above 1 ours is faster; best_ratio: of the best rounds.
+    ours_prepacked: were our weights laid out ahead of the calls as well? algorithm: which of ours. ratio: median over
+    rounds of peer / ours, so that above 1 ours is faster; best_ratio: of the best rounds.
     """
 
     ours_ms: float
     ours_prepacked: bool
+    algorithm: str
     strongest: str
     ratio: float
     best_ratio: float
@@ -30,13 +31,13 @@ class Match:
 class Row:
     """One operation of one case. Times are medians in milliseconds; a ratio above 1 means that ours is faster.
 
-    peers: all of them. strongest: the fastest of all; ratio, best_ratio and ours_ms are of the `Match` that it belongs
-    to, which is one of the two below. error, peer_error: largest difference from float64 over the largest value, ours
-    and the strongest peer's. peak_share: of the measured multiply-add peak; None for a Winograd algorithm, which does
-    fewer multiplications than the definition. gflops: of the definition, a second. family: the case's class.
-    spread: the middle half of the ratios over their median. rounds: of the strongest peer; measured: how often the row
-    was measured until its rounds agreed. eager: weights packed in every call, on both sides; prepacked: peers that pack
-    them ahead.
+    peers: all of them. strongest: the fastest of all. algorithm, ours_ms, ratio and best_ratio are of the `Match` that
+    it belongs to, one of the two at the end. error, peer_error: largest difference from float64 over the largest value,
+    ours and the strongest peer's. peak_share: of the measured multiply-add peak; None for a Winograd algorithm, which
+    does fewer multiplications than the definition. family: the case's class. gflops: the definition's operations a
+    second, in billions. spread: the middle half of the ratios over their median. rounds: of the strongest peer;
+    measured: how often the row was measured until its rounds agreed. eager: against peers that pack their weights in
+    every call, as ours then does; prepacked: against those that pack them ahead.
     """
 
     case: str

@@ -34,8 +34,8 @@ def ours(work: Work) -> Call:
     return lambda: ops.grad_x(g, w, None, [s.ih, s.iw], *setting, True)
 
 
-def prepacked(work: Work) -> Call | None:
-    """Our forward with weights laid out ahead of the calls; None where there is no such thing.
+def prepacked(work: Work) -> tuple[Call, str] | None:
+    """Our forward with weights laid out ahead of the calls, and its algorithm; None where there is no such thing.
 
     The engine packs weights in every call so far: here is the place for the other way.
     """
