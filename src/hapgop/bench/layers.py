@@ -133,7 +133,11 @@ def _machine(
         "python": platform.python_version(),
         "system": platform.platform(),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "versions": {"torch": torch.__version__, **{p.packages[0]: p.version() for p in run.peers}},
+        "versions": {
+            "hapgop": __version__,
+            "torch": torch.__version__,
+            **{p.packages[0]: p.version() for p in run.peers},
+        },
         "missing": dict(run.missing),
         "left_out": [*words],
         "allocator": allocator,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from statistics import median
 
 import torch
@@ -47,7 +48,8 @@ class Judge:
         return self._share(result - other) if result.shape == other.shape else float("inf")
 
     def _share(self, difference: Tensor) -> float:
-        return float(difference.abs().nan_to_num(nan=float("inf")).max()) / self._scale
+        largest = float(difference.abs().max())
+        return float("inf") if isnan(largest) else largest / self._scale
 
 
 def measured(

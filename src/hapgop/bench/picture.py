@@ -24,10 +24,11 @@ _INK, _SOFT = "#222222", "#8a8a8a"
 _SHAPES: Final = {"forward": "o", "grad_x": "^", "grad_w": "s", "backward": "D"}
 
 _ROW = 0.045  # inches of height for a mark
+_TALLEST = 16  # inches for all of them
 _CLASS = 0.34  # inches that every class has at least
 _GAP = 0.12  # inches between classes
 _TICKS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
-_APART = 0.085  # of the scale's length, from the middle of one number to that of the next
+_APART = 0.1  # of the scale's length, from the middle of one number to that of the next
 _LETTER = 0.098  # inches of a letter of a class's name at most
 
 
@@ -47,7 +48,8 @@ def draw(result: BenchResult, path: Path) -> None:
 def _figure(result: BenchResult) -> Figure:
     *means, every = class_means(result.rows)
     means = means or [every]
-    heights = [max(_CLASS, _ROW * mean.rows) for mean in means]
+    row = min(_ROW, _TALLEST / every.rows)
+    heights = [max(_CLASS, row * mean.rows) for mean in means]
     height = sum(heights) + _GAP * len(means)
     total = height + 1.75
     names = 0.2 + _LETTER * max(10, *(len(mean.family) for mean in means))
@@ -123,12 +125,12 @@ def _class(axes: Axes, mean: ClassMean, rows: list[Row], top: float, height: flo
 
 
 def _words(figure: Figure, result: BenchResult, every: ClassMean, total: float) -> None:
-    machine = result.machine
-    threads = ", ".join(map(str, machine.get("threads", [])))
     peers = sorted({peer for row in result.rows for peer in row.peers})
     title = f"Layers against the strongest of {len(peers)} peers"
     figure.text(0.02, 1 - 0.2 / total, title, va="center", fontweight="bold", fontsize=11.5, color=_INK)
-    where = f"{machine.get('name', '')} · threads {threads} · allocator {str(machine.get('allocator', '')).split()[0]}"
+    threads = ", ".join(map(str, result.machine.get("threads", "?")))
+    allocator = str(result.machine.get("allocator", "?")).partition(" ")[0]
+    where = f"{result.machine.get('name', '?')} · threads {threads} · allocator {allocator}"
     under = f"{every.rows} rows, geometric mean {every.ratio:.2f}× · {where}"
     figure.text(0.02, 1 - 0.44 / total, under, va="center", color=_SOFT)
     ops = [op for op in _SHAPES if any(row.op == op for row in result.rows)]

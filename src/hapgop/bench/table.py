@@ -75,14 +75,20 @@ def _aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
 
 
 def _machine(m: Mapping[str, Any]) -> list[str]:
+    """What is known of it: a file may come from another version."""
+    name = [str(m[key]) for key in ("name", "isa") if key in m]
+    name += [f"{m['cores']} cores"] if "cores" in m else []
+    name += [f"allocator {m['allocator']}"] if "allocator" in m else []
     peaks = [
-        f"{p['gflops']:.0f} GFLOP/s and {p['bandwidth']:.0f} GB/s on {p['threads']} ({p['when']})" for p in m["peaks"]
+        f"{peak['gflops']:.0f} GFLOP/s and {peak['bandwidth']:.0f} GB/s on {peak['threads']} ({peak['when']})"
+        for peak in m.get("peaks", ())
     ]
+    versions = [f"{name} {version}" for name, version in m.get("versions", {}).items()]
     return [
-        f"{m['name']}, {m['isa']}, {m['cores']} cores; hapgop {m['hapgop']}; allocator {m['allocator']}",
-        "peers: " + ", ".join(f"{name} {version}" for name, version in m["versions"].items()),
-        *(f"without {name}: {reason}" for name, reason in m["missing"].items()),
-        *(f"left out: {words}" for words in m["left_out"]),
-        "peak: " + ", ".join(peaks),
-        f"command: {m['command']}",
+        *([", ".join(name)] if name else []),
+        *(["versions: " + ", ".join(versions)] if versions else []),
+        *(f"without {name}: {reason}" for name, reason in m.get("missing", {}).items()),
+        *(f"left out: {words}" for words in m.get("left_out", ())),
+        *(["peak: " + ", ".join(peaks)] if peaks else []),
+        *([f"command: {m['command']}"] if "command" in m else []),
     ]

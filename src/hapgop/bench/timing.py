@@ -17,7 +17,7 @@ def interleave(
     sides: Mapping[str, Callable[[], object]],
     repeats: int,
     *,
-    seconds: float = 2.0,
+    seconds: float = 1.5,
     contenders: Callable[[Mapping[str, float]], Iterable[str]] = list,
 ) -> dict[str, list[float]]:
     """Seconds a call of each side, one number for each round, in which the sides follow one another.

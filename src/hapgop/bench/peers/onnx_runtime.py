@@ -38,8 +38,8 @@ class OnnxRuntime(Peer):
             _session(model.SerializeToString(), threads, optimized=str(path))
             model = onnx.load(str(path))
         nodes = list(model.graph.node)
-        before = [node for node in nodes if node.op_type == "ReorderInput"]
-        after = [node for node in nodes if node.op_type == "ReorderOutput"]
+        before = [node for node in nodes if node.op_type == "ReorderInput" and node.input[0] == "x"]
+        after = [node for node in nodes if node.op_type == "ReorderOutput" and node.output[0] == "y"]
         middle = [node for node in nodes if node not in before and node not in after]
         source = before[0].output[0] if before else "x"
         result = after[0].input[0] if after else "y"
