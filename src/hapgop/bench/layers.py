@@ -123,7 +123,7 @@ def _of_higher_peak(row: Row, before: Peak, after: Peak) -> Row:
     """The row with its share of the higher peak: both threads may have shared a core while one was measured."""
     if row.peak_share is None:
         return row
-    return replace(row, peak_share=row.peak_share * before.gflops / max(before.gflops, after.gflops))
+    return replace(row, peak_share=row.peak_share * (before.gflops / max(before.gflops, after.gflops)))
 
 
 def _machine(
