@@ -1,5 +1,31 @@
 """Speed, measured fairly: the same operation on both sides, interleaved in one process, outputs checked."""
 
-from hapgop.bench.layers import BenchResult, Row, bench_layers
+from hapgop.bench.allocator import ALLOCATORS
+from hapgop.bench.case import OPS, Case
+from hapgop.bench.choosing import Job, Wanted, cases
+from hapgop.bench.layers import Run, bench_layers, plan
+from hapgop.bench.picture import draw
+from hapgop.bench.reading import from_text
+from hapgop.bench.rows import BenchResult, ClassMean, Match, Row, class_means, from_json
+from hapgop.bench.table import table
 
-__all__ = ["BenchResult", "Row", "bench_layers"]
+__all__ = [
+    "ALLOCATORS",
+    "OPS",
+    "BenchResult",
+    "Case",
+    "ClassMean",
+    "Job",
+    "Match",
+    "Row",
+    "Run",
+    "Wanted",
+    "bench_layers",
+    "cases",
+    "class_means",
+    "draw",
+    "from_json",
+    "from_text",
+    "plan",
+    "table",
+]

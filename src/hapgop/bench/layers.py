@@ -1,143 +1,155 @@
-"""`hapgop bench layers`: every case, both sides, interleaved; outputs checked before anything is timed."""
+"""`hapgop bench layers`: every case, all sides, interleaved; outputs checked before anything is timed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from math import exp, log
-from statistics import median
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from hapgop._version import __version__
-from hapgop.bench.cases import cases
+from hapgop.bench.allocator import use_allocator
+from hapgop.bench.choosing import Job, Wanted, jobs
+from hapgop.bench.measuring import Judge, measured
 from hapgop.bench.peak import Peak, measure_peak
-from hapgop.bench.sides import sides
-from hapgop.bench.timing import interleave, paired
+from hapgop.bench.peers import ALL, Peer
+from hapgop.bench.rows import BenchResult, Row
+from hapgop.bench.timing import LEAST_ROUNDS, SECONDS
+from hapgop.bench.work import work
+from hapgop.errors import InputError
 from hapgop.machine import host
 
 Progress = Callable[[int, int, str], None]
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One operation of one case. Times are medians in milliseconds; a ratio above 1 means that ours is faster.
-
-    ratio: median over rounds of strongest peer / ours; best_ratio: of the best rounds. error: largest difference from
-    float64, over the largest value. peak_share: of the measured multiply-add peak.
-    """
-
-    case: str
-    op: str
-    batch: int
-    threads: int
-    algorithm: str
-    ours_ms: float
-    peers: dict[str, float]
-    strongest: str
-    ratio: float
-    best_ratio: float
-    error: float
-    peer_error: float
-    peak_share: float
+_OVERHEAD = 0.7  # seconds of a row that are not its rounds: data, compilation of all sides, the check
+_CALLS = 1.5  # of a side in a round, counting that slow ones stop early
+_GFLOPS = 80e9  # operations a second of one thread of a middling side
 
 
 @dataclass(frozen=True, slots=True)
-class BenchResult:
-    machine: dict[str, Any]
-    rows: tuple[Row, ...]
+class Run:
+    """A benchmark, decided and not yet measured.
 
-    def to_json(self) -> dict[str, Any]:
-        return {"machine": self.machine, "rows": [asdict(row) for row in self.rows]}
-
-    def table(self) -> str:
-        """The rows as aligned text, and the geometric mean of the ratios."""
-        head = ("case", "op", "ours ms", "peer ms", "ratio", "best", "error", "peer's", "peak", "strongest peer")
-        body = [
-            (
-                row.case,
-                row.op,
-                f"{row.ours_ms:.4f}",
-                f"{row.peers[row.strongest]:.4f}",
-                f"{row.ratio:.2f}",
-                f"{row.best_ratio:.2f}",
-                f"{row.error:.0e}",
-                f"{row.peer_error:.0e}",
-                f"{row.peak_share:.0%}",
-                row.strongest,
-            )
-            for row in self.rows
-        ]
-        widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-        lines = []
-        for line in [head, *body]:
-            cells = [
-                c.ljust(w) if i in (0, 1, 9) else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-            ]
-            lines.append("  ".join(cells).rstrip())
-        mean = exp(sum(log(row.ratio) for row in self.rows) / len(self.rows))
-        slower = [row for row in self.rows if row.ratio < 1 and row.best_ratio < 1]
-        m = self.machine
-        lines += [
-            "",
-            f"geometric mean of {len(self.rows)} ratios: {mean:.2f}; slower than the peer in median and best: "
-            + (", ".join(f"{row.case} {row.op}" for row in slower) or "none"),
-            f"{m['name']}, {m['threads']} threads, PyTorch {m['torch']}; peak before and after: "
-            + ", ".join(f"{p['gflops']:.0f} GFLOP/s and {p['bandwidth']:.0f} GB/s" for p in m["peaks"]),
-        ]
-        return "\n".join(lines)
-
-
-def bench_layers(only: Sequence[str] | None, threads: int, repeats: int, progress: Progress) -> BenchResult:
-    """Measures the cases whose names start with one of `only` (all where None).
-
-    Both sides run in this process with the same number of threads and PyTorch's allocator as it comes. Raises
-    InputError for an unknown case, and RuntimeError where the two sides do not compute the same.
+    jobs: what is measured; left_out: in words, what would not fit into memory. missing: peers that cannot take part,
+    with the reason. again: how often a row is measured anew while its rounds disagree.
     """
-    torch.set_num_threads(threads)
-    todo = [(case, op) for case in cases(only) for op in case.ops]
-    before = measure_peak(threads)
-    rows = []
-    for done, (case, op) in enumerate(todo):
-        progress(done, len(todo), f"{case.name} {op}")
-        rows.append(_row(case.name, op, sides(case, op), case.shape.n, threads, repeats, before))
-    progress(len(todo), len(todo), "done")
-    return BenchResult(_machine(threads, repeats, [before, measure_peak(threads)]), tuple(rows))
+
+    jobs: Sequence[Job]
+    left_out: Sequence[str]
+    peers: Sequence[Peer]
+    missing: Mapping[str, str]
+    threads: Sequence[int]
+    repeats: int
+    again: int
+    allocator: str
+
+    @property
+    def rows(self) -> int:
+        return len(self.jobs) * len(self.threads)
+
+    @property
+    def minutes(self) -> float:
+        """About how long it will take."""
+        rounds = [self._round(job, threads) for job in self.jobs for threads in self.threads]
+        return sum(_OVERHEAD + min(self.repeats * r, max(SECONDS, LEAST_ROUNDS * r)) for r in rounds) / 60
+
+    def _round(self, job: Job, threads: int) -> float:
+        """About how many seconds a round of all sides takes."""
+        sides = 1 + sum(peer.computes(job.case, job.op) for peer in self.peers)
+        return _CALLS * sides * max(2e-3, job.case.flops / _GFLOPS / threads)
 
 
-def _row(name: str, op: str, s: Any, batch: int, threads: int, repeats: int, peak: Peak) -> Row:
-    want = s.reference()
-    scale = want.abs().max().clamp(min=1e-30)
+def plan(
+    wanted: Wanted,
+    *,
+    against: Sequence[str] = (),
+    threads: Sequence[int] = (1, 2),
+    repeats: int = 15,
+    allocator: str = "default",
+) -> Run:
+    """Decides what is measured. `against`: first words of peers' names; all that are installed where it is empty.
 
-    def error(call: Callable[[], torch.Tensor]) -> float:
-        return float((call().double() - want).abs().max() / scale)
+    Raises InputError for names that mean nothing here, and for a peer asked for that is not installed.
+    """
+    words = [peer.name.split()[0] for peer in ALL]
+    for name in against:
+        if name not in words:
+            raise InputError(f"--against {name}: wanted is one of {', '.join(dict.fromkeys(words))}")
+    chosen = [peer for peer in ALL if not against or peer.name.split()[0] in against]
+    missing = {peer.name: reason for peer in chosen if (reason := peer.available()) is not None}
+    for name, reason in missing.items():
+        if name in against:
+            raise InputError(f"--against {name}: {reason}")
+    peers = [peer for peer in chosen if peer.name not in missing]
+    found, left_out = jobs(wanted)
+    found = [job for job in found if any(peer.computes(job.case, job.op) for peer in peers)]
+    if not found:
+        raise InputError(f"--against {', '.join(against)}: it has none of these operations")
+    again = 0 if wanted.quick else 2
+    return Run(found, left_out, peers, missing, threads, repeats, again, allocator)
 
-    ours_error = error(s.ours)
-    if not ours_error < 1e-4:
-        raise RuntimeError(f"{name} {op}: our result differs from the reference by {ours_error:.1e}")
-    times = interleave({"ours": s.ours, **s.peers}, repeats)
-    medians = {peer: median(times[peer]) * 1e3 for peer in s.peers}
-    strongest = min(medians, key=lambda peer: medians[peer])
-    ratio, best = paired(times["ours"], times[strongest])
-    share = s.flops / min(times["ours"]) / (peak.gflops * 1e9)
-    ours_ms = median(times["ours"]) * 1e3
-    return Row(
-        name, op, batch, threads, s.algorithm, ours_ms, medians, strongest, ratio, best, ours_error,
-        error(s.peers[strongest]), share,
-    )  # fmt: skip
+
+def bench_layers(run: Run, command: str, progress: Progress) -> BenchResult:
+    """Measures a run; all sides in this process with the same number of threads and the same allocator.
+
+    Raises InputError where the allocator cannot be had, and RuntimeError where ours does not compute what is asked.
+    """
+    allocator = use_allocator(run.allocator)
+    peaks = {threads: [measure_peak(threads)] for threads in run.threads}
+    rows: list[Row] = []
+    done = 0
+    words = list(run.left_out)
+    for job in run.jobs:
+        judge = Judge(work(job.case, job.op))
+        for threads in run.threads:
+            progress(done, run.rows, f"{job.case.name} {job.op} n={job.case.batch} t={threads}")
+            row = measured(judge, run.peers, threads, run.repeats, run.again, peaks[threads][0], words)
+            rows += [] if row is None else [row]
+            done += 1
+    progress(run.rows, run.rows, "done")
+    if not rows:
+        raise InputError("nothing was measured: " + "; ".join(words))
+    for threads in run.threads:
+        peaks[threads].append(measure_peak(threads))
+    machine = _machine(run, command, allocator, peaks, words)
+    return BenchResult(machine, tuple(_of_higher_peak(row, *peaks[row.threads]) for row in rows))
 
 
-def _machine(threads: int, repeats: int, peaks: list[Peak]) -> dict[str, Any]:
+def _of_higher_peak(row: Row, before: Peak, after: Peak) -> Row:
+    """The row with its share of the higher peak: both threads may have shared a core while one was measured."""
+    if row.peak_share is None:
+        return row
+    return replace(row, peak_share=row.peak_share * (before.gflops / max(before.gflops, after.gflops)))
+
+
+def _machine(
+    run: Run, command: str, allocator: str, peaks: Mapping[int, Sequence[Peak]], words: Sequence[str]
+) -> dict[str, Any]:
     m = host()
+    times = ("before", "after")
     return {
         "name": m.name,
         "isa": m.isa,
         "cores": m.cores,
-        "threads": threads,
-        "repeats": repeats,
+        "threads": [*run.threads],
+        "repeats": run.repeats,
         "hapgop": __version__,
-        "torch": torch.__version__,
-        "allocator": "default on both sides",
-        "peaks": [p.to_json() for p in peaks],
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "versions": {
+            "hapgop": __version__,
+            "torch": torch.__version__,
+            **{p.packages[0]: p.version() for p in run.peers},
+        },
+        "missing": dict(run.missing),
+        "left_out": [*words],
+        "allocator": allocator,
+        "command": command,
+        "peaks": [
+            {**peak.to_json(), "when": when} for t in run.threads for peak, when in zip(peaks[t], times, strict=True)
+        ],
     }

@@ -2,40 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from statistics import median
-from time import perf_counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median, quantiles
+from time import perf_counter, sleep
 
 _TURN = 2e-3  # seconds of one side's turn: long against the clock, short against the machine's moods
+_PAUSE = 2e-3  # between turns: threads of some libraries look for work so long after a call
+_SHORT = 20e-3  # calls shorter than this feel which side ran before them
+LEAST_ROUNDS = 5  # however long they take
+SECONDS = 1.5  # of all further rounds of a row
+_TRIAL = 3  # rounds in which all sides take part
 
 
-def interleave(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds a call of each side, one number for each of `repeats` rounds, in which the sides follow one another.
+def interleave(
+    sides: Mapping[str, Callable[[], object]],
+    repeats: int,
+    *,
+    seconds: float = SECONDS,
+    contenders: Callable[[Mapping[str, float]], Iterable[str]] = list,
+) -> dict[str, list[float]]:
+    """Seconds a call of each side, one number for each round, in which the sides follow one another.
 
-    Every round starts with another side, so that none always inherits the same state of the caches.
+    Every round starts with another side, so that none always inherits the same state of the machine. There are
+    `repeats` rounds, or as many as fit into `seconds`, but five (or `repeats`, where that is less). After three,
+    `contenders` gets each side's median and says who goes on.
     """
-    loops = {name: _calls_per_turn(call) for name, call in sides.items()}
+    first = {name: _duration(call) for name, call in sides.items()}
     order = list(sides)
     times: dict[str, list[float]] = {name: [] for name in sides}
+    start = perf_counter()
     for round_ in range(repeats):
+        if round_ >= LEAST_ROUNDS and perf_counter() - start > seconds:
+            break
+        if round_ == _TRIAL:
+            going_on = set(contenders({name: median(times[name]) for name in order}))
+            order = [name for name in order if name in going_on]
         shift = round_ % len(order)
         for name in order[shift:] + order[:shift]:
-            call, count = sides[name], loops[name]
-            call()  # what another side left in the caches is not this side's fault
-            start = perf_counter()
-            for _ in range(count):
-                call()
-            times[name].append((perf_counter() - start) / count)
+            times[name].append(_turn(sides[name], first[name]))
     return times
 
 
-def _calls_per_turn(call: Callable[[], object]) -> int:
+def _turn(call: Callable[[], object], duration: float) -> float:
+    count = max(1, min(1000, int(_TURN / duration)))
+    if duration < _SHORT:
+        sleep(_PAUSE)
+        # What another side left in the caches is not this side's fault, nor that its own threads have gone to sleep.
+        for _ in range(1 + count // 8):
+            call()
+    start = perf_counter()
+    for _ in range(count):
+        call()
+    return (perf_counter() - start) / count
+
+
+def _duration(call: Callable[[], object]) -> float:
     call()
     start = perf_counter()
     call()
-    return max(1, min(1000, int(_TURN / max(perf_counter() - start, 1e-7))))
+    return max(perf_counter() - start, 1e-7)
 
 
-def paired(ours: list[float], theirs: list[float]) -> tuple[float, float]:
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
     """(median of the ratios theirs / ours round by round, ratio of the best rounds): above 1, ours is faster."""
     return median(t / o for o, t in zip(ours, theirs, strict=True)), min(theirs) / min(ours)
+
+
+def spread(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """How much the ratios of the rounds differ: the middle half of them over their median."""
+    if len(ours) < 2:
+        return 0.0
+    ratios = [t / o for o, t in zip(ours, theirs, strict=True)]
+    low, middle, high = quantiles(ratios, n=4, method="inclusive")
+    return (high - low) / middle

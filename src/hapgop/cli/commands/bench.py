@@ -1,6 +1,10 @@
 """`hapgop bench layers`"""
 
 import json as codec
+import shlex
+import sys
+import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,34 +13,116 @@ import typer
 
 from hapgop import bench
 from hapgop.cli import console
-from hapgop.cli.bars import Bar
+from hapgop.cli.bars import Bar, clock
+from hapgop.errors import InputError
+
+_QUICK_REPEATS = 5
 
 
 class _What(StrEnum):
     LAYERS = "layers"
 
 
-class _Rival(StrEnum):
-    TORCH = "torch"
-
-
 def command(
     what: Annotated[_What, typer.Argument(metavar="layers", help="What to measure: layers.")],
-    against: Annotated[_Rival, typer.Option(help="Whom to compare with.")] = _Rival.TORCH,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this peer: torch, onnxruntime, openvino or ncnn; may be given again."),
+    ] = None,
     case: Annotated[list[str] | None, typer.Option(help="Only cases whose names begin so; may be given again.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads on both sides.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each case; their median counts.")] = 15,
+    family: Annotated[
+        list[str] | None, typer.Option("--class", help="Only cases of this class, such as 3x3; may be given again.")
+    ] = None,
+    op: Annotated[
+        list[str] | None, typer.Option(help="Only forward, grad_x, grad_w or backward; may be given again.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="1,16", help="These batch sizes instead of each case's own.")
+    ] = None,
+    threads: Annotated[str, typer.Option(metavar="1,2", help="Numbers of threads, the same on all sides.")] = "1,2",
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds of a row at most; their median counts.")] = 15,
+    quick: Annotated[
+        bool, typer.Option(help="A first look: one batch size and number of threads, few rounds, none again.")
+    ] = False,
+    allocator: Annotated[
+        str, typer.Option(help="default, or tuned: memory is kept in the process, for both sides.")
+    ] = "default",
+    cases: Annotated[Path | None, typer.Option(metavar="FILE", help="Cases of your own instead of ours.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all measurements to FILE.")] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the ratios: FILE.svg or FILE.png.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Measure nothing: show what --json has written.")
+    ] = None,
 ) -> None:
-    """Measure single layers against PyTorch, both sides interleaved in one process.
+    """Measure single layers against PyTorch and other libraries, all sides interleaved in one process.
 
-    Run it on a machine that does nothing else.
+    Run it on a machine that does nothing else. docs/benchmarks.md says what is measured and how.
     """
-    with Bar() as bar:
-        result = bench.bench_layers(
-            case or None, threads, repeats, lambda done, total, name: bar.count(name, done, total)
+    if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
+        raise InputError(f"--picture {picture}: the name has to end with .svg or .png")
+    if source is not None:
+        result = bench.from_json(_read(source), str(source))
+    else:
+        wanted = bench.Wanted(
+            names=case or (),
+            families=family or (),
+            ops=op or (),
+            batches=_numbers("--batch", batch) if batch is not None else (),
+            text=None if cases is None else _read(cases),
+            source=str(cases),
+            quick=quick,
         )
-    console.write(result.table())
+        counts = _numbers("--threads", threads)
+        run = bench.plan(
+            wanted,
+            against=against or (),
+            threads=counts[-1:] if quick else counts,
+            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            allocator=allocator,
+        )
+        result = _measured(run)
+    console.write(bench.table(result))
     if json is not None:
-        console.write_file(json, codec.dumps(result.to_json(), indent=2) + "\n")
+        console.write_file(json, codec.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
         console.say(f"Wrote {json}.")
+    if picture is not None:
+        bench.draw(result, picture)
+        console.say(f"Wrote {picture}.")
+
+
+def _measured(run: bench.Run) -> bench.BenchResult:
+    for name, reason in run.missing.items():
+        console.say(f"Without {name}: {reason}.")
+    for words in run.left_out:
+        console.say(f"Left out {words}.")
+    console.say(f"{run.rows} rows, about {clock(60 * run.minutes)}.")
+    with Bar() as bar:
+        return bench.bench_layers(run, shlex.join(["hapgop", *sys.argv[1:]]), _counted(bar))
+
+
+def _counted(bar: Bar) -> Callable[[int, int, str], None]:
+    start = time.monotonic()
+
+    def count(done: int, total: int, name: str) -> None:
+        # The peaks come first and take as long as a few rows.
+        left = (time.monotonic() - start) * (total - done) / done if done else 0.0
+        bar.count(name, done, total, f"{done}/{total}, {clock(left)} left" if done else "")
+
+    return count
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    """1,16 as numbers. Raises InputError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts) or len(set(parts)) < len(parts):
+        raise InputError(f"{option} {text}: whole numbers of at least 1 are wanted, each once, as in 1,16")
+    return tuple(map(int, parts))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,0 +1,86 @@
+import json
+
+import pytest
+
+TINY = "tiny ic=4 size=6 oc=5 kernel=3 padding=1 n=2"
+
+
+@pytest.fixture
+def cases(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def measured(hapgop, cases, tmp_path):
+    options = ["--against", "torch", "--threads", "1", "--repeats", "2"]
+    done = hapgop("bench", "layers", "--cases", cases, *options, "--json", tmp_path / "out.json")
+    assert done.code == 0, done.err
+    return done, tmp_path / "out.json"
+
+
+def test_cases_of_ones_own_are_measured_and_written(measured):
+    done, path = measured
+    assert "3 rows, about" in done.err
+    assert f"Wrote {path}." in done.err
+    lines = done.out.splitlines()
+    assert [line.split()[:2] for line in lines[1:4]] == [["tiny", op] for op in ("forward", "grad_x", "grad_w")]
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["case"], row["op"], row["batch"], row["threads"]) for row in rows] == [
+        ("tiny", op, 2, 1) for op in ("forward", "grad_x", "grad_w")
+    ]
+
+
+def test_what_was_written_is_drawn_without_measuring(measured, hapgop, tmp_path):
+    before, path = measured
+    done = hapgop("bench", "layers", "--from", path, "--picture", tmp_path / "out.svg")
+    assert done.code == 0, done.err
+    assert done.out == before.out
+    assert (tmp_path / "out.svg").read_text().count('id="row-tiny-') == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--threads", "0"], "--threads 0: whole numbers of at least 1"),
+        (["--threads", "1,1"], "each once"),
+        (["--threads", "two"], "--threads two"),
+        (["--batch", "1,x"], "--batch 1,x"),
+        (["--case", "nonsense"], "--case nonsense: no case starts so"),
+        (["--class", "9x9"], "--class 9x9: no case has this class"),
+        (["--op", "sideways"], "--op sideways"),
+        (["--against", "tensorflow"], "--against tensorflow"),
+        (["--allocator", "jemalloc"], "--allocator jemalloc"),
+        (["--repeats", "0"], "--repeats"),
+        (["--picture", "a.jpg"], "--picture a.jpg: the name has to end with .svg or .png"),
+        (["--cases", "nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["--from", "nowhere.json"], "nowhere.json: cannot be read"),
+    ],
+)
+def test_what_cannot_be_used_exits_with_2(hapgop, cases, arguments, words):
+    given = [] if arguments[0] in ("--cases", "--from") else ["--cases", cases]
+    done = hapgop("bench", "layers", *given, *arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_a_broken_file_of_cases_or_results_exits_with_2(hapgop, tmp_path):
+    broken = tmp_path / "broken"
+    broken.write_text("a ic=1")
+    done = hapgop("bench", "layers", "--cases", broken)
+    assert (done.code, done.err) == (2, f"hapgop: {broken}, line 1, 'a ic=1': size, oc, kernel has to be given\n")
+    done = hapgop("bench", "layers", "--from", broken)
+    assert done.code == 2
+    assert "not what `hapgop bench layers --json` writes" in done.err
+    broken.write_bytes(b"\xff\xfe")
+    done = hapgop("bench", "layers", "--cases", broken)
+    assert (done.code, done.err) == (2, f"hapgop: {broken}: not a text file\n")
+
+
+def test_an_unknown_thing_to_measure_exits_with_2(hapgop):
+    done = hapgop("bench", "nets")
+    assert done.code == 2
+    assert "nets" in done.err
