@@ -79,6 +79,7 @@ def variants(op, case):
             activation="relu" if op == "conv" and i < 2 else None,
             count_include_pad=i == 0 or not op.startswith("avg"),
             winners=i == 0 or op != "max_pool",
+            packed=op in ("conv", "grad_x") and i % 2 == 1,
         )
 
 

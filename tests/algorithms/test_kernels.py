@@ -22,6 +22,7 @@ from problems import (
     random_inputs,
     seeds,
     solve,
+    solved,
     tensors,
     usual,
 )
@@ -127,7 +128,9 @@ def neighbours(draw, op):
     """Two problems that differ in one respect."""
     problem, another = draw(problems(op)), draw(problems(op))
     field = draw(
-        st.sampled_from(["shape", "dtype", "x_layout", "y_layout", "w_layout", "bias", "activation", "winners"])
+        st.sampled_from(
+            ["shape", "dtype", "x_layout", "y_layout", "w_layout", "bias", "activation", "winners", "packed"]
+        )
     )
     if field != "shape":
         return problem, replace(problem, **{field: getattr(another, field)})
@@ -206,6 +209,20 @@ def test_a_recipe_brings_what_its_kernel_takes(algorithm, op, data):
     kernel = recipe.build()
     values = dict(zip(kernel.sizes, recipe.sizes, strict=True))
     wanted = [np.prod(t.shape) for t in tensors(problem)] + [t.size for t in recipe.tables] + [*recipe.scratch]
+    if problem.packed and recipe.pack:
+        wanted[1] = recipe.pack.size
+        packing = recipe.pack.build()
+        values_of = dict(zip(packing.sizes, recipe.pack.sizes, strict=True))
+        assert [b.size.value(values_of) for b in packing.buffers] == [
+            np.prod(problem.shape.w_shape),
+            recipe.pack.size,
+            *recipe.pack.scratch,
+        ]
+        assert [b.role for b in packing.buffers] == ["in", "out"] + ["scratch"] * len(recipe.pack.scratch)
+        assert (packing.dtype, packing.lanes) == (problem.dtype, machine.lanes(problem.dtype))
+        check(packing, machine.registers)
+    else:
+        assert recipe.pack is None
     assert [b.size.value(values) for b in kernel.buffers] == wanted
     roles = ["out" if t.out else "in" for t in tensors(problem)] + ["in"] * len(recipe.tables)
     assert [b.role for b in kernel.buffers] == roles + ["scratch"] * len(recipe.scratch)
@@ -233,3 +250,16 @@ def test_what_an_algorithm_says_of_itself(algorithm):
                 assert recipe.key == algorithm.recipe(problem, machine).key
                 keys.add(recipe.key)
     assert len(keys) > len(MACHINES)
+
+
+@pytest.mark.parametrize(("algorithm", "op"), [a for a in ANSWERS if a[1] in ("conv", "grad_x")], ids=name)
+@settings(max_examples=25)
+@given(st.data())
+def test_packed_weights_give_the_same_bits(algorithm, op, data):
+    """Wherever both are taken: packing ahead changes when the weights are laid out, not what is computed."""
+    problem, machine = replace(data.draw(problems(op)), packed=False), data.draw(machines)
+    ahead = replace(problem, packed=True)
+    assume(algorithm.refuses(problem, machine) is None and algorithm.refuses(ahead, machine) is None)
+    inputs = random_inputs(problem, data.draw(seeds), whole=False)
+    wanted = solved(algorithm, problem, machine, inputs)
+    assert_equal(solved(algorithm, ahead, machine, inputs), wanted)

@@ -36,7 +36,7 @@ def test_the_three_derivatives_are_one_form(problem, seed):
     g = np.random.default_rng(seed + 1).integers(-4, 5, problem.shape.y_shape).astype(problem.dtype)
     form = inner(g, run(problem, x=x, w=w))
     assert inner(run(replace(problem, op="grad_x"), g=g, w=w), x) == form
-    assert inner(run(replace(problem, op="grad_w"), x=x, g=g), w) == form
+    assert inner(run(replace(problem, op="grad_w", packed=False), x=x, g=g), w) == form
 
 
 @few
@@ -127,12 +127,12 @@ def test_images_do_not_see_one_another(shape, dtype, seed):
     problem = Problem("conv", shape, dtype)
     inputs = random_inputs(problem, seed)
     g = np.random.default_rng(seed).integers(-4, 5, shape.y_shape).astype(dtype)
-    y, dw = run(problem, **inputs), run(replace(problem, op="grad_w"), x=inputs["x"], g=g)
+    y, dw = run(problem, **inputs), run(replace(problem, op="grad_w", packed=False), x=inputs["x"], g=g)
     one = replace(problem, shape=shape.with_batch(1))
     total = 0
     for i in range(min(shape.n, 3)):
         image = inputs["x"][i : i + 1]
         np.testing.assert_array_equal(run(one, x=image, w=inputs["w"]), y[i : i + 1])
     for i in range(shape.n):
-        total = total + run(replace(one, op="grad_w"), x=inputs["x"][i : i + 1], g=g[i : i + 1])
+        total = total + run(replace(one, op="grad_w", packed=False), x=inputs["x"][i : i + 1], g=g[i : i + 1])
     np.testing.assert_array_equal(dw, total)

@@ -2,11 +2,13 @@
 
 import threading
 import weakref
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import OPS, answers, assert_equal, problems, random_inputs, seeds, solve, usual
+from problems import OPS, answers, assert_equal, packed, problems, random_inputs, seeds, solve, usual
 
 from hapgop import engine, native
 from hapgop.algorithms import ALL, Problem
@@ -305,3 +307,35 @@ def test_all_algorithms_are_the_engines():
 
 def _names(plan):
     return [plan.algorithm.name, *(lost.algorithm for lost in plan.losers)]
+
+
+@pytest.mark.parametrize("op", ["conv", "grad_x"])
+def test_one_packing_serves_every_batch_size_with_its_key(op):
+    shape = ConvShape(3, 5, 9, 10, 21, 3, 3, 2, padding=1)
+    problem = Problem(op, shape, packed=True)
+    inputs = random_inputs(problem, 1)
+    call, other = engine.prepare(problem), engine.prepare(replace(problem, shape=shape.with_batch(2)))
+    assert call.plan.recipe.pack.key == other.plan.recipe.pack.key
+    weights = packed(call, inputs["w"].ravel())
+    np.testing.assert_array_equal(weights, packed(other, inputs["w"].ravel()))
+
+
+def test_where_weights_are_read_as_they_lie_packed_ones_are_the_weights_themselves():
+    problem = Problem("conv", ConvShape(1, 3, 5, 5, 4, 3, 3), packed=True)
+    plan = room.plan_for(problem)
+    call = room.Prepared(replace(plan, recipe=replace(plan.recipe, pack=None)))
+    weights = random_inputs(problem, 1)["w"].ravel()
+    assert call.packed_size == weights.size
+    np.testing.assert_array_equal(packed(call, weights), weights)
+
+
+def test_weights_that_are_taken_as_they_are_cannot_be_packed():
+    call = engine.prepare(Problem("conv", ConvShape(1, 3, 5, 5, 4, 3, 3)))
+    with pytest.raises(InputError, match="this conv takes its weights as they are: plan the problem with packed=True"):
+        call.pack(0, 0)
+
+
+@pytest.mark.parametrize("op", ["grad_w", "grad_b"])
+def test_what_takes_no_weights_has_none_packed(op):
+    with pytest.raises(InputError, match=f"packed is True, but {op} takes no weights; conv and grad_x do"):
+        Problem(op, ConvShape(1, 3, 5, 5, 4, 3, 3), packed=True)

@@ -181,16 +181,29 @@ def solve(call: Prepared, p: Problem, a: Arrays, threads: int = 2) -> Arrays:
             pointers.append(0)
             continue
         given = np.full(np.prod(t.shape), np.nan, p.dtype) if t.out else t.flat(a[t.name])
+        if t.name == "w" and p.packed:
+            given = packed(call, given, threads)
         inside, memory = fenced(given)
         pointers.append(inside.ctypes.data)
         memories.append(memory)
-        (outs if t.out else ins).append((t, inside))
+        (outs if t.out else ins).append((t, inside, inside.copy()))
     call(*pointers, threads=threads)
     for memory in memories:
         assert_fences(memory)
-    for t, inside in ins:
-        np.testing.assert_array_equal(inside, t.flat(a[t.name]))
-    return {t.name: t.logical(inside) for t, inside in outs}
+    for _, inside, before in ins:
+        np.testing.assert_array_equal(inside, before)
+    return {t.name: t.logical(inside) for t, inside, _ in outs}
+
+
+def packed(call: Prepared, w: np.ndarray, threads: int = 2) -> np.ndarray:
+    """The packed weights, of flat ones; all of them are written, and nothing else."""
+    (source, around), (target, beyond) = fenced(w), fenced(np.full(call.packed_size, np.nan, w.dtype))
+    call.pack(source.ctypes.data, target.ctypes.data, threads)
+    assert_fences(around)
+    assert_fences(beyond)
+    np.testing.assert_array_equal(source, w)
+    assert np.isfinite(target).all() or not np.isfinite(w).all()
+    return target.copy()
 
 
 def solved(algorithm: Algorithm, p: Problem, machine: Machine, a: Arrays, threads: int = 2) -> Arrays:
@@ -206,6 +219,8 @@ def arguments(algorithm: Algorithm, p: Problem, machine: Machine, a: Arrays) -> 
     for t in tensors(p):
         unread = t.out or absent(p, t)
         flat.append(np.full(np.prod(t.shape), np.nan, p.dtype) if unread else t.flat(a[t.name]).copy())
+        if t.name == "w" and p.packed:
+            flat[-1] = packed(prepared(algorithm, p, machine), flat[-1])
     flat += recipe.tables
     names = [b.name for b in kernel.buffers]
     sizes = dict(zip((s.name for s in kernel.sizes), recipe.sizes, strict=True))
@@ -298,6 +313,7 @@ def problems(draw, op: str, shapes=None):
         draw(st.sampled_from([None, "relu"])) if op == "conv" else None,
         draw(st.booleans()) if op.startswith("avg") else True,
         draw(st.booleans()) if op == "max_pool" else True,
+        draw(st.booleans()) if op in ("conv", "grad_x") else False,
     )
 
 

@@ -50,8 +50,8 @@ BUGS = (
     ),
     Bug(
         "the narrower last block of channels dropped",
-        "algorithms/direct.py",
-        "if g.packing.tail:",
+        "algorithms/shares.py",
+        "if self.tail:",
         "if False:",
         select="exact and conv and border",
     ),

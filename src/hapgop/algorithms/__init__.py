@@ -5,9 +5,9 @@ from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
 from hapgop.algorithms.pool import Pool
 from hapgop.algorithms.problem import Problem
-from hapgop.algorithms.recipe import Algorithm, Recipe
+from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 
-__all__ = ["ALL", "Algorithm", "Problem", "Recipe"]
+__all__ = ["ALL", "Algorithm", "Pack", "Problem", "Recipe"]
 
 # Most special first, most general last; of those that accept a problem the one predicted fastest is taken.
 ALL: tuple[Algorithm, ...] = (Pool(), Bias(), DirectGradW(), Direct())

@@ -1,22 +1,26 @@
 """The bias gradient: the sum of the output's gradient over images and pixels, for each channel.
 
-Rows are summed, then the rows of an image, then the images of a group, then the groups in order: sums of sums keep
-the rounding error small, and the order depends on the shape alone.
+Channels last, the gradient is one long run of pixels, dealt to chunks; a step adds as many as make whole vectors.
+Channels first, every plane is a run of its own, its vectors are added, and in the end their lanes. Either way the order
+of the sums depends on the shape alone, and sums of sums keep the rounding error small.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from math import ceil, lcm
 
-from hapgop.algorithms.layout import image_strides, vector_counts
+from hapgop.algorithms.layout import vector_counts
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
-from hapgop.tile import Affine, Builder, Kernel
+from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
 
-_GROUPS = 16
-_VECTORS = 4  # vectors of channels at a time: enough to hide the latency of a chain of additions
+_CHUNKS = 32  # enough for any usual number of cores; fixed, so that the bits are
+_CHAIN = 64  # steps added to one sum before it is added to the sum of such sums
+_PLANE_SUMS = 4  # vectors of a plane that are added side by side, so that no addition waits for the one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,53 +40,178 @@ class Bias(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         assert isinstance(problem.shape, ConvShape)
         n, c, h, w = problem.shape.y_shape
-        if h * w == 1:  # a batch of single pixels is an image of as many
-            n, h, w, layout = 1, n, 1, "nhwc"
-        else:
-            layout = problem.y_layout
-        groups = min(max(n, 1), _GROUPS)
         lanes = machine.lanes(problem.dtype)
-        counts = vector_counts(c, lanes)
-
-        def build() -> Kernel:
-            k = Builder("bias", problem.dtype, lanes)
-            images = k.size("n", low=0)
-            g = k.buffer("g", images * (c * h * w), "in")
-            db = k.buffer("db", c, "out")
-            sums = k.buffer("sums", groups * len(counts) * lanes, "scratch")
-            strides = image_strides(layout, c, h, w)
-            for first in range(0, len(counts), _VECTORS):
-                block = counts[first : first + _VECTORS]
-                with k.stage(f"sums {first}", ("group", groups)) as (group,):
-                    totals = [k.const(0.0) for _ in block]
-                    with k.loop("image", group, images, groups) as image:
-                        of_image = [k.const(0.0) for _ in block]
-                        with k.loop("row", 0, h) as row:
-                            of_row = [k.const(0.0) for _ in block]
-                            with k.loop("column", 0, w) as column:
-                                at = image * strides.n + row * strides.h + column * strides.w
-                                for v, count in enumerate(block):
-                                    place = at + (first + v) * lanes * strides.c
-                                    k.add(of_row[v], k.load(g, place, count, strides.c), into=of_row[v])
-                            for total, part in zip(of_image, of_row, strict=True):
-                                k.add(total, part, into=total)
-                        for total, part in zip(totals, of_image, strict=True):
-                            k.add(total, part, into=total)
-                    for v, total in enumerate(totals):
-                        k.store(total, sums, (group * len(counts) + first + v) * lanes)
-            with k.stage("total", ("all", 1)) as (_,):
-                for v, count in enumerate(counts):
-                    total = k.const(0.0)
-                    with k.loop("group", 0, groups) as group:
-                        k.add(total, k.load(sums, (group * len(counts) + v) * lanes), into=total)
-                    k.store(total, db, Affine(v * lanes), count)
-            return k.kernel()
-
+        if problem.y_layout == "nhwc" or c == 1 or h * w == 1:
+            last = _Last.of(n * h * w, c, lanes, machine.registers // 4)
+            return Recipe(
+                key=f"bias last {last} {problem.dtype} {machine}",
+                build=partial(last.kernel, problem.dtype),
+                sizes=(n * h * w,),
+                scratch=(last.chunks * last.row,),
+                items=last.chunks * max(last.whole, 1),
+                tiles=f"{last.pixels} pixels x {last.vectors} vectors",
+            )
+        first = _First(c, h * w, lanes, min(max(n, 1), _CHUNKS))
         return Recipe(
-            key=f"bias {problem.dtype} {layout} {c} {h} {w} {groups} {machine}",
-            build=build,
+            key=f"bias first {first} {problem.dtype} {machine}",
+            build=partial(first.kernel, problem.dtype),
             sizes=(n,),
-            scratch=(groups * len(counts) * lanes,),
-            items=groups,
-            tiles=f"{min(_VECTORS, len(counts))} vectors",
+            scratch=(first.groups * first.padded * lanes,),
+            items=first.groups * max(1, c // lanes),
+            tiles=f"{_PLANE_SUMS} vectors of a plane",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """Channels last.
+
+    pixels    that a step adds
+    vectors   of a block, for each pixel; or, in a flat step, of all its pixels together, which fill them without a gap
+    """
+
+    c: int
+    lanes: int
+    chunks: int
+    pixels: int
+    vectors: int
+    flat: bool
+
+    @classmethod
+    def of(cls, pixels: int, c: int, lanes: int, most: int) -> _Last:
+        period = lcm(c, lanes)
+        if period <= most * lanes:
+            vectors = most * lanes // period * period // lanes
+            step, flat = vectors * lanes // c, True
+        else:
+            vectors = min(most, ceil(c / lanes))
+            step, flat = most // vectors, False
+        return cls(c, lanes, max(1, min(_CHUNKS, ceil(pixels / step / _CHAIN))), step, vectors, flat)
+
+    @property
+    def row(self) -> int:
+        """Elements of a chunk's sums."""
+        return self.vectors * self.lanes if self.flat else self.pixels * self.padded
+
+    @property
+    def padded(self) -> int:
+        return ceil(self.c / self.lanes) * self.lanes
+
+    @property
+    def whole(self) -> int:
+        """Whole blocks of channels."""
+        return 1 if self.flat else self.c // (self.vectors * self.lanes)
+
+    def kernel(self, dtype: str) -> Kernel:
+        k = Builder("bias", dtype, self.lanes)
+        n = k.size("pixels", low=0)
+        g, db = k.buffer("g", n * self.c, "in"), k.buffer("db", self.c, "out")
+        sums = k.buffer("sums", self.chunks * self.row, "scratch")
+        rest = () if self.flat else vector_counts(self.c - self.whole * self.vectors * self.lanes, self.lanes)
+        for name, blocks, counts, channel in (
+            ("sums", self.whole, (self.lanes,) * self.vectors, 0),
+            ("sums tail", 1 if rest else 0, rest, self.whole * self.vectors * self.lanes),
+        ):
+            if blocks:
+                with k.stage(name, ("chunk", self.chunks), ("block", blocks)) as (chunk, block):
+                    self.chunk(k, n, g, sums, chunk, block * (self.vectors * self.lanes) + channel, counts)
+        with k.stage("total", ("all", 1)) as (_,):
+            for v, count in enumerate(vector_counts(self.c, self.lanes)):
+                self.total(k, n, g, sums, db, v * self.lanes, count)
+        return k.kernel()
+
+    def chunk(
+        self, k: Builder, n: Affine, g: Buffer, sums: Buffer, chunk: Affine, channel: Affine, counts: tuple[int, ...]
+    ) -> None:
+        """The sums of one chunk of the steps."""
+        # (where in a step, where in the sums, lanes) of each vector
+        if self.flat:
+            places = [(v * self.lanes, v * self.lanes, self.lanes) for v in range(self.vectors)]
+        else:
+            places = [
+                (u * self.c + v * self.lanes, u * self.padded + v * self.lanes, count)
+                for u in range(self.pixels)
+                for v, count in enumerate(counts)
+            ]
+        totals = [k.const(0.0) for _ in places]
+        steps = n // self.pixels
+        with k.loop("chain", chunk * _CHAIN, steps, self.chunks * _CHAIN) as chain:
+            parts = [k.const(0.0) for _ in places]
+            with k.loop("step", chain, [chain + _CHAIN, steps]) as step:
+                for part, (at, _, count) in zip(parts, places, strict=True):
+                    k.add(part, k.load(g, step * (self.pixels * self.c) + channel + at, count), into=part)
+            for total, part in zip(totals, parts, strict=True):
+                k.add(total, part, into=total)
+        for total, (_, to, _) in zip(totals, places, strict=True):
+            k.store(total, sums, chunk * self.row + channel + to)
+
+    def total(self, k: Builder, n: Affine, g: Buffer, sums: Buffer, db: Buffer, channel: int, count: int) -> None:
+        """A vector of channels: the chunks' sums, and the pixels that fill no step."""
+        total = k.const(0.0)
+        stride = self.c if self.flat else self.padded
+        with k.loop("chunk", 0, self.chunks) as chunk:
+            for u in range(self.pixels):
+                k.add(total, k.load(sums, chunk * self.row + u * stride + channel, count), into=total)
+        with k.loop("pixel", n // self.pixels * self.pixels, n) as pixel:
+            k.add(total, k.load(g, pixel * self.c + channel, count), into=total)
+        k.store(total, db, channel, count)
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """Channels first: planes of `size` pixels. Images are dealt to `groups`."""
+
+    c: int
+    size: int
+    lanes: int
+    groups: int
+
+    @property
+    def blocks(self) -> list[tuple[int, int, int]]:
+        """(blocks, channels in each, first channel): vectors of channels, and what is left over."""
+        full, rest = divmod(self.c, self.lanes)
+        return [b for b in ((full, self.lanes, 0), (int(rest > 0), rest, full * self.lanes)) if b[0]]
+
+    @property
+    def padded(self) -> int:
+        return ceil(self.c / self.lanes) * self.lanes
+
+    def kernel(self, dtype: str) -> Kernel:
+        k = Builder("bias", dtype, self.lanes)
+        n = k.size("n", low=0)
+        g, db = k.buffer("g", n * (self.c * self.size), "in"), k.buffer("db", self.c, "out")
+        # For each group and channel a vector; the first of a block of channels then takes the sums of their lanes.
+        sums = k.buffer("sums", self.groups * self.padded * self.lanes, "scratch")
+        for blocks, count, first in self.blocks:
+            with k.stage(f"sums {count}", ("group", self.groups), ("block", blocks)) as (group, block):
+                at = block * self.lanes + first
+                to = (group * self.padded + at) * self.lanes
+                with k.loop("channel", 0, count) as channel:
+                    total = k.const(0.0)
+                    with k.loop("image", group, n, self.groups) as image:
+                        place = image * (self.c * self.size) + (at + channel) * self.size
+                        k.add(total, self.plane(k, g, place), into=total)
+                    k.store(total, sums, to + channel * self.lanes)
+                rows = k.transpose([k.load(sums, to + i * self.lanes) for i in range(count)])
+                while len(rows) > 1:
+                    rows = [k.add(a, b) for a, b in zip(rows[::2], rows[1::2], strict=True)]
+                k.store(rows[0], sums, to)
+        for blocks, count, first in self.blocks:
+            with k.stage(f"total {count}", ("block", blocks)) as (block,):
+                total, at = k.const(0.0), block * self.lanes + first
+                with k.loop("group", 0, self.groups) as group:
+                    k.add(total, k.load(sums, (group * self.padded + at) * self.lanes), into=total)
+                k.store(total, db, at, count)
+        return k.kernel()
+
+    def plane(self, k: Builder, g: Buffer, at: Affine) -> Register:
+        """A vector whose lanes add up to a plane's sum."""
+        step = _PLANE_SUMS * self.lanes
+        parts = [k.const(0.0) for _ in range(_PLANE_SUMS)]
+        with k.loop("pixel", 0, self.size - self.size % step, step) as pixel:
+            for i, part in enumerate(parts):
+                k.add(part, k.load(g, at + pixel + i * self.lanes), into=part)
+        done = self.size - self.size % step
+        for i, count in enumerate(vector_counts(self.size - done, self.lanes)):
+            k.add(parts[i], k.load(g, at + done + i * self.lanes, count), into=parts[i])
+        return k.add(k.add(parts[0], parts[1]), k.add(parts[2], parts[3]))

@@ -13,12 +13,14 @@ from math import ceil
 
 from hapgop.algorithms import registers
 from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
-from hapgop.algorithms.layout import image_strides, vector_counts, weight_strides
+from hapgop.algorithms.layout import Count, image_strides, vector_counts, weight_strides
 from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
-from hapgop.algorithms.recipe import Algorithm, Recipe
+from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
+from hapgop.algorithms.shares import Shares, splits
 from hapgop.algorithms.track import backward, forward
+from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
@@ -53,9 +55,10 @@ class Direct(Algorithm):
             key=f"direct {program!r} raw={[g.packing.raw for g in gathers]}",
             build=program.kernel,
             sizes=(program.batch,),
-            scratch=tuple(packing.size for packing in program.packings()),
-            items=max(program.batch * program.items(g) for g in gathers),
+            scratch=tuple(size for _, size in program.scratch(program.batch)),
+            items=max(program.batch * program.shares(g).items for g in gathers),
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
+            pack=program.pack() if problem.packed else None,
         )
 
 
@@ -73,15 +76,14 @@ class _Program:
         assert isinstance(problem.shape, ConvShape)
         shape = problem.shape
         batch = shape.n
-        if problem.x_layout == problem.y_layout == "nhwc" and _is_pointwise(shape):
+        if _is_pointwise(shape):
             # A 1x1 filter sees no rows: few pixels an image are put end to end, so that tiles can be full.
-            if shape.ih * shape.iw < 28 and shape.n > 1:
+            last = problem.x_layout == problem.y_layout == "nhwc"
+            if last and shape.ih * shape.iw < 28 and shape.n > 1:
                 shape, batch = replace(shape, n=1, ih=1, iw=shape.n * shape.ih * shape.iw), 1
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
-        # Enough items for every core to get several, and no finer than that.
-        splits = max(1, ceil(4 * machine.cores / max(batch, 1)))
-        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, splits)
+        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, splits(batch, machine))
 
     @property
     def shape(self) -> ConvShape:
@@ -103,17 +105,18 @@ class _Program:
             pairs = [(r, c) for r in backward(*vertical) for c in backward(*horizontal)]
             oc, ic = ic, oc
         vectors = len(vector_counts(oc, lanes))
-        source = image_strides(self.problem.x_layout, s.ic, s.ih, s.iw)
-        target = image_strides(self.problem.y_layout, s.oc, s.oh, s.ow)
-        if self.problem.op == "grad_x":
-            source, target = target, source
+        x_layout, y_layout = self.problem.x_layout, self.problem.y_layout
+        if self.problem.op == "conv":
+            source, target = image_strides("nhwc", s.ic, s.ih, s.iw), image_strides(y_layout, s.oc, s.oh, s.ow)
+        else:
+            source, target = image_strides("nhwc", s.oc, s.oh, s.ow), image_strides(x_layout, s.ic, s.ih, s.iw)
         weights, swap = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw), self.problem.op == "grad_x"
         out_stride = weights.c if swap else weights.n
         out = []
         for rows, cols in pairs:
             pixels, block = registers.choose_tile(cols.count, vectors, self.machine)
             tiles = rows.count * ceil(cols.count / pixels) * self.batch
-            raw = tiles <= _RAW_TILES and out_stride == 1
+            raw = tiles <= _RAW_TILES and out_stride == 1 and not self.problem.packed
             packing = Packing(s.groups, oc, ic, rows, cols, weights, swap, lanes, block, raw)
             # The accumulators that are still waiting, and a square of results.
             turns = pixels * block - min(pixels, lanes) + lanes < self.machine.registers
@@ -121,32 +124,69 @@ class _Program:
             out += _cut(gather) if self.flat else [gather]
         return out
 
-    def packings(self) -> list[Packing]:
-        """What has to be packed; the leftover pixels of a long row read the weights of the others."""
-        return list(dict.fromkeys(g.packing for g in self.gathers() if g.packing.size))
+    def packings(self) -> dict[Packing, int]:
+        """What has to be packed, and where each lies in the packed weights.
+
+        The leftover pixels of a long row read the weights of the others.
+        """
+        out: dict[Packing, int] = {}
+        for packing in dict.fromkeys(g.packing for g in self.gathers() if g.packing.size):
+            out[packing] = sum(other.size for other in out)
+        return out
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """(channels, pixels) of an image of what is read."""
+        s = self.shape
+        return (s.ic, s.ih * s.iw) if self.problem.op == "conv" else (s.oc, s.oh * s.ow)
+
+    def scratch(self, n: Count) -> list[tuple[str, Count]]:
+        """The scratch buffers, for so many images: packed weights, and what is read with its channels last."""
+        channels, pixels = self.source
+        layout = self.problem.x_layout if self.problem.op == "conv" else self.problem.y_layout
+        sizes: list[tuple[str, Count]] = []
+        if self.packed_size and not self.problem.packed:
+            sizes.append(("packed", n * 0 + self.packed_size))
+        if layout == "nchw" and channels > 1 and pixels > 1:
+            sizes.append(("turned", n * (channels * pixels)))
+        return sizes
+
+    @property
+    def packed_size(self) -> int:
+        return sum(packing.size for packing in self.packings())
+
+    @property
+    def w_size(self) -> int:
+        s = self.shape
+        return s.oc * (s.ic // s.groups) * s.kh * s.kw
+
+    def pack(self) -> Pack:
+        m, dtype = self.machine, self.problem.dtype
+
+        def build() -> Kernel:
+            k = Builder("direct_pack", dtype, m.lanes(dtype))
+            w, packed = k.buffer("w", self.w_size, "in"), k.buffer("packed", self.packed_size, "out")
+            self.emit_packing(k, w, packed)
+            return k.kernel()
+
+        return Pack(
+            key=f"direct_pack {[p.key for p in self.packings()]} {dtype} {m.cpu} {m.isa} {m.vector_bytes}",
+            build=build,
+            size=self.packed_size,
+            items=max((p.items for p in self.packings()), default=1),
+        )
+
+    def emit_packing(self, k: Builder, w: Buffer, packed: Buffer) -> None:
+        for i, (packing, first) in enumerate(self.packings().items()):
+            packing.emit(k, str(i), w, packed, first)
 
     @property
     def flat(self) -> bool:
         """Whether the image is one row of pixels that see only themselves, to be cut at will."""
-        p = self.problem
-        return p.x_layout == p.y_layout == "nhwc" and _is_pointwise(self.shape) and self.shape.ih == 1
+        return _is_pointwise(self.shape) and self.shape.ih == 1
 
-    def items(self, g: Gather) -> int:
-        return self.shape.groups * self.row_groups(g) * self.block_groups(g)
-
-    def row_groups(self, g: Gather) -> int:
-        return ceil(g.rows.count / self.rows_per_group(g))
-
-    def rows_per_group(self, g: Gather) -> int:
-        return ceil(g.rows.count / min(g.rows.count, self.splits))
-
-    def blocks_per_group(self, g: Gather) -> int:
-        """Blocks of channels that one item goes through: all, unless there are too few rows to share out."""
-        wanted = ceil(self.splits / self.row_groups(g))
-        return ceil(max(g.packing.blocks, 1) / wanted)
-
-    def block_groups(self, g: Gather) -> int:
-        return ceil(max(g.packing.blocks, 1) / self.blocks_per_group(g))
+    def shares(self, g: Gather) -> Shares:
+        return Shares(self.shape.groups, g.rows.count, g.packing.blocks, bool(g.packing.tail), self.splits)
 
     # The program
 
@@ -154,22 +194,27 @@ class _Program:
         p, s = self.problem, self.shape
         k = Builder("direct", p.dtype, self.machine.lanes(p.dtype))
         n = k.size("n", low=0)
+        channels, pixels = self.source
         x_size, y_size = n * (s.ic * s.ih * s.iw), n * (s.oc * s.oh * s.ow)
-        w_size = s.oc * (s.ic // s.groups) * s.kh * s.kw
-        gathers = self.gathers()
-        if p.op == "conv":
-            source, w = k.buffer("x", x_size, "in"), k.buffer("w", w_size, "in")
-            bias = k.buffer("bias", s.oc, "in")
-            target = k.buffer("y", y_size, "out")
+        source = k.buffer("x", x_size, "in") if p.op == "conv" else k.buffer("g", y_size, "in")
+        if p.packed:
+            w = packed = k.buffer("packed", self.packed_size, "in")
         else:
-            source, w = k.buffer("g", y_size, "in"), k.buffer("w", w_size, "in")
-            bias = None
-            target = k.buffer("dx", x_size, "out")
-        packed = {p: k.buffer(f"packed{i}", p.size, "scratch") for i, p in enumerate(self.packings())}
-        for i, (packing, buffer) in enumerate(packed.items()):
-            packing.emit(k, str(i), w, buffer)
-        for i, g in enumerate(gathers):
-            _Pass(self, k, g, source, packed.get(g.packing, w), bias if p.bias else None, target).emit(f"gather {i}", n)
+            w = k.buffer("w", self.w_size, "in")
+        bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
+        target = k.buffer("y", y_size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
+        scratch = {name: k.buffer(name, size, "scratch") for name, size in self.scratch(n)}
+        if "packed" in scratch:
+            packed = scratch["packed"]
+            self.emit_packing(k, w, packed)
+        if "turned" in scratch:
+            turn(k, "channels last", n, source, scratch["turned"], channels, pixels)
+            source = scratch["turned"]
+        places = self.packings()
+        for i, g in enumerate(self.gathers()):
+            weights, first = (packed, places[g.packing]) if g.packing in places else (w, 0)
+            buffers = Buffers(source, weights, first, bias if p.bias else None, target)
+            _Pass(self, k, g, buffers).emit(f"gather {i}", n)
         return k.kernel()
 
 
@@ -199,35 +244,20 @@ class _Pass:
     program: _Program
     k: Builder
     gather: Gather
-    source: Buffer
-    weights: Buffer
-    bias: Buffer | None
-    target: Buffer
+    buffers: Buffers
 
     def emit(self, label: str, n: Affine) -> None:
-        k, g, program = self.k, self.gather, self.program
-        groups, row_groups, block_groups = program.shape.groups, program.row_groups(g), program.block_groups(g)
-        grid = (("image", n), ("group", groups), ("rows", row_groups), ("blocks", block_groups))
-        with k.stage(label, *grid) as (image, group, rows, blocks):
-            per_group, full = program.blocks_per_group(g), g.packing.blocks
-            if full:
-                # A block's weights stay in the cache while the rows stream by.
-                with k.loop("block", blocks * per_group, [blocks * per_group + per_group, full]) as block:
-                    self.rows(image, group, rows, block, (g.packing.lanes,) * g.packing.vectors)
-            if g.packing.tail:
-                # The narrower block is the last item's: a loop that runs once there and not at all elsewhere.
-                with k.loop("tail", [0, block_groups - 1 - blocks], 1):
-                    self.rows(image, group, rows, Affine(full), g.packing.tail)
+        self.program.shares(self.gather).emit(self.k, label, n, self.row)
 
-    def rows(self, image: Affine, group: Affine, rows: Affine, block: Affine, counts: Counts) -> None:
-        g, per_group = self.gather, self.program.rows_per_group(self.gather)
-        with self.k.loop("row", rows * per_group, [rows * per_group + per_group, g.rows.count]) as row:
-            for segment in segments(g.cols, g.pixels):
-                if segment.stop - segment.start > segment.pixels:
-                    with self.k.loop("column", segment.start, segment.stop, segment.pixels) as column:
-                        self.tile((image, group, row, column), segment, block, counts)
-                else:
-                    self.tile((image, group, row, Affine(segment.start)), segment, block, counts)
+    def row(self, image: Affine, group: Affine, row: Affine, block: Affine, tail: bool) -> None:
+        packing = self.gather.packing
+        counts = packing.tail if tail else (packing.lanes,) * packing.vectors
+        for segment in segments(self.gather.cols, self.gather.pixels):
+            if segment.stop - segment.start > segment.pixels:
+                with self.k.loop("column", segment.start, segment.stop, segment.pixels) as column:
+                    self.tile((image, group, row, column), segment, block, counts)
+            else:
+                self.tile((image, group, row, Affine(segment.start)), segment, block, counts)
 
     def tile(
         self,
@@ -236,5 +266,5 @@ class _Pass:
         block: Affine,
         counts: Counts,
     ) -> None:
-        buffers = Buffers(self.source, self.weights, self.bias, self.target)
-        Tile(self.k, self.gather, buffers, self.program.problem.activation, *place, segment, block, counts).emit()
+        activation = self.program.problem.activation
+        Tile(self.k, self.gather, self.buffers, activation, *place, segment, block, counts).emit()

@@ -5,6 +5,7 @@ runs over the pixels of a row. Vectors lie along the output channels, or along t
 the weights. With few input channels, a tile takes (tap column, input channel) pairs instead of channels.
 Threads share out tiles and groups of images, never the terms of one sum in an order that depends on them: the images
 are dealt to a number of groups that depends on the shape alone, and the groups' sums are added in order.
+What comes with its channels first is laid out with its channels last before anything else.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from functools import partial
 from hapgop.algorithms import registers
 from hapgop.algorithms.grad_w_sums import Sums
 from hapgop.algorithms.grad_w_tile import Tile
-from hapgop.algorithms.layout import vector_counts, weight_strides
+from hapgop.algorithms.layout import Count, vector_counts, weight_strides
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
+from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
@@ -45,7 +47,7 @@ class DirectGradW(Algorithm):
             key=f"direct_grad_w {plan.image_groups} {plan.row_block} {plan.at_once} {plan.problem} {machine}",
             build=partial(_kernel, plan),
             sizes=(plan.batch,),
-            scratch=(plan.scratch, plan.turned_size(plan.batch)),
+            scratch=tuple(size for _, size in _scratch(plan, plan.batch)),
             items=plan.image_groups * plan.tiles,
             tiles=f"{plan.pairs} pairs x {plan.vectors} vectors",
         )
@@ -55,35 +57,32 @@ def _kernel(plan: Sums) -> Kernel:
     p, s = plan.problem, plan.shape
     k = Builder("direct_grad_w", p.dtype, plan.lanes)
     n = k.size("n", low=0)
-    pixels = s.oh * s.ow
     x = k.buffer("x", n * (s.ic * s.ih * s.iw), "in")
-    g = k.buffer("g", n * (s.oc * pixels), "in")
+    g = k.buffer("g", n * (s.oc * s.oh * s.ow), "in")
     dw = k.buffer("dw", s.oc * plan.ic * s.kh * s.kw, "out")
-    sums = k.buffer("sums", plan.scratch, "scratch")
-    turned = k.buffer("turned", n * (s.oc * pixels) if plan.turns else 1, "scratch")
-    if plan.turns:
-        _turn(plan, k, n, g, turned)
+    scratch = {name: k.buffer(name, size, "scratch") for name, size in _scratch(plan, n)}
+    if plan.turns_x:
+        turn(k, "x channels last", n, x, scratch["x_last"], s.ic, s.ih * s.iw)
+    if plan.turns_g:
+        turn(k, "g channels last", n, g, scratch["g_last"], s.oc, s.oh * s.ow)
+    x, g = scratch.get("x_last", x), scratch.get("g_last", g)
     if plan.at_once:
-        _add(plan, k, n, x, turned if plan.turns else g, dw)
+        _add(plan, k, n, x, g, dw)
         return k.kernel()
+    sums = scratch["sums"]
     with k.stage("zero", ("row", plan.image_groups * plan.size // plan.lanes)) as (row,):
         k.store(k.const(0.0), sums, row * plan.lanes)
-    _add(plan, k, n, x, turned if plan.turns else g, sums)
+    _add(plan, k, n, x, g, sums)
     _total(plan, k, sums, dw)
     return k.kernel()
 
 
-def _turn(plan: Sums, k: Builder, n: Affine, g: Buffer, turned: Buffer) -> None:
-    """The gradient with its channels last."""
+def _scratch(plan: Sums, n: Count) -> list[tuple[str, Count]]:
+    """The scratch buffers, for so many images."""
     s = plan.shape
-    pixels = s.oh * s.ow
-    with k.stage("channels last", ("image", n), ("row", s.oh)) as (image, row):
-        line = image * (s.oc * pixels)
-        with k.loop("column", 0, s.ow) as column:
-            for v, count in enumerate(vector_counts(s.oc, plan.lanes)):
-                at = line + row * s.ow + column + v * plan.lanes * pixels
-                to = line + (row * s.ow + column) * s.oc + v * plan.lanes
-                k.store(k.load(g, at, count, pixels), turned, to, count)
+    sizes = [] if plan.at_once else [("sums", n * 0 + plan.image_groups * plan.size)]
+    sizes += [("x_last", n * (s.ic * s.ih * s.iw))] if plan.turns_x else []
+    return sizes + ([("g_last", n * (s.oc * s.oh * s.ow))] if plan.turns_g else [])
 
 
 def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) -> None:

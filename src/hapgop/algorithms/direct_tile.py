@@ -34,10 +34,11 @@ class Gather:
 
 @dataclass(frozen=True, slots=True)
 class Buffers:
-    """What a tile reads and writes; `weights` are packed, or raw where the packing says so."""
+    """What a tile reads and writes; `weights` are packed, or raw where the packing says so, from element `first` on."""
 
     source: Buffer
     weights: Buffer
+    first: int
     bias: Buffer | None
     target: Buffer
 
@@ -64,7 +65,7 @@ class Tile:
         self.acc = [[k.const(0.0) for _ in self.counts] for _ in range(self.segment.pixels)]
         if packing.depth:
             origin = self.image * g.source.n + self.group * (packing.ic * g.source.c) + g.skipped * g.source.w
-            weights = packing.start(self.group, self.block)
+            weights = packing.start(self.group, self.block) + self.buffers.first
             row_step = packing.steps(self.counts)[0]
             if g.rows.always_inside and g.rows.taps == 1:
                 self.taps(origin + g.rows.source(self.row, 0) * g.source.h, weights)

@@ -64,7 +64,7 @@ class Sums:
         """Whether vectors lie along the input channels: the sums then are stored as they are wanted."""
         p, s = self.problem, self.shape
         neighbours = weight_strides(p.w_layout, self.ic, s.kh, s.kw).c == 1
-        return neighbours and not self.narrow and self.ic >= self.lanes and p.x_layout == "nhwc"
+        return neighbours and not self.narrow and self.ic >= self.lanes
 
     @property
     def wide(self) -> int:
@@ -145,20 +145,18 @@ class Sums:
         return self.shape.groups * self.shape.kh * self.shape.kw * self.tall * self.padded
 
     @property
-    def scratch(self) -> int:
-        """Elements of all image groups' sums in memory."""
-        return 0 if self.at_once else self.image_groups * self.size
-
-    @property
     def at_once(self) -> bool:
         """Whether a tile sees all there is to add in one go, and can store the weights' gradient itself."""
         return self.batch == 1 and self.row_block >= self.shape.oh and self.along_input
 
     @property
-    def turns(self) -> bool:
-        """Whether the gradient is first laid out with its channels last, for whole vectors to be loaded."""
+    def turns_x(self) -> bool:
+        """Whether the input is first laid out with its channels last, for neighbours to be read together."""
         s = self.shape
-        return self.problem.y_layout == "nchw" and s.oc > 1 and s.oh * s.ow > 1 and not self.along_input
+        return self.problem.x_layout == "nchw" and s.ic > 1 and s.ih * s.iw > 1
 
-    def turned_size(self, batch: int) -> int:
-        return batch * self.shape.oc * self.shape.oh * self.shape.ow if self.turns else 1
+    @property
+    def turns_g(self) -> bool:
+        """Whether the gradient is."""
+        s = self.shape
+        return self.problem.y_layout == "nchw" and s.oc > 1 and s.oh * s.ow > 1

@@ -38,8 +38,7 @@ class Tile:
         row = weight_strides(sums.problem.w_layout, sums.ic, s.kh, s.kw).n if once else sums.padded
         places = [[to + i * row + v * sums.lanes for v in range(len(self.counts))] for i in range(self.pairs)]
         acc = [[k.const(0.0) if once else k.load(memory, place) for place in line] for line in places]
-        x_strides = image_strides(sums.problem.x_layout, s.ic, s.ih, s.iw)
-        g_strides = image_strides("nhwc" if sums.turns else sums.problem.y_layout, s.oc, s.oh, s.ow)
+        x_strides, g_strides = image_strides("nhwc", s.ic, s.ih, s.iw), image_strides("nhwc", s.oc, s.oh, s.ow)
         x_channel, g_channel = (vector * sums.lanes, channel) if sums.along_input else (channel, vector * sums.lanes)
         x_base = image * x_strides.n + (group * sums.ic + x_channel) * x_strides.c
         g_base = image * g_strides.n + (group * sums.oc + g_channel) * g_strides.c

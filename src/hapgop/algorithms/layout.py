@@ -1,6 +1,12 @@
 """Where a tensor's elements lie in memory."""
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+from hapgop.tile import Affine
+
+# A number of elements: known, or an expression of the sizes that a kernel is passed.
+Count = TypeVar("Count", int, Affine)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,17 @@ class Packing:
         """Elements of the packed weights."""
         return 0 if self.raw else self.groups * self.group_size
 
+    @property
+    def key(self) -> str:
+        """Names the layout: what an image's size does not change."""
+        taps = [(track.taps, track.tap_first, track.tap_step) for track in (self.rows, self.cols)]
+        return f"{self.groups} {self.oc} {self.ic} {taps} {self.strides} {self.swap} {self.lanes} {self.vectors}"
+
+    @property
+    def items(self) -> int:
+        """Work items of the wider stage that packs."""
+        return self.groups * max(self.blocks, 1) * self.rows.taps
+
     def steps(self, counts: Counts) -> tuple[int, int, int]:
         """Elements from one tap row, tap column, input channel to the next, in a block of these vectors."""
         if self.raw:
@@ -94,12 +105,12 @@ class Packing:
         group_stride = self.strides.n * (self.ic if self.swap else self.oc)
         return group * group_stride + Affine.of(block) * (self.width * self.out_stride)
 
-    def emit(self, k: Builder, label: str, w: Buffer, packed: Buffer) -> None:
-        """The stages that pack."""
+    def emit(self, k: Builder, label: str, w: Buffer, packed: Buffer, first: int) -> None:
+        """The stages that pack, from element `first` on."""
         if not self.size:
             return
         full = (self.lanes,) * self.vectors
-        for name, blocks, counts, first in (
+        for name, blocks, counts, before in (
             (f"pack {label}", self.blocks, full, 0),
             (f"pack {label} tail", 1 if self.tail else 0, self.tail, self.blocks),
         ):
@@ -110,8 +121,8 @@ class Packing:
             with k.stage(name, *grid) as (g, b, t), k.loop("column", 0, self.cols.taps) as u:
                 row = (self.rows.tap_first + t * self.rows.tap_step) * self.strides.h
                 column = (self.cols.tap_first + u * self.cols.tap_step) * self.strides.w
-                at = self.original(g, b + first) + row + column
-                to = self.start(g, b + first) + t * row_step + u * col_step
+                at = self.original(g, b + before) + row + column
+                to = self.start(g, b + before) + t * row_step + u * col_step + first
                 self.emit_tap(k, w, packed, at, to, counts, step)
 
     def emit_tap(

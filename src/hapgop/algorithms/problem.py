@@ -30,8 +30,9 @@ class Problem:
     avg_pool_grad g, dx
 
     Without `winners` a max pool does not store them, and takes 0 for their address.
+    With `packed`, which conv and grad_x know, the weights come as the plan's `Pack` made them of w.
 
-    Raises InputError for an unknown op, dtype, layout or activation.
+    Raises InputError for an unknown op, dtype, layout or activation, and for `packed` where there are no weights.
 
     >>> Problem("conv", ConvShape(n=1, ic=3, ih=32, iw=32, oc=6, kh=5, kw=5)).shape.y_shape
     (1, 6, 28, 28)
@@ -47,6 +48,7 @@ class Problem:
     activation: str | None = None
     count_include_pad: bool = True
     winners: bool = True
+    packed: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -60,6 +62,8 @@ class Problem:
             value = getattr(self, name)
             if value not in allowed:
                 raise InputError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, allowed))}")
+        if self.packed and self.op not in ("conv", "grad_x"):
+            raise InputError(f"packed is True, but {self.op} takes no weights; conv and grad_x do")
         wanted = ConvShape if self.op in CONV_OPS else PoolShape
         if not isinstance(self.shape, wanted):
             raise InputError(f"{self.op} wants a {wanted.__name__}, not {type(self.shape).__name__}")

@@ -17,10 +17,35 @@ if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumP
 
 
 @dataclass(frozen=True)
+class Pack:
+    """How weights are laid out ahead of the calls that read them, once instead of in every call.
+
+    The kernel's buffers are, in this order: w (in, as the problem's w_layout says), packed (out, `size` elements), the
+    scratch buffers. It writes all of packed, which is best aligned to 64 bytes.
+
+    key      names the layout as well as the program: weights packed under one key serve every problem whose recipe has
+             a `Pack` of that key, such as other batch sizes
+    build    makes the kernel; called only where no compiled object is at hand
+    size     elements of the packed weights
+    sizes    the values of the kernel's run-time sizes
+    scratch  elements of each scratch buffer
+    items    the work items of the widest stage
+    """
+
+    key: str
+    build: Callable[[], Kernel]
+    size: int
+    sizes: tuple[int, ...] = ()
+    scratch: tuple[int, ...] = ()
+    items: int = 1
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How to run an algorithm on a problem.
 
-    The kernel's buffers are, in this order: the tensors of the problem's op, the tables, the scratch buffers.
+    The kernel's buffers are, in this order: the tensors of the problem's op, the tables, the scratch buffers. Of a
+    problem with `packed`, the weights' buffer is what `pack` made, and the kernel does no such work itself.
 
     key      names the program: two recipes with one key build the same kernel
     build    makes the kernel; called only where no compiled object is at hand
@@ -29,6 +54,8 @@ class Recipe:
     scratch  elements of each scratch buffer
     items    the work items of the widest stage: more threads than that have nothing to do
     tiles    the register tile in words, for people
+    pack     of a problem with `packed`: how the weights are packed; None where the kernel reads w as it lies, so that
+             the packed weights are w itself. Without `packed` it is None.
     """
 
     key: str
@@ -38,6 +65,7 @@ class Recipe:
     scratch: tuple[int, ...] = ()
     items: int = 1
     tiles: str = ""
+    pack: Pack | None = None
 
 
 class Algorithm(ABC):

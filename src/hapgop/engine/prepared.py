@@ -5,17 +5,20 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import threading
+from collections.abc import Callable
 from functools import cache, lru_cache
+from math import prod
 from pathlib import Path
 
 from hapgop._version import __version__
-from hapgop.algorithms import Problem
+from hapgop.algorithms import Pack, Problem
 from hapgop.engine.scratch import rounded, scratch
 from hapgop.engine.team import get_threads, most_threads
 from hapgop.errors import InputError
-from hapgop.machine import host
+from hapgop.machine import Machine, host
 from hapgop.native import Function, launch, load
 from hapgop.planning import Plan, choose
+from hapgop.shape import ConvShape
 from hapgop.tile import Kernel, check
 
 _MOST = 4096  # problems kept ready; a plan is a few kilobytes
@@ -48,6 +51,7 @@ class Prepared:
         self._function = _function(plan)  # kept: the code lives as long as this object
         self._run = self._function.address
         self._team = most_threads(plan.seconds, recipe.items)
+        self._pack: _Packer | None = None
 
     def __call__(self, *pointers: int, threads: int | None = None) -> None:
         offsets = self._offsets
@@ -60,6 +64,44 @@ class Prepared:
         if team > 1:
             team = min(team, threads or get_threads())
         launch(self._run, ctypes.addressof(words), team)
+
+    @property
+    def packed_size(self) -> int:
+        """Elements of the packed weights. Raises InputError where the problem takes them as they are."""
+        problem = self.plan.problem
+        if not problem.packed or not isinstance(problem.shape, ConvShape):
+            raise InputError(f"this {problem.op} takes its weights as they are: plan the problem with packed=True")
+        return self.plan.recipe.pack.size if self.plan.recipe.pack else prod(problem.shape.w_shape)
+
+    def pack(self, w: int, packed: int, threads: int | None = None) -> None:
+        """Lays out the weights at address w, dense in the problem's w_layout, as calls of this problem take them.
+
+        packed: the address of `packed_size` elements, all of which are written; aligned to 64 bytes, calls are fastest.
+        They serve every problem whose `plan.recipe.pack` has the same key. Raises InputError as `packed_size` does.
+        """
+        size = self.packed_size
+        if self.plan.recipe.pack is None:
+            ctypes.memmove(packed, w, size * self.plan.problem.itemsize)
+            return
+        if self._pack is None:
+            self._pack = _Packer(self.plan.recipe.pack, self.plan.problem.itemsize, self.plan.machine)
+        self._pack(w, packed, threads)
+
+
+class _Packer:
+    """The packing of weights, ready to run."""
+
+    def __init__(self, pack: Pack, itemsize: int, machine: Machine) -> None:
+        self._offsets, self._scratch = _laid_out([elements * itemsize for elements in pack.scratch])
+        self._sizes = pack.sizes
+        self._function = _compiled(pack.key, pack.build, machine)
+        self._team = most_threads(pack.size * itemsize / _PACKED, pack.items)
+
+    def __call__(self, w: int, packed: int, threads: int | None) -> None:
+        base = scratch(self._scratch)
+        values = (w, packed, *[base + o for o in self._offsets], *self._sizes)
+        words = (ctypes.c_int64 * len(values))(*values)
+        launch(self._function.address, ctypes.addressof(words), min(self._team, threads or get_threads()))
 
 
 def _laid_out(sizes: list[int]) -> tuple[list[int], int]:
@@ -80,6 +122,8 @@ _TENSORS = {
     "avg_pool": 2,
     "avg_pool_grad": 2,
 }
+
+_PACKED = 5e9  # bytes of packed weights that one core writes in a second, at least
 
 _making = threading.Lock()
 _loaded: dict[str, Function] = {}
@@ -105,17 +149,20 @@ def plan_for(problem: Problem) -> Plan:
 
 def _function(plan: Plan) -> Function:
     """The plan's kernel, loaded; one for all plans with the same key."""
-    key = plan.recipe.key
+    return _compiled(plan.recipe.key, plan.recipe.build, plan.machine)
+
+
+def _compiled(key: str, build: Callable[[], Kernel], machine: Machine) -> Function:
     with _making:
         function = _loaded.pop(key, None)
         if function is None:
 
             def make() -> Kernel:
-                kernel = plan.recipe.build()
-                check(kernel, plan.machine.registers)
+                kernel = build()
+                check(kernel, machine.registers)
                 return kernel
 
-            function = load(f"{key} {_generator()}", make, plan.machine.cpu)
+            function = load(f"{key} {_generator()}", make, machine.cpu)
         _loaded[key] = function  # at the end: the first is the one unused for longest
         if len(_loaded) > _KERNELS:
             del _loaded[next(iter(_loaded))]
