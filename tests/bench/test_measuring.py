@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hapgop.bench import allocator, bench_layers, from_text, measuring, plan, sides
+from hapgop.bench import allocator, bench_layers, from_text, layers, measuring, plan, sides
 from hapgop.bench.choosing import Wanted
 from hapgop.bench.measuring import Judge, measured
 from hapgop.bench.peak import Peak
@@ -127,7 +127,9 @@ def test_a_row_without_a_peer_is_left_out_with_a_word():
     assert "no peer is left" in words[-1]
 
 
-def test_the_row_is_that_of_the_fastest_peer_and_both_kinds_are_kept():
+def test_the_row_is_that_of_the_fastest_peer_and_both_kinds_are_kept(monkeypatch):
+    monkeypatch.setattr(measuring.sides, "prepacked", lambda work: None)
+
     def slowed(y):
         for _ in range(300):
             y = y + 0
@@ -168,6 +170,24 @@ def test_the_algorithms_are_named_in_the_order_of_their_use():
     half = torch.ones(1, 4, 6, 6, dtype=torch.float16)
     weight = torch.ones(4, 4, 3, 3, dtype=torch.float16)
     assert sides.algorithm(lambda: sides.functional.conv2d(half, weight)).startswith("PyTorch: ")
+
+
+def test_the_share_is_of_the_higher_peak(monkeypatch):
+    monkeypatch.setattr(measuring.sides, "prepacked", lambda work: None)
+    run = plan(Wanted(text=TINY, ops=["forward"]), against=["torch"], threads=(1,), repeats=2)
+    for before, after, share in ((100.0, 200.0, 0.5), (100.0, 50.0, 1.0)):
+        peaks = iter([Peak(1, before, 1.0), Peak(1, after, 1.0)])
+        shares = []
+        monkeypatch.setattr(layers, "measure_peak", lambda threads, peaks=peaks: next(peaks))
+
+        def noted(*given, shares=shares):
+            row = measured(*given)
+            shares.append(row.peak_share)
+            return row
+
+        monkeypatch.setattr(layers, "measured", noted)
+        (row,) = bench_layers(run, "", lambda *_: None).rows
+        assert row.peak_share == shares[0] * share
 
 
 def test_a_small_run_from_end_to_end():

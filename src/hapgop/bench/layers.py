@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -115,7 +115,15 @@ def bench_layers(run: Run, command: str, progress: Progress) -> BenchResult:
         raise InputError("nothing was measured: " + "; ".join(words))
     for threads in run.threads:
         peaks[threads].append(measure_peak(threads))
-    return BenchResult(_machine(run, command, allocator, peaks, words), tuple(rows))
+    machine = _machine(run, command, allocator, peaks, words)
+    return BenchResult(machine, tuple(_of_higher_peak(row, *peaks[row.threads]) for row in rows))
+
+
+def _of_higher_peak(row: Row, before: Peak, after: Peak) -> Row:
+    """The row with its share of the higher peak: both threads may have shared a core while one was measured."""
+    if row.peak_share is None:
+        return row
+    return replace(row, peak_share=row.peak_share * before.gflops / max(before.gflops, after.gflops))
 
 
 def _machine(

@@ -15,6 +15,7 @@ from hapgop.tile import Builder, Kernel
 _STEPS = 200_000
 _CHAINS = 12  # independent sums, more than latency times units of any current core
 _MEGABYTES = 256
+_RUNS = 15  # the system needs some to give every thread a core of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def _best(kernel: Kernel, arrays: tuple[np.ndarray[tuple[int], np.dtype[np.float
     function = load(f"{kernel.name} {kernel!r}", lambda: kernel)
     words = (ctypes.c_int64 * len(arrays))(*(array.ctypes.data for array in arrays))
     times = []
-    for _ in range(7):
+    for _ in range(_RUNS):
         start = perf_counter()
         launch(function.address, ctypes.addressof(words), threads)
         times.append(perf_counter() - start)

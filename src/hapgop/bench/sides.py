@@ -75,17 +75,16 @@ def algorithm(call: Call) -> str:
     return " + ".join(dict.fromkeys(names)) or "?"
 
 
+def _values(pooled: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    return pooled if isinstance(pooled, Tensor) else pooled[0]
+
+
 def _layer(work: Work) -> Callable[..., Tensor]:
     case, s, pads = work.case, work.case.shape, work.pads
     if isinstance(s, PoolShape):
         pool = functional.max_pool2d if case.kind == "max_pool" else functional.avg_pool2d
         kernel, stride = (s.kh, s.kw), s.stride
-
-        def pooled(x: Tensor) -> Tensor:
-            result = pool(x, kernel, stride, pads)
-            return result if isinstance(result, Tensor) else result[0]
-
-        return lambda x, *_: pooled(x)
+        return lambda x, *_: _values(pool(x, kernel, stride, pads))
     if case.kind == "linear":
         return partial(functional.linear, activation=case.activation)
     if case.kind == "transposed":
