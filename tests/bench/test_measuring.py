@@ -3,7 +3,7 @@ import torch
 
 from hapgop.bench import allocator, bench_layers, from_text, layers, measuring, plan, sides
 from hapgop.bench.choosing import Wanted
-from hapgop.bench.measuring import Judge, measured
+from hapgop.bench.measuring import Judge, _contenders, measured
 from hapgop.bench.peak import Peak
 from hapgop.bench.peers import Entry, Peer
 from hapgop.bench.work import eager, work
@@ -89,8 +89,8 @@ def test_what_is_no_number_is_an_error(value):
     assert judged.error(wrong[:, :1]) == float("inf")
 
 
-@pytest.mark.parametrize("image", [0, 2])
-def test_a_wrong_result_of_ours_ends_the_run(monkeypatch, image):
+@pytest.mark.parametrize(("image", "words"), [(0, "ours differs from float64"), (2, "ours and one differ")])
+def test_a_wrong_result_of_ours_ends_the_run(monkeypatch, image, words):
     right = sides.ours
 
     def wrong(work):
@@ -104,7 +104,7 @@ def test_a_wrong_result_of_ours_ends_the_run(monkeypatch, image):
         return run
 
     monkeypatch.setattr(measuring.sides, "ours", wrong)
-    with pytest.raises(RuntimeError, match=r"tiny forward.*differ"):
+    with pytest.raises(RuntimeError, match=rf"tiny forward.*{words}"):
         measure(judge(), [Fake("one")])
 
 
@@ -141,6 +141,12 @@ def test_the_row_is_that_of_the_fastest_peer_and_both_kinds_are_kept(monkeypatch
     assert not row.prepacked.ours_prepacked
     assert row.ratio == row.prepacked.ratio < row.eager.ratio
     assert set(row.peers) == {"eager", "packed"}
+
+
+def test_of_each_kind_those_go_on_that_may_be_the_strongest():
+    kinds = {"e1": False, "e2": False, "e3": False, "p1": True, "p2": True}
+    medians = {"ours": 9.0, "ours, prepacked": 9.0, "e1": 1.0, "e2": 1.3, "e3": 1.4, "p1": 0.5, "p2": 0.1}
+    assert set(_contenders(medians, kinds)) == {"ours", "ours, prepacked", "e1", "e2", "p2"}
 
 
 def test_prepacked_weights_of_ours_meet_those_of_peers(monkeypatch):

@@ -47,6 +47,12 @@ class Case:
         weights = self.shape.w_shape if isinstance(self.shape, ConvShape) else ()
         return 4 * (prod(self.shape.x_shape) + prod(self.shape.y_shape) + prod(weights))
 
+    @property
+    def flops(self) -> int:
+        """Of the definition: two for each tap and channel; of a pool, one for each tap."""
+        s = self.shape
+        return s.flops if isinstance(s, ConvShape) else s.n * s.c * s.oh * s.ow * s.kh * s.kw
+
     def at(self, batch: int) -> Case:
         """The same layer on a batch of that size."""
         s = self.shape

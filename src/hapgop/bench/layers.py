@@ -17,6 +17,7 @@ from hapgop.bench.measuring import Judge, measured
 from hapgop.bench.peak import Peak, measure_peak
 from hapgop.bench.peers import ALL, Peer
 from hapgop.bench.rows import BenchResult, Row
+from hapgop.bench.timing import LEAST_ROUNDS, SECONDS
 from hapgop.bench.work import work
 from hapgop.errors import InputError
 from hapgop.machine import host
@@ -24,8 +25,8 @@ from hapgop.machine import host
 Progress = Callable[[int, int, str], None]
 
 _OVERHEAD = 0.7  # seconds of a row that are not its rounds: data, compilation of all sides, the check
-_CALLS = 16  # of all sides together in a round
-_GFLOPS = 80e9  # floating-point operations a second of one thread of a middling side
+_CALLS = 1.5  # of a side in a round, counting that slow ones stop early
+_GFLOPS = 80e9  # operations a second of one thread of a middling side
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,13 @@ class Run:
     @property
     def minutes(self) -> float:
         """About how long it will take."""
-        rounds = [work_seconds(job, threads) for job in self.jobs for threads in self.threads]
-        return sum(_OVERHEAD + min(self.repeats * r, max(2.0, 5 * r)) for r in rounds) / 60
+        rounds = [self._round(job, threads) for job in self.jobs for threads in self.threads]
+        return sum(_OVERHEAD + min(self.repeats * r, max(SECONDS, LEAST_ROUNDS * r)) for r in rounds) / 60
 
-
-def work_seconds(job: Job, threads: int) -> float:
-    """About how long a round of all sides takes."""
-    shape = job.case.shape
-    flops = getattr(shape, "flops", 0)
-    return _CALLS * max(2e-3, flops / _GFLOPS / threads)
+    def _round(self, job: Job, threads: int) -> float:
+        """About how many seconds a round of all sides takes."""
+        sides = 1 + sum(peer.computes(job.case, job.op) for peer in self.peers)
+        return _CALLS * sides * max(2e-3, job.case.flops / _GFLOPS / threads)
 
 
 def plan(
@@ -123,7 +122,7 @@ def _of_higher_peak(row: Row, before: Peak, after: Peak) -> Row:
     """The row with its share of the higher peak: both threads may have shared a core while one was measured."""
     if row.peak_share is None:
         return row
-    return replace(row, peak_share=row.peak_share * before.gflops / max(before.gflops, after.gflops))
+    return replace(row, peak_share=row.peak_share * (before.gflops / max(before.gflops, after.gflops)))
 
 
 def _machine(

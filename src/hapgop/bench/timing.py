@@ -9,7 +9,8 @@ from time import perf_counter, sleep
 _TURN = 2e-3  # seconds of one side's turn: long against the clock, short against the machine's moods
 _PAUSE = 2e-3  # between turns: threads of some libraries look for work so long after a call
 _SHORT = 20e-3  # calls shorter than this feel which side ran before them
-_LEAST = 5  # rounds, however long they take
+LEAST_ROUNDS = 5  # however long they take
+SECONDS = 1.5  # of all further rounds of a row
 _TRIAL = 3  # rounds in which all sides take part
 
 
@@ -17,7 +18,7 @@ def interleave(
     sides: Mapping[str, Callable[[], object]],
     repeats: int,
     *,
-    seconds: float = 1.5,
+    seconds: float = SECONDS,
     contenders: Callable[[Mapping[str, float]], Iterable[str]] = list,
 ) -> dict[str, list[float]]:
     """Seconds a call of each side, one number for each round, in which the sides follow one another.
@@ -31,7 +32,7 @@ def interleave(
     times: dict[str, list[float]] = {name: [] for name in sides}
     start = perf_counter()
     for round_ in range(repeats):
-        if round_ >= _LEAST and perf_counter() - start > seconds:
+        if round_ >= LEAST_ROUNDS and perf_counter() - start > seconds:
             break
         if round_ == _TRIAL:
             going_on = set(contenders({name: median(times[name]) for name in order}))

@@ -45,11 +45,9 @@ class Work:
 
     @property
     def flops(self) -> int:
-        """Of the definition: two for each tap and channel; twice that for a backward by input and weights."""
-        s = self.case.shape
-        if isinstance(s, PoolShape):
-            return s.n * s.c * s.oh * s.ow * s.kh * s.kw
-        return s.flops * (2 if self.op == "backward" else 1)
+        """Of the definition; of a convolution's backward, by input and weights."""
+        twice = self.op == "backward" and isinstance(self.case.shape, ConvShape)
+        return self.case.flops * (2 if twice else 1)
 
     def ends(self) -> Work:
         """Only the first and the last image, where images do not meet: what a reference in float64 need not redo."""
