@@ -51,6 +51,17 @@ def test_our_side_computes_every_operation(line):
         assert judged.error(sides.ours(judged.work)()) < 1e-5
 
 
+@pytest.mark.parametrize("line", KINDS.strip().splitlines(), ids=lambda line: line.split()[0])
+def test_our_side_computes_with_weights_packed_ahead(line):
+    (case,) = from_text(line)
+    judged = Judge(work(case, "forward"))
+    call, algorithm = sides.prepacked(judged.work)
+    assert judged.error(call()) < 1e-5
+    assert algorithm
+    for op in case.ops[1:]:
+        assert sides.prepacked(work(case, op)) is None
+
+
 def test_only_the_ends_of_a_batch_are_computed_in_float64():
     judged = judge()
     right = sides.ours(judged.work)()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor
 from torch.nn.functional import relu_
 
 from hapgop import nn
+from hapgop.algorithms import Problem
 from hapgop.bench.work import Call, Work, channels_last, gradients
+from hapgop.engine import Refused, prepare
 from hapgop.nn import functional, ops
 from hapgop.shape import PoolShape
 
@@ -35,11 +38,31 @@ def ours(work: Work) -> Call:
 
 
 def prepacked(work: Work) -> tuple[Call, str] | None:
-    """Our forward with weights laid out ahead of the calls, and its algorithm; None where there is no such thing.
+    """Our forward with weights laid out ahead of the calls, and its algorithm; None where there is no such thing."""
+    if work.op != "forward" or work.case.kind not in ("conv", "transposed"):
+        return None
+    s, transposed, relu = work.conv, work.case.kind == "transposed", work.case.activation == "relu"
+    # A transposed convolution is an x-derivative, which knows neither bias nor activation.
+    fused = Problem("conv", s, bias=True, activation=work.case.activation, packed=True)
+    try:
+        prepared = prepare(Problem("grad_x", s, packed=True) if transposed else fused)
+    except Refused:
+        return None
+    x, w, bias, pool = channels_last(work.x), work.w, work.bias, work.case.pool
+    packed = torch.empty(prepared.packed_size)
+    prepared.pack(w.data_ptr(), packed.data_ptr())
+    shape = s.x_shape if transposed else s.y_shape
 
-    The engine packs weights in every call so far: here is the place for the other way.
-    """
-    return None
+    def layer() -> Tensor:
+        y = torch.empty(shape, memory_format=torch.channels_last)
+        ends = (y.data_ptr(),) if transposed else (bias.data_ptr(), y.data_ptr())
+        prepared(x.data_ptr(), packed.data_ptr(), *ends, threads=torch.get_num_threads())
+        if transposed:
+            y.add_(bias[:, None, None])
+            y = relu_(y) if relu else y
+        return y if pool is None else _values(functional.max_pool2d(y, pool))
+
+    return layer, prepared.plan.algorithm.name + ("" if pool is None else " + pool")
 
 
 def algorithm(call: Call) -> str:
