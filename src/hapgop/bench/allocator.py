@@ -1,12 +1,9 @@
 """How the process gets its memory, which both sides of a comparison share."""
 
-import ctypes
-
+from hapgop.engine import tune_allocator
 from hapgop.errors import InputError
 
 ALLOCATORS = ("default", "tuned")
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def use_allocator(name: str) -> str:
@@ -19,14 +16,6 @@ def use_allocator(name: str) -> str:
         raise InputError(f"--allocator {name}: wanted is one of {', '.join(ALLOCATORS)}")
     if name == "default":
         return "default on both sides"
-    _tune()
+    if not tune_allocator():
+        raise InputError("--allocator tuned: there is no glibc here, whose settings these are")
     return "tuned on both sides: mmap threshold 1 GiB, no trimming"
-
-
-def _tune() -> None:
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        raise InputError("--allocator tuned: the C library here has no mallopt; glibc has") from None
-    if not (mallopt(_MMAP_THRESHOLD, 1 << 30) and mallopt(_TRIM_THRESHOLD, -1)):
-        raise InputError("--allocator tuned: the C library refused the setting")
