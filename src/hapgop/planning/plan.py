@@ -42,6 +42,9 @@ class Plan:
             f"  takes {self.algorithm.name}: tiles of {self.recipe.tiles}, {self.recipe.items} work items, "
             f"predicted {_time(self.seconds)} on one core{self._rate()}",
         ]
+        growth = self.algorithm.growth(p)
+        bound = "plain sums" if growth == 1 else f"bound {growth:g} times that of plain sums; precision='exact' avoids it"
+        lines.append(f"  error: {bound}")
         lines += [f"  not {lost.algorithm}: {lost.reason}" for lost in self.losers]
         return "\n".join(lines)
 
