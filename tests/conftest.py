@@ -2,10 +2,13 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from hapgop import engine
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
@@ -23,3 +26,11 @@ settings.load_profile("hapgop")
 def pytest_configure(config: pytest.Config) -> None:
     # One folder for all runs and all workers: a key holds a digest of the generator, so that nothing in it is stale.
     os.environ.setdefault("HAPGOP_CACHE", str(config.rootpath / ".pytest_cache" / "hapgop"))
+
+
+@pytest.fixture(scope="module")
+def plain_sums() -> Iterator[None]:
+    """Plain sums only, as comparisons to the last bit want them."""
+    engine.set_precision("exact")
+    yield
+    engine.set_precision("fast")

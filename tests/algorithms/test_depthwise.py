@@ -77,7 +77,7 @@ def test_what_is_refused(op):
     assert OPS[op].refuses(Problem("grad_b", SHAPES["stride"]), MACHINES[0])
 
 
-@pytest.mark.parametrize("machine", [AVX512, AVX2, NEON], ids=name)
+@pytest.mark.parametrize("machine", [AVX512, AVX2], ids=name)
 @every_op
 def test_it_is_chosen(op, machine):
     for case, shape in SHAPES.items():

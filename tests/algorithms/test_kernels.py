@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kernels import emitted, staggered
 from problems import (
     ANSWERS,
+    FAST,
     MACHINES,
     answers,
     arguments,
@@ -262,7 +263,8 @@ def test_what_an_algorithm_says_of_itself(algorithm):
                 assert recipe.tiles
                 assert recipe.key == algorithm.recipe(problem, machine).key
                 keys.add(recipe.key)
-    assert len(keys) > len(MACHINES)
+    # Of the usual problems, a fast algorithm takes one or two, and not with few registers.
+    assert len(keys) > (1 if algorithm in FAST else len(MACHINES))
 
 
 @pytest.mark.parametrize(("algorithm", "op"), [a for a in ANSWERS if a[1] in ("conv", "grad_x")], ids=name)

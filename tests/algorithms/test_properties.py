@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from problems import conv_shapes, problems, random_inputs, seeds, solve
@@ -10,6 +11,8 @@ from problems import conv_shapes, problems, random_inputs, seeds, solve
 from hapgop.algorithms import Problem
 from hapgop.engine import linear, prepare
 from hapgop.shape import ConvShape
+
+pytestmark = pytest.mark.usefixtures("plain_sums")
 
 few = settings(max_examples=10)
 dtypes = st.sampled_from(["float32", "float64"])

@@ -29,6 +29,8 @@ def function_of(plan):
     return kernels_kept.compiled(plan.recipe.key, plan.recipe.build, plan.machine)
 
 
+pytestmark = pytest.mark.usefixtures("plain_sums")
+
 every_op = pytest.mark.parametrize("op", OPS)
 
 

@@ -10,7 +10,10 @@ from hapgop.nn import functional, report
 
 theirs = torch.nn
 
-pytestmark = pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning"),
+    pytest.mark.usefixtures("plain_sums"),
+]
 
 
 def whole(*shape):

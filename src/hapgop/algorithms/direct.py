@@ -98,7 +98,7 @@ def _cycles(g: Gather, machine: Machine) -> float:
             store = costs.SQUARE * ceil(pixels / packing.lanes) * packing.lanes if square else costs.STORE * pixels
             step = costs.step_cycles(pixels, block, machine.vector_bytes)
             if packing.bundle > 1:
-                step += costs.PERMUTE * pixels / packing.cols.taps
+                step += costs.PERMUTE * pixels / max(packing.cols.taps, 1)
             cycles += steps * step + block * store + costs.TILE
     return g.rows.count * cycles
 
