@@ -13,7 +13,7 @@ from math import ceil
 
 from hapgop.algorithms import costs, registers
 from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
-from hapgop.algorithms.layout import Count, image_strides, is_pointwise, vector_counts, weight_strides
+from hapgop.algorithms.layout import Count, groups_in_vector, image_strides, is_pointwise, vector_counts, weight_strides
 from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
@@ -66,12 +66,6 @@ class Direct(Algorithm):
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
             pack=program.pack() if problem.packed else None,
         )
-
-
-def _bundle(groups: int, channels: int, lanes: int) -> int:
-    """How many groups of so few channels lie side by side in a vector."""
-    most = max(1, lanes // channels)
-    return max(b for b in range(1, most + 1) if groups % b == 0)
 
 
 def _bundle_pixels(cols: Track, machine: Machine) -> int:
@@ -147,7 +141,7 @@ class _Program:
         else:
             pairs = [(r, c) for r in backward(*vertical) for c in backward(*horizontal)]
             oc, ic = ic, oc
-        bundle = _bundle(s.groups, max(oc, ic), lanes)
+        bundle = groups_in_vector(s.groups, max(oc, ic), lanes)
         oc *= bundle
         vectors = len(vector_counts(oc, lanes))
         x_layout, y_layout = self.problem.x_layout, self.problem.y_layout
@@ -161,7 +155,10 @@ class _Program:
         for rows, cols in pairs:
             step = cols.in_step * source.w * self.problem.itemsize
             most = registers.together(step)
-            pixels, block = registers.choose_tile(cols.count, vectors, self.machine, most)
+            # What is fetched ahead takes the compiler's freedom to use the last registers without a spill.
+            streams = self.flat and s.groups == 1
+            free = replace(self.machine, registers=self.machine.registers - self.machine.registers // 16 * streams)
+            pixels, block = registers.choose_tile(cols.count, vectors, free, most)
             tiles = rows.count * ceil(cols.count / pixels) * self.batch
             raw = tiles <= _RAW_TILES and out_stride == 1 and not self.problem.packed
             if bundle > 1:
@@ -169,7 +166,6 @@ class _Program:
             packing = Packing(s.groups // bundle, oc, ic, rows, cols, weights, swap, lanes, block, raw, bundle)
             # The accumulators that are still waiting, and a square of results.
             turns = pixels * block - min(pixels, lanes) + lanes < self.machine.registers
-            streams = self.flat and s.groups == 1
             gather = Gather(rows, cols, packing, pixels, source, target, turns=turns, streams=streams)
             out += _cut(gather) if self.flat else [gather]
         return out

@@ -43,9 +43,11 @@ class DirectGradW(Algorithm):
             for pairs in registers.blocks(plan.tall * (s.kw if plan.narrow else 1), plan.pairs)
             for vectors in registers.blocks(len(plan.counts), plan.vectors)
         ]
+        if plan.bundle > 1:
+            tiles = [tile + costs.PERMUTE * plan.pairs for tile in tiles]
         # Each visit of a tile loads and stores its sums, but for one that sees all there is to add.
         visits = 0 if plan.at_once else plan.batch * ceil(s.oh / plan.row_block) + plan.image_groups
-        cycles = plan.batch * s.groups * steps * sum(tiles) + visits * plan.size / plan.lanes * 2 * costs.STORE
+        cycles = plan.batch * plan.groups * steps * sum(tiles) + visits * plan.size / plan.lanes * 2 * costs.STORE
         total = max(cycles / costs.CLOCK, costs.traffic(plan.batch * plan.image_bytes, machine))
         for name, size in _scratch(plan, plan.batch):
             if name != "sums":
@@ -117,7 +119,7 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) ->
             continue
         grid = (
             ("images", plan.image_groups),
-            ("group", s.groups),
+            ("group", plan.groups),
             ("tap_row", 1 if by_row else s.kh),
             ("tap_column", 1 if plan.narrow else s.kw),
             ("pairs", tiles),
@@ -150,7 +152,7 @@ def _total(plan: Sums, k: Builder, sums: Buffer, dw: Buffer) -> None:
     s = plan.shape
     strides = weight_strides(plan.problem.w_layout, plan.ic, s.kh, s.kw)
     step, lane = (strides.n, strides.c) if plan.along_input else (strides.c, strides.n)
-    grid = (("group", s.groups), ("tap_row", s.kh), ("tap_column", s.kw), ("channel", plan.tall))
+    grid = (("group", plan.groups), ("tap_row", s.kh), ("tap_column", s.kw), ("channel", plan.tall))
     with k.stage("total", *grid) as (group, kh, kw, channel):
         at = (((group * s.kh + kh) * s.kw + kw) * plan.tall + channel) * plan.padded
         to = group * (plan.oc * strides.n) + channel * step + kh * strides.h + kw * strides.w

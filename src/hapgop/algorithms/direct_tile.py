@@ -127,8 +127,8 @@ class Tile:
         # A loop even for few channels: the taps of a border tile follow one another, and in one block they would spill.
         unroll = max(u for u in range(1, _UNROLL + 1) if depth % u == 0 and u < depth)
         with self.k.loop("channel", 0, depth, unroll) as c:
-            self.prefetch(starts, c, unroll)
             self.step(starts, weights, c, unroll, stride)
+            self.prefetch(starts, c, unroll)
 
     def side_by_side(self, line: Affine, weights: Affine, col_step: int) -> None:
         """One row of taps of several groups: each lane takes an input channel of its own group.

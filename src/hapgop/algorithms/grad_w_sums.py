@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from hapgop.algorithms import registers
-from hapgop.algorithms.layout import is_pointwise, vector_counts, weight_strides
+from hapgop.algorithms.layout import groups_in_vector, is_pointwise, vector_counts, weight_strides
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.track import Track, forward
 from hapgop.machine import Machine
@@ -59,8 +59,18 @@ class Sums:
         return self.machine.lanes(self.problem.dtype)
 
     @property
+    def bundle(self) -> int:
+        """Groups that lie side by side in a vector: each of its lanes meets the input channels of its own group."""
+        s = self.shape
+        return groups_in_vector(s.groups, max(s.ic, s.oc) // s.groups, self.lanes)
+
+    @property
+    def groups(self) -> int:
+        return self.shape.groups // self.bundle
+
+    @property
     def oc(self) -> int:
-        return self.shape.oc // self.shape.groups
+        return self.shape.oc // self.groups
 
     @property
     def ic(self) -> int:
@@ -71,7 +81,7 @@ class Sums:
         """Whether vectors lie along the input channels: the sums then are stored as they are wanted."""
         p, s = self.problem, self.shape
         neighbours = weight_strides(p.w_layout, self.ic, s.kh, s.kw).c == 1
-        return neighbours and not self.narrow and self.ic >= self.lanes
+        return neighbours and not self.narrow and self.ic >= self.lanes and self.bundle == 1
 
     @property
     def wide(self) -> int:
@@ -102,7 +112,7 @@ class Sums:
         """Few input channels: a tile's pairs run over the tap columns too, so that it is large enough."""
         first, last = self.cols.interior
         border = self.shape.ow - (last - first)
-        few = self.ic < 8 and self.shape.kw * self.ic <= self.machine.registers - 3
+        few = (self.ic < 8 or self.bundle > 1) and self.shape.kw * self.ic <= self.machine.registers - 4
         return few and self.shape.kw > 1 and border <= _BORDER_COLUMNS
 
     @property
@@ -112,6 +122,8 @@ class Sums:
             pairs = self.shape.kw * self.ic
             most = (self.machine.registers - 1) // (pairs + 1)
             return pairs, max(1, min(most, len(self.counts), 4))
+        if self.bundle > 1:
+            return self.ic, 1
         # Few of the broadcast side leave room for more vectors, which are read together from memory.
         return registers.choose_tile(self.tall, len(self.counts), self.machine, _TALL)
 
@@ -140,7 +152,7 @@ class Sums:
     def tiles(self) -> int:
         s = self.shape
         across = 1 if self.narrow else s.kw * ceil(self.tall / self.pairs)
-        return s.groups * s.kh * across * self.blocks
+        return self.groups * s.kh * across * self.blocks
 
     @property
     def many(self) -> bool:
@@ -168,7 +180,7 @@ class Sums:
     @property
     def size(self) -> int:
         """Elements of one image group's sums: [group][kh][kw][tall][padded wide]."""
-        return self.shape.groups * self.shape.kh * self.shape.kw * self.tall * self.padded
+        return self.groups * self.shape.kh * self.shape.kw * self.tall * self.padded
 
     @property
     def once_through(self) -> bool:

@@ -40,7 +40,7 @@ class Tile:
         acc = [[k.const(0.0) if once else k.load(memory, place) for place in line] for line in places]
         x_strides, g_strides = image_strides("nhwc", s.ic, s.ih, s.iw), image_strides("nhwc", s.oc, s.oh, s.ow)
         x_channel, g_channel = (vector * sums.lanes, channel) if sums.along_input else (channel, vector * sums.lanes)
-        x_base = image * x_strides.n + (group * sums.ic + x_channel) * x_strides.c
+        x_base = image * x_strides.n + (group * (sums.ic * sums.bundle) + x_channel) * x_strides.c
         g_base = image * g_strides.n + (group * sums.oc + g_channel) * g_strides.c
         number = ((kh * s.kw + kw) * ceil(sums.tall / sums.pairs)) * sums.blocks + channel * sums.blocks // sums.pairs
         with k.loop("row", *self.rows(rows, kh)) as oh:
@@ -97,6 +97,14 @@ class Tile:
                 x_at, g_at = x_row + cols.source(column, 0) * xs.w, g_row + column * gs.w
                 self.step(acc, self.x, x_at, every, self.g, g_at, gs.c)
 
+    def spread(self, at: Affine, offset: int) -> Register:
+        """An input channel of each group, in the lanes of the group's outputs."""
+        k, sums = self.k, self.sums
+        pixel, c = offset // sums.shape.ic * sums.shape.ic, offset % sums.shape.ic
+        run = sums.oc // sums.bundle
+        order = [lane // run * sums.ic + c if lane < sums.oc else 0 for lane in range(sums.lanes)]
+        return k.permute(k.load(self.x, at + pixel, sums.ic * sums.bundle), order)
+
     def step(
         self,
         acc: list[list[Register]],
@@ -111,6 +119,6 @@ class Tile:
         k, lanes = self.k, self.sums.lanes
         vectors = [k.load(wide, wide_at + v * lanes * lane, c, lane) for v, c in enumerate(self.counts)]
         for i, offset in offsets:
-            scalar = k.broadcast(tall, tall_at + offset)
+            scalar = self.spread(tall_at, offset) if self.sums.bundle > 1 else k.broadcast(tall, tall_at + offset)
             for v, vector in enumerate(vectors):
                 k.fma(scalar, vector, acc[i][v], into=acc[i][v])

@@ -32,6 +32,11 @@ def weight_strides(layout: str, ic: int, kh: int, kw: int) -> Strides:
     return image_strides("nchw" if layout == "oihw" else "nhwc", ic, kh, kw)
 
 
+def groups_in_vector(groups: int, channels: int, lanes: int) -> int:
+    """How many groups of so few channels lie side by side in a vector; it divides their number."""
+    return max(b for b in range(1, max(1, lanes // channels) + 1) if groups % b == 0)
+
+
 def is_pointwise(s: ConvShape) -> bool:
     """Whether every output sees one input, its own."""
     return (s.kh, s.kw) == (1, 1) and s.stride == (1, 1) and s.padding == (0, 0, 0, 0)
