@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from hapgop import engine
-
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 # Several workers' teams share the cores: a thread that waits should sleep, not spin.
@@ -31,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="module")
 def plain_sums() -> Iterator[None]:
     """Plain sums only, as comparisons to the last bit want them."""
+    from hapgop import engine  # not before the settings above
+
     engine.set_precision("exact")
     yield
     engine.set_precision("fast")

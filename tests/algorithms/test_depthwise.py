@@ -11,7 +11,7 @@ from hapgop import native
 from hapgop.algorithms import Problem
 from hapgop.algorithms.depthwise import Depthwise
 from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
-from hapgop.machine import AVX2, AVX512, NEON
+from hapgop.machine import AVX2, AVX512
 from hapgop.native import compiler
 from hapgop.planning import choose
 from hapgop.shape import ConvShape

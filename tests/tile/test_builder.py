@@ -25,7 +25,9 @@ def text(kernel):
 
     def operands(s):
         where = [f"{s.at.buffer.name}[{s.at.index}]"] if hasattr(s, "at") else []
-        return " ".join([*where, *(f"{name}={getattr(s, name)}" for name in s.__slots__ if name not in ("at", "where"))])
+        return " ".join(
+            [*where, *(f"{name}={getattr(s, name)}" for name in s.__slots__ if name not in ("at", "where"))]
+        )
 
     for stage in kernel.stages:
         repeat = "".join(f" repeat {r.var.name} {bounds(r.low)}..{bounds(r.high)} by {r.step}" for r in stage.repeat)

@@ -1,11 +1,14 @@
 """The choice: of the algorithms that accept a problem, the one predicted fastest."""
 
 from collections.abc import Sequence
+from math import ceil
 
 from hapgop.algorithms import ALL, Algorithm, Problem
 from hapgop.errors import InputError
 from hapgop.machine import Machine
 from hapgop.planning.plan import Lost, Plan
+
+_WORTH = 10e-6  # seconds of work for which a further thread is woken
 
 
 def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] = ALL) -> Plan:
@@ -24,7 +27,21 @@ def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] =
             lost.append(Lost(algorithm.name, reason))
     if not able:
         raise InputError(f"no algorithm takes {problem.op}: " + "; ".join(f"{x.algorithm} {x.reason}" for x in lost))
-    able.sort(key=lambda pair: pair[0])
-    seconds, winner = able[0]
-    slower = [Lost(a.name, f"predicted {t / seconds:.2f} times as long") for t, a in able[1:]]
-    return Plan(problem, machine, winner, winner.recipe(problem, machine), seconds, tuple(slower + lost))
+    least = min(seconds for seconds, _ in able)
+    near = [(s, a, a.recipe(problem, machine)) for s, a in able if s <= least * machine.cores]
+    near.sort(key=lambda option: shared(option[0], option[2].items, machine.cores))
+    seconds, winner, recipe = near[0]
+    best = shared(seconds, recipe.items, machine.cores)
+    slower = [Lost(a.name, _slower(shared(s, r.items, machine.cores) / best)) for s, a, r in near[1:]]
+    slower += [Lost(a.name, _slower(s / seconds)) for s, a in able if s > least * machine.cores]
+    return Plan(problem, machine, winner, recipe, seconds, tuple(slower + lost))
+
+
+def _slower(times: float) -> str:
+    return f"predicted {times:.2f} times as long"
+
+
+def shared(seconds: float, items: int, cores: int) -> float:
+    """The time of a call whose work items are shared out: until the core with the most of them is done."""
+    team = max(1, min(cores, items, int(seconds / _WORTH)))
+    return seconds * ceil(items / team) / items

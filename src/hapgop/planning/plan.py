@@ -43,8 +43,8 @@ class Plan:
             f"predicted {_time(self.seconds)} on one core{self._rate()}",
         ]
         growth = self.algorithm.growth(p)
-        bound = "plain sums" if growth == 1 else f"bound {growth:g} times that of plain sums; precision='exact' avoids it"
-        lines.append(f"  error: {bound}")
+        if growth > 1:
+            lines.append(f"  error at most {growth:g} times the bound of plain sums, which precision='exact' keeps to")
         lines += [f"  not {lost.algorithm}: {lost.reason}" for lost in self.losers]
         return "\n".join(lines)
 
