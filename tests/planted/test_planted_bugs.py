@@ -100,8 +100,8 @@ BUGS = (
     Bug(
         "cache key without padding",
         "algorithms/direct.py",
-        'return f"{self.problem} {m.cpu}',
-        'return f"{self.problem}".replace(f"{self.shape.padding}", "") + f" {m.cpu}',
+        'f"{self.problem} {m.cpu} ',
+        'f"{self.problem}".replace(f"{self.shape.padding}", "") + f" {m.cpu} ',
         select="exact and not narrower and direct-conv and border",
     ),
     Bug(
@@ -115,8 +115,8 @@ BUGS = (
     Bug(
         "no barrier between packing and multiplying",
         "native/emit.py",
-        "            if i:\n                self.barrier(i)",
-        "            if i > 1:\n                self.barrier(i)",
+        "            if self.count or len(self.scopes) > 1:",
+        "            if self.count > 1:",
         select="threads_wait and direct-conv and border",
     ),
     Bug(
@@ -231,7 +231,7 @@ BUGS = (
     ),
     Bug(
         "objects of older code are taken",
-        "engine/prepared.py",
+        "engine/compiled.py",
         "digest.update(path.read_bytes())",
         "path.read_bytes()",
         "engine/test_prepared.py",
@@ -256,8 +256,8 @@ BUGS = (
     Bug(
         "the slowest algorithm is taken",
         "planning/choose.py",
-        "able.sort(key=lambda pair: pair[0])",
-        "able.sort(key=lambda pair: -pair[0])",
+        "near.sort(key=lambda option: shared(",
+        "near.sort(key=lambda option: -shared(",
         "planning/test_choose.py",
         "predicted_time",
     ),

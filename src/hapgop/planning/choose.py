@@ -43,5 +43,6 @@ def _slower(times: float) -> str:
 
 def shared(seconds: float, items: int, cores: int) -> float:
     """The time of a call whose work items are shared out: until the core with the most of them is done."""
+    items = max(items, 1)  # an empty batch has none
     team = max(1, min(cores, items, int(seconds / _WORTH)))
     return seconds * ceil(items / team) / items
