@@ -101,6 +101,28 @@ def tinyvgg(r, x):
     return r.linear(x.flatten(1), "classify")
 
 
+def convnext(r, x, depths):
+    def norm(x, at):
+        # By hand: over axis 1, no permutation.
+        x = x - x.mean(1, keepdim=True)
+        x = x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt()
+        return x * r(f"{at}.weight")[:, None, None] + r(f"{at}.bias")[:, None, None]
+
+    x = norm(r.conv(x, "stem.0", 4), "stem.1")
+    for stage, depth in enumerate(depths):
+        at = f"stages.{stage}"
+        if stage:
+            x = r.conv(norm(x, f"{at}.downsample.0"), f"{at}.downsample.1", 2)
+        for block in range(depth):
+            here = f"{at}.blocks.{block}"
+            gamma = r(f"{here}.gamma")[:, None, None]
+            y = norm(r.conv(x, f"{here}.conv_dw", 1, 3, x.shape[1]), f"{here}.norm")
+            y = F.gelu(r.linear(y.movedim(1, -1), f"{here}.mlp.fc1"))
+            x = x + gamma * r.linear(y, f"{here}.mlp.fc2").movedim(-1, 1)
+    x = norm(x.mean((2, 3), keepdim=True), "head.norm").flatten(1)
+    return r.linear(x, "head.fc")
+
+
 NETS = {
     "lenet5": ((1, 28, 28), lenet5),
     "tinyvgg": ((3, 32, 32), tinyvgg),
@@ -114,4 +136,5 @@ NETS = {
     "vgg16": ((3, 64, 64), lambda r, x: vgg(r, x, (2, 2, 3, 3, 3), False)),
     "vgg16_bn": ((3, 64, 64), lambda r, x: vgg(r, x, (2, 2, 3, 3, 3), True)),
     "mobilenet_v2": ((3, 64, 64), mobilenet_v2),
+    "convnext_tiny": ((3, 64, 64), lambda r, x: convnext(r, x, (3, 3, 9, 3))),
 }

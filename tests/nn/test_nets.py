@@ -19,7 +19,7 @@ SIZES = {
 
 # For photographs; test_nets_plain.py computes with them. Here they are looked at without memory for their weights.
 LARGE = (
-    "resnet18", "resnet34", "resnet50", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn", "mobilenet_v2",
+    "resnet18", "resnet34", "resnet50", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn", "mobilenet_v2", "convnext_tiny",
 )  # fmt: skip
 
 

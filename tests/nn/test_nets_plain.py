@@ -23,6 +23,8 @@ def _lived_in(net):
             part.running_var.uniform_(0.5, 1.5)
             torch.nn.init.uniform_(part.weight, 0.5, 1)
             torch.nn.init.uniform_(part.bias, -0.2, 0.2)
+        elif (gamma := getattr(part, "gamma", None)) is not None:
+            torch.nn.init.uniform_(gamma, 0.5, 1)
     return net.eval()
 
 

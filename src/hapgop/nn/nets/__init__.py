@@ -11,6 +11,7 @@ from torch import nn
 
 from hapgop.errors import InputError
 from hapgop.nn.nets.cifar import Cifar
+from hapgop.nn.nets.convnext import ConvNeXtTiny
 from hapgop.nn.nets.digits import Digits
 from hapgop.nn.nets.lenet5 import LeNet5
 from hapgop.nn.nets.mobilenet_v2 import MobileNetV2
@@ -44,6 +45,7 @@ _NETS: Mapping[str, _Net] = {
     "vgg16": VGG16,
     "vgg16_bn": VGG16Norm,
     "mobilenet_v2": MobileNetV2,
+    "convnext_tiny": ConvNeXtTiny,
 }
 
 _LARGE = 48  # pixels: above, the first layers of "cifar" take minutes an epoch
