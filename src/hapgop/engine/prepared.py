@@ -51,7 +51,7 @@ class Prepared:
         self._buffers = len(recipe.scratch) + len(recipe.private)
         self._layouts: dict[int, tuple[tuple[int, ...], int]] = {}
         self._words = struct.Struct(
-            f"={_TENSORS[problem.op] + len(tables) + self._buffers + len(recipe.sizes)}q"
+            f"={problem.tensors + len(tables) + self._buffers + len(recipe.sizes)}q"
         ).pack  # a ctypes array takes twice as long
         self._tables, self._sizes = tuple(tables), recipe.sizes
         self._function = compiled(recipe.key, recipe.build, plan.machine)  # kept: the code lives as long as this object
@@ -106,17 +106,6 @@ class Prepared:
             self._pack = Packer(self.plan.recipe.pack, self.plan.problem.itemsize, self.plan.machine)
         self._pack(w, packed, threads)
 
-
-_TENSORS = {
-    "conv": 4,
-    "grad_x": 3,
-    "grad_w": 3,
-    "grad_b": 2,
-    "max_pool": 3,
-    "max_pool_grad": 3,
-    "avg_pool": 2,
-    "avg_pool_grad": 2,
-}
 
 _ready: Kept[Prepared] = Kept(MOST)  # their kernels count
 
