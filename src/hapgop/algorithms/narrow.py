@@ -14,6 +14,7 @@ from math import ceil
 
 from hapgop.algorithms import costs
 from hapgop.algorithms.depthwise_tile import Columns, Reach, each_tile, reach, row_tiles
+from hapgop.algorithms.epilogue import activated, unfused
 from hapgop.algorithms.layout import Count, Strides, image_strides, vector_counts, weight_strides
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
@@ -42,6 +43,8 @@ class Narrow(Algorithm):
         assert isinstance(s, ConvShape)
         if s.groups > 1:
             return "takes one group"
+        if (reason := unfused(problem, "residual")) is not None:
+            return reason
         program = _Program.of(problem, machine)
         most = min(_MOST_CHANNELS, program.lanes)  # a vector holds the biases
         if program.oc > most:
@@ -59,15 +62,15 @@ class Narrow(Algorithm):
         # A step is one tap's: its weights, the inputs of one class's pixels, and their products.
         step = costs.step_cycles(program.pixels, program.oc, machine.vector_bytes)
         cycles = hits / program.pixels * step + tiles * (sums * _ADDED + costs.TILE)
-        read = program.batch * program.source_size * problem.itemsize
-        moved = read + program.batch * s.ic * s.ih * s.iw * problem.itemsize
-        total = max(program.batch * cycles / costs.CLOCK, costs.traffic(moved, machine))
+        pixels = s.oh * s.ow if program.forward else s.ih * s.iw
+        read, written = (program.batch * size * problem.itemsize for size in (program.source_size, pixels * program.oc))
+        total = max(program.batch * cycles / costs.CLOCK, costs.traffic(read + written, machine))
         return total + costs.CALL + costs.STAGE + (costs.turned(read, machine) if program.turns else 0.0)
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         program = _Program.of(problem, machine)
         return Recipe(
-            key=f"narrow {program.strip} {program.problem} {machine.cpu} {machine.isa} {machine.registers}",
+            key=f"narrow {program.strip} {program.problem} {machine.cpu} {machine.isa} {machine.registers} {program.lanes}",
             build=program.kernel,
             sizes=(program.batch,),
             scratch=tuple(size for _, size in program.scratch(program.batch)),
@@ -94,7 +97,10 @@ class _Program:
         assert isinstance(problem.shape, ConvShape)
         n = problem.shape.n
         one = cls(replace(problem, shape=problem.shape.with_batch(1)), machine, n, 1)
-        return replace(one, strip=ceil(one.height / ceil(_ITEMS / max(1, min(n, _ITEMS)))))
+        wanted = ceil(_ITEMS / max(1, min(n, _ITEMS)))
+        # Every residue class reads the strip's rows: they stay in half of the second cache.
+        most = max(1, machine.l2 // 2 // (problem.itemsize * max(one.source.h, 1)))
+        return replace(one, strip=balanced(one.height, min(most, ceil(one.height / wanted))))
 
     @property
     def shape(self) -> ConvShape:
@@ -147,9 +153,22 @@ class _Program:
     @property
     def pixels(self) -> int:
         """Outputs of each residue class in a tile; 0 where even one is too many."""
-        # One register holds an input, another is LLVM's, and each output channel has a weight.
-        room = (self.machine.registers - 2 - self.oc) // self.oc // len(self.cols)
+        # One register holds an input, another is LLVM's, the others weights and sums.
+        room = (self.machine.registers - 2 - self.held * self.oc) // self.oc // len(self.cols)
+        if self.target.c > 1:
+            # One channel's sums are turned, in a square of registers, while the others' wait.
+            waiting = (self.oc - 1) * len(self.cols)
+            room = min(room, (self.machine.registers - 2 - self.lanes) // waiting)
         return balanced(max(t.count for t in self.cols), min(room, self.lanes)) if room else 0
+
+    @property
+    def held(self) -> int:
+        """Tap columns whose weights are held while the inputs of a tile stream by: all of them, or one after the other.
+
+        In a stride's residue classes few taps share an input, and one after the other leaves more room for sums.
+        """
+        few = self.shape.kw * self.oc <= self.machine.registers // 2
+        return self.shape.kw if few and len(self.cols) == 1 else 1
 
     @property
     def source(self) -> Strides:
@@ -233,6 +252,7 @@ class _Program:
             w = k.buffer("w", s.oc * s.ic * s.kh * s.kw, "in")
         bias = k.buffer("bias", s.oc, "in") if self.forward else None
         target = k.buffer("y", y_size, "out") if self.forward else k.buffer("dx", x_size, "out")
+        residual = k.buffer("residual", y_size, "in") if p.residual else None
         scratch = {name: k.buffer(name, size, "scratch") for name, size in self.scratch(n)}
         if not p.packed:
             packed = scratch["packed"]
@@ -240,7 +260,7 @@ class _Program:
         if self.turns:
             turn(k, "channels last", n, source, scratch["turned"], self.ic, self.source_size // self.ic)
             source = scratch["turned"]
-        _Gather(self, k, source, packed, bias if p.bias else None, target).emit(n)
+        _Gather(self, k, source, packed, bias if p.bias else None, target, residual).emit(n)
         return k.kernel()
 
 
@@ -254,6 +274,7 @@ class _Gather:
     weights: Buffer
     bias: Buffer | None
     target: Buffer
+    residual: Buffer | None
 
     def emit(self, n: Affine) -> None:
         k, program = self.k, self.program
@@ -281,42 +302,79 @@ class _Gather:
                 line = image * source.n + track.source(row, t) * source.h
                 line += column * (program.cols[0].in_step * source.w)
                 weights = (track.tap_first + t * track.tap_step) * (program.vectors * s.kw * program.oc * lanes)
-                if full:
-                    with k.loop("vector", 0, full) as v:
-                        self.step(met, acc, line, weights, v, lanes)
-                if rest:
-                    self.step(met, acc, line, weights, Affine(full), rest)
+                for taps in self.tap_blocks():
+                    if full:
+                        with k.loop("vector", 0, full) as v:
+                            self.step(met, acc, line, weights, v, lanes, taps)
+                            self.prefetch(image, track, row, t, column, columns.pixels, taps, v)
+                    if rest:
+                        self.step(met, acc, line, weights, Affine(full), rest, taps)
         self.finish(image, track, row, column, met, acc)
 
-    def step(
-        self, met: Reach, acc: list[list[Register]], line: Affine, weights: Affine, vector: Affine, count: int
+    def tap_blocks(self) -> list[list[int]]:
+        """The tap columns that one loop over the input channels takes."""
+        kw = self.program.shape.kw
+        if len(self.program.cols) > 1 or self.program.held == kw:
+            return [list(range(kw))]
+        # Taps that share inputs, in one block: LLVM would keep those and spill.
+        return [[tap] for tap in range(kw)]
+
+    def prefetch(
+        self,
+        image: Affine,
+        track: Track,
+        row: Affine,
+        t: Affine,
+        column: Affine,
+        pixels: int,
+        taps: list[int],
+        vector: Affine,
     ) -> None:
-        """One row of taps, of one vector of input channels."""
+        """This tap row's share of what the tile below will read for the first time."""
+        k, source, step = self.k, self.program.source, self.program.cols[0].in_step
+        if taps[0] > 0:
+            return
+        share = ceil(pixels * step / track.taps)
+        line = image * source.n + track.source(row + 1, track.taps - 1) * source.h
+        for i in range(share):
+            at = line + (column * step + t * share + i) * source.w + vector * k.lanes
+            k.prefetch(self.source, at)
+
+    def step(
+        self,
+        met: Reach,
+        acc: list[list[Register]],
+        line: Affine,
+        weights: Affine,
+        vector: Affine,
+        count: int,
+        taps: list[int],
+    ) -> None:
+        """Some columns of a row of taps, of one vector of input channels."""
         k, program = self.k, self.program
-        lanes, oc = program.lanes, program.oc
-        by_tap: dict[int, list[tuple[int, int]]] = {}
-        for place, pairs in met.inputs.items():
-            for number, tap in pairs:
-                by_tap.setdefault(tap, []).append((number, place))
+        lanes, oc, held = program.lanes, program.oc, program.held
         at = weights + vector * (program.shape.kw * oc * lanes)
-        for tap, pixels in sorted(by_tap.items()):
-            w = [k.load(self.weights, at + (tap * oc + c) * lanes) for c in range(oc)]
-            for number, place in pixels:
-                x = k.load(self.source, line + place * program.source.w + vector * lanes, count)
-                for c in range(oc):
-                    k.fma(x, w[c], acc[number][c], into=acc[number][c])
+        for first in range(0, len(taps), held):
+            used = taps[first : first + held]
+            w = {tap: [k.load(self.weights, at + (tap * oc + c) * lanes) for c in range(oc)] for tap in used}
+            for place, pairs in met.inputs.items():
+                reached = [(number, w[tap]) for number, tap in pairs if tap in w]
+                if reached:
+                    x = k.load(self.source, line + place * program.source.w + vector * lanes, count)
+                    for number, weight in reached:
+                        for c in range(oc):
+                            k.fma(x, weight[c], acc[number][c], into=acc[number][c])
 
     def finish(
         self, image: Affine, track: Track, row: Affine, column: Affine, met: Reach, acc: list[list[Register]]
     ) -> None:
-        """The lanes' sums, bias, activation, store."""
+        """The lanes' sums, bias, residual, activation, store."""
         k, program, to = self.k, self.program, self.program.target
         cols = program.cols
         # Tiles begin with the first residue class, and all classes' outputs of a tile are neighbours.
         places = [p * cols[i].out_step + cols[i].out_first for i, p in met.outputs]
         order = sorted(range(len(places)), key=places.__getitem__)
         first = image * to.n + (row * track.out_step + track.out_first) * to.h + column * (cols[0].out_step * to.w)
-        zero = k.const(0.0) if program.problem.activation == "relu" else None
 
         def put(sums: list[Register], biases: list[int], at: Affine) -> None:
             for i in range(0, len(sums), k.lanes):
@@ -324,8 +382,9 @@ class _Gather:
                 total = self.added(part)
                 if self.bias is not None:
                     total = k.add(total, self.biases(channels))
-                if zero is not None:
-                    total = k.max(zero, total)
+                if self.residual is not None:
+                    total = k.add(total, k.load(self.residual, at + i, len(part)))
+                total = activated(k, total, program.problem.activation)
                 k.store(total, self.target, at + i, len(part))
 
         if to.c == 1:
