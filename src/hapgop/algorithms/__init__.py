@@ -5,6 +5,7 @@ from hapgop.algorithms.depthwise import Depthwise
 from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
 from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
+from hapgop.algorithms.narrow import Narrow
 from hapgop.algorithms.planar import Planar
 from hapgop.algorithms.planar_grad_w import PlanarGradW
 from hapgop.algorithms.pool import Pool
@@ -33,6 +34,7 @@ ALL: tuple[Algorithm, ...] = (
     WinogradGradW(2, 3, stride=2),
     PlanarGradW(),
     DirectGradW(),
+    Narrow(),
     Planar(),
     Direct(),
 )
