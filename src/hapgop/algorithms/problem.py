@@ -6,9 +6,15 @@ from typing import Literal
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape, PoolShape
 
-Op = Literal["conv", "grad_x", "grad_w", "grad_b", "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"]
+Op = Literal[
+    "conv", "grad_x", "grad_w", "grad_b",
+    "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad",
+    "batch_norm", "batch_norm_grad", "relu_grad",
+]  # fmt: skip
 CONV_OPS: tuple[Op, ...] = ("conv", "grad_x", "grad_w", "grad_b")
 POOL_OPS: tuple[Op, ...] = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
+NORM_OPS: tuple[Op, ...] = ("batch_norm", "batch_norm_grad")
+MAP_OPS: tuple[Op, ...] = (*NORM_OPS, "relu_grad")
 DTYPES = ("float32", "float64")
 
 
@@ -28,7 +34,14 @@ class Problem:
     max_pool_grad g, winners, dx
     avg_pool      x, y
     avg_pool_grad g, dx
+    batch_norm    x, weight, bias, r, y, stats             y = activation((x - mean) * inverse * weight + bias + r)
+    batch_norm_grad g, x, weight, bias, stats, y, dx, dr, dparams
+    relu_grad     g, y, dx, db                             dx = g where y is above zero, db its sum
 
+    The last three go through the maps of a `PoolShape` of single pixels. `r` and `dr` are there with `residual` only;
+    `y`, from which batch_norm_grad takes what the ReLU let through, is read with both `residual` and a ReLU, and is 0
+    otherwise, as `dr` is where nothing is masked. stats: mean, variance (of all, not of a sample), and `inverse`, 1 /
+    sqrt(variance + eps), of c numbers each; dparams: the gradients of weight and bias.
     Without `winners` a max pool does not store them, and takes 0 for their address.
     With `packed`, which conv and grad_x know, the weights come as the plan's `Pack` made them of w.
 
@@ -50,10 +63,12 @@ class Problem:
     winners: bool = True
     packed: bool = False
     precision: str = "fast"
+    residual: bool = False
+    eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("op", CONV_OPS + POOL_OPS),
+            ("op", CONV_OPS + POOL_OPS + MAP_OPS),
             ("dtype", DTYPES),
             ("x_layout", ("nchw", "nhwc")),
             ("y_layout", ("nchw", "nhwc")),

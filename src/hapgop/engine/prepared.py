@@ -116,6 +116,9 @@ _TENSORS = {
     "max_pool_grad": 3,
     "avg_pool": 2,
     "avg_pool_grad": 2,
+    "batch_norm": 6,
+    "batch_norm_grad": 9,
+    "relu_grad": 4,
 }
 
 _ready: Kept[Prepared] = Kept(MOST)  # their kernels count
