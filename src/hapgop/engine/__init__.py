@@ -3,14 +3,23 @@
 from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.describe import describe
-from hapgop.engine.memory import empty
+from hapgop.engine.mapped import PreparedMap, prepare_map
+from hapgop.engine.memory import Block, empty, rounded
 from hapgop.engine.precision import get_precision, on_change, set_precision
 from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare, prepare_many
+from hapgop.engine.runnable import Runnable
+from hapgop.engine.sequence import Call, Outside, Sequence
 from hapgop.engine.team import get_threads, set_threads, use_openmp
 
 __all__ = [
+    "Block",
+    "Call",
+    "Outside",
     "Prepared",
+    "PreparedMap",
     "Refused",
+    "Runnable",
+    "Sequence",
     "avg_pool2d",
     "conv2d",
     "describe",
@@ -23,7 +32,9 @@ __all__ = [
     "plan_for",
     "prepare",
     "prepare_many",
+    "prepare_map",
     "release_memory",
+    "rounded",
     "set_precision",
     "set_threads",
     "tune_allocator",
