@@ -141,11 +141,26 @@ def neighbours(draw, op):
     problem, another = draw(problems(op)), draw(problems(op))
     field = draw(
         st.sampled_from(
-            ["shape", "dtype", "x_layout", "y_layout", "w_layout", "bias", "activation", "winners", "packed"]
+            [
+                "shape",
+                "dtype",
+                "x_layout",
+                "y_layout",
+                "w_layout",
+                "bias",
+                "activation",
+                "winners",
+                "packed",
+                "residual",
+                "pooled",
+            ]
         )
     )
+    if field == "pooled":
+        assume(min(problem.shape.oh, problem.shape.ow) > 1)
     if field != "shape":
-        return problem, replace(problem, **{field: getattr(another, field)})
+        other = replace(problem, **{field: getattr(another, field)})
+        return problem, other if other.pooled or op != "conv" else replace(other, winners=True)
     shape = problem.shape
     field = draw(st.sampled_from(["n", "ih", "iw", "stride", "padding", "dilation"]))
     value = getattr(shape, field)

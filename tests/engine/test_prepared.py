@@ -46,7 +46,12 @@ def _threads():
 def test_the_engines_choice_is_right(op, data, seed):
     problem = data.draw(problems(op))
     inputs = random_inputs(problem, seed)
-    assert_equal(solve(engine.prepare(problem), problem, inputs), answers(problem, inputs))
+    try:
+        call = engine.prepare(problem)
+    except engine.Refused:
+        assert problem.residual or problem.pooled, "only what is fused may be refused"
+        return
+    assert_equal(solve(call, problem, inputs), answers(problem, inputs))
 
 
 @every_op

@@ -42,7 +42,7 @@ class Prepared(Runnable):
 
     def __init__(self, plan: Plan) -> None:
         problem = plan.problem
-        super().__init__(plan.recipe, _tensors(problem), problem.itemsize, plan.seconds, plan.machine)
+        super().__init__(plan.recipe, problem.tensors, problem.itemsize, plan.seconds, plan.machine)
         self.plan = plan
         self._pack: Packer | None = None
 
@@ -67,23 +67,6 @@ class Prepared(Runnable):
         if self._pack is None:
             self._pack = Packer(self.plan.recipe.pack, self.plan.problem.itemsize, self.plan.machine)
         self._pack(w, packed, threads)
-
-
-_TENSORS = {
-    "conv": 4,
-    "grad_x": 3,
-    "grad_w": 3,
-    "grad_b": 2,
-    "max_pool": 3,
-    "max_pool_grad": 3,
-    "avg_pool": 2,
-    "avg_pool_grad": 2,
-}
-
-
-def _tensors(problem: Problem) -> int:
-    """How many addresses a call takes."""
-    return _TENSORS[problem.op]
 
 
 _ready: Kept[Prepared] = Kept(MOST)  # their kernels count

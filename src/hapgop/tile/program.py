@@ -14,7 +14,7 @@ from hapgop.tile.index import Affine, Size, Var
 
 Register = int
 Role = Literal["in", "out", "scratch", "private"]
-BinaryOp = Literal["add", "sub", "mul", "div", "max"]
+BinaryOp = Literal["add", "sub", "mul", "div", "max", "min"]
 
 _LINE = 16  # elements that fill a cache line of 64 bytes, or two
 
@@ -107,7 +107,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """dst = a op b; max is NaN where either is."""
+    """dst = a op b; max and min are NaN where either is."""
 
     op: BinaryOp
     dst: Register

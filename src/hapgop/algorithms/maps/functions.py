@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from hapgop.algorithms.epilogue import activated
+from hapgop.algorithms.problem import ACTIVATIONS
 from hapgop.tile import Builder, Register
 
 Function = Callable[[Builder, Register, float], Register]
@@ -50,12 +52,6 @@ def exp_of_negative(k: Builder, x: Register) -> Register:
     return k.select("above", k.const(_LEAST), x, k.const(0.0), value)
 
 
-def minimum(k: Builder, x: Register, most: float) -> Register:
-    """The smaller of both; NaN where x is."""
-    zero = k.const(0.0)
-    return k.sub(zero, k.max(k.sub(zero, x), k.const(-most)))
-
-
 def _magnitude(k: Builder, x: Register) -> Register:
     return k.max(x, k.sub(k.const(0.0), x))
 
@@ -67,20 +63,12 @@ def _series(k: Builder, x: Register, coefficients: tuple[float, ...]) -> Registe
     return total
 
 
-def relu(k: Builder, x: Register, alpha: float) -> Register:
-    return k.max(x, k.const(0.0))
-
-
-def relu6(k: Builder, x: Register, alpha: float) -> Register:
-    return minimum(k, relu(k, x, alpha), 6.0)
-
-
 def leaky_relu(k: Builder, x: Register, alpha: float) -> Register:
     return k.select("above", x, k.const(0.0), x, k.mul(x, k.const(alpha)))
 
 
 def elu(k: Builder, x: Register, alpha: float) -> Register:
-    low = minimum(k, x, 0.0)
+    low = k.min(k.const(0.0), x)
     far = k.sub(exp_of_negative(k, low), k.const(1.0))
     near = k.mul(low, _series(k, low, (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0)))
     below = k.mul(k.select("above", low, k.const(-_SMALL), near, far), k.const(alpha))
@@ -100,11 +88,7 @@ def silu(k: Builder, x: Register, alpha: float) -> Register:
 
 
 def hardsigmoid(k: Builder, x: Register, alpha: float) -> Register:
-    return k.div(relu6(k, k.add(x, k.const(3.0)), alpha), k.const(6.0))
-
-
-def hardswish(k: Builder, x: Register, alpha: float) -> Register:
-    return k.mul(k.max(x, k.const(-4.0)), hardsigmoid(k, x, alpha))
+    return k.mul(activated(k, k.add(x, k.const(3.0)), "relu6"), k.const(1 / 6))
 
 
 def tanh(k: Builder, x: Register, alpha: float) -> Register:
@@ -118,14 +102,17 @@ def tanh(k: Builder, x: Register, alpha: float) -> Register:
     return k.select("above", size, k.const(_SMALL), signed, near)
 
 
+def _fused(name: str) -> Function:
+    """An activation that convolutions take along, by itself: the same bits."""
+    return lambda k, x, alpha: activated(k, x, name)
+
+
 FUNCTIONS: Final[Mapping[str, Function]] = {
-    "relu": relu,
-    "relu6": relu6,
+    **{name: _fused(name) for name in ACTIVATIONS},
     "leaky_relu": leaky_relu,
     "elu": elu,
     "sigmoid": sigmoid,
     "silu": silu,
     "hardsigmoid": hardsigmoid,
-    "hardswish": hardswish,
     "tanh": tanh,
 }
