@@ -3,10 +3,11 @@
 from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.describe import describe
+from hapgop.engine.many import prepare_many
 from hapgop.engine.mapped import PreparedMap, prepare_map
 from hapgop.engine.memory import Block, empty, rounded
-from hapgop.engine.precision import get_precision, on_change, set_precision
-from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare, prepare_many
+from hapgop.engine.precision import at_precision, get_precision, on_change, set_precision
+from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare
 from hapgop.engine.runnable import Runnable
 from hapgop.engine.sequence import Call, Outside, Sequence
 from hapgop.engine.team import get_threads, set_threads, use_openmp
@@ -20,6 +21,7 @@ __all__ = [
     "Refused",
     "Runnable",
     "Sequence",
+    "at_precision",
     "avg_pool2d",
     "conv2d",
     "describe",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from math import prod
 
@@ -15,7 +13,6 @@ from hapgop.engine.kept import Kept
 from hapgop.engine.packer import Packer
 from hapgop.engine.precision import at_precision
 from hapgop.engine.runnable import Runnable
-from hapgop.engine.team import get_threads
 from hapgop.errors import InputError
 from hapgop.machine import host
 from hapgop.planning import Plan, choose
@@ -85,20 +82,9 @@ def prepare(problem: Problem) -> Prepared:
     return prepared
 
 
-def prepare_many(problems: Iterable[Problem], threads: int | None = None) -> list[Prepared]:
-    """Problems ready to run, in their order; kernels that have to be made are made on several cores at once.
-
-    threads: how many; None for as many as calls use. Raises Refused for the first problem that no algorithm takes.
-    """
-    wanted = [at_precision(problem) for problem in problems]
-    missing = [p for p in dict.fromkeys(wanted) if _ready.get(p) is None]
-    count = min(threads or get_threads(), len(missing))
-    if count > 1:
-        with ThreadPoolExecutor(count, "hapgop-making") as makers:
-            made = dict(zip(missing, makers.map(prepare, missing), strict=True))
-    else:
-        made = {p: prepare(p) for p in missing}
-    return [made.get(p) or prepare(p) for p in wanted]
+def is_ready(problem: Problem) -> bool:
+    """Whether `prepare` would only look it up."""
+    return _ready.get(at_precision(problem)) is not None
 
 
 @lru_cache(_PLANS)

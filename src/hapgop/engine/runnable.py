@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+
 from hapgop.algorithms import Recipe
 from hapgop.engine.compiled import compiled
 from hapgop.engine.memory import rounded

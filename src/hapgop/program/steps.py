@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from hapgop.algorithms import Problem
+from hapgop.algorithms import Problem, costs
 from hapgop.algorithms.maps import MapProblem, recipe, seconds
-from hapgop.engine import plan_for
-from hapgop.engine.precision import at_precision
+from hapgop.engine import at_precision, plan_for
 from hapgop.machine import host
 from hapgop.program.graph import Node
 from hapgop.program.sizes import Size
 
+_JUMP = 0.05e-6  # seconds to begin a step
 MEET = 0.5e-6  # seconds for all threads to wait for one another
 LAUNCH = 3e-6  # seconds to call a team that is awake
 
@@ -75,6 +75,9 @@ class Cost:
 def cost(problem: Problem | MapProblem) -> Cost:
     """What a problem costs on this machine. Raises Refused where no algorithm takes it."""
     if isinstance(problem, MapProblem):
-        return Cost("map", seconds(problem, host()), recipe(problem, host()).items)
-    plan = plan_for(at_precision(problem))
-    return Cost(plan.algorithm.name, plan.seconds, plan.recipe.items)
+        name, total, items = "map", seconds(problem, host()), recipe(problem, host()).items
+    else:
+        plan = plan_for(at_precision(problem))
+        name, total, items = plan.algorithm.name, plan.seconds, plan.recipe.items
+    # Within one call, beginning a kernel is a jump.
+    return Cost(name, max(total - costs.CALL, 0.0) + _JUMP, items)
