@@ -15,7 +15,8 @@ from problems import OPS, answers, assert_equal, packed, problems, random_inputs
 from hapgop import engine, native
 from hapgop.algorithms import ALL, Problem, Recipe
 from hapgop.engine import compiled as kernels_kept
-from hapgop.engine import prepared as room
+from hapgop.engine import prepared as calls
+from hapgop.engine import ready as room
 from hapgop.engine import team
 from hapgop.engine.kept import Kept
 from hapgop.errors import InputError
@@ -80,8 +81,8 @@ def test_batches_of_many_images_share_a_kernel():
 
 
 def test_a_refusal_says_why(monkeypatch):
-    monkeypatch.setattr(room, "choose", lambda problem, machine: _refuse())
-    room.plan_for.cache_clear()
+    monkeypatch.setattr(room, "rank", lambda problem, machine: _refuse())
+    room.ranking_for.cache_clear()
     problem = Problem("conv", ConvShape(1, 3, 9, 13, 5, 3, 3))
     with pytest.raises(engine.Refused) as caught:
         engine.prepare(problem)
@@ -119,7 +120,7 @@ def no_compiler(monkeypatch):
 
 
 def test_a_thousand_shapes_do_not_pile_up(no_compiler):
-    assert room.plan_for.cache_info().maxsize is not None
+    assert room.ranking_for.cache_info().maxsize is not None
     for width in range(1000):
         engine.prepare(Problem("conv", ConvShape(1, 3, 8, 8 + width, 4, 3, 3)))
     assert kernels_kept._loaded.size <= 4_000_000
@@ -311,12 +312,12 @@ def test_many_problems_are_made_ready_in_their_order(monkeypatch, tmp_path):
 
 
 def test_one_that_is_refused_among_many(monkeypatch):
-    real = room.choose
+    real = room.rank
 
-    def choose(problem, machine):
+    def some(problem, machine):
         return _refuse() if problem.shape.iw == 71 else real(problem, machine)
 
-    monkeypatch.setattr(room, "choose", choose)
+    monkeypatch.setattr(room, "rank", some)
     with pytest.raises(engine.Refused, match="direct is away"):
         engine.prepare_many([Problem("conv", ConvShape(1, 2, 5, 70 + i, 3, 3, 3)) for i in range(3)], 2)
 
@@ -402,7 +403,7 @@ def test_without_a_number_the_environments_counts_or_one_a_core(monkeypatch, var
 
 def test_a_call_gets_as_many_threads_as_it_has_work_for(monkeypatch):
     sizes = []
-    monkeypatch.setattr(room, "launch", lambda run, data, size, expected: sizes.append(size))
+    monkeypatch.setattr(calls, "launch", lambda run, data, size, expected: sizes.append(size))
     tiny, large = ConvShape(1, 1, 4, 4, 1, 3, 3), ConvShape(8, 64, 56, 56, 64, 3, 3)
     one_item = ConvShape(1, 64, 1, 1, 16, 1, 1)
     engine.set_threads(3)

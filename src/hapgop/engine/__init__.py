@@ -4,17 +4,21 @@ from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.changes import on_change
 from hapgop.engine.describe import describe
-from hapgop.engine.memory import empty
+from hapgop.engine.kept import Kept
+from hapgop.engine.memory import ALIGN, empty
 from hapgop.engine.precision import get_precision, set_precision
 from hapgop.engine.prepared import Prepared
 from hapgop.engine.ready import Refused, plan_for, prepare, prepare_candidates, prepare_many
 from hapgop.engine.team import get_threads, set_threads, use_openmp
-from hapgop.engine.tuning import get_tuning, set_tuning
+from hapgop.engine.tuning import compare, get_tuning, measured, set_tuning, usual
 
 __all__ = [
+    "ALIGN",
+    "Kept",
     "Prepared",
     "Refused",
     "avg_pool2d",
+    "compare",
     "conv2d",
     "describe",
     "empty",
@@ -23,6 +27,7 @@ __all__ = [
     "get_tuning",
     "linear",
     "max_pool2d",
+    "measured",
     "on_change",
     "plan_for",
     "prepare",
@@ -34,4 +39,5 @@ __all__ = [
     "set_tuning",
     "tune_allocator",
     "use_openmp",
+    "usual",
 ]
