@@ -19,7 +19,8 @@ from hapgop.bench.drawn import Drawn, draw
 from hapgop.bench.timing import interleave, paired
 from hapgop.bench.work import Call
 from hapgop.machine import host
-from hapgop.nn import functional, ops
+from hapgop.nn import functional, ops, routes
+from hapgop.nn.routes import facts
 
 Progress = Callable[[int, int, str], None]
 
@@ -163,17 +164,10 @@ def _sides(layer: Drawn, op: str) -> tuple[Call, Call]:
 
 
 def _candidates(layer: Drawn, op: str, threads: int) -> Iterable[tuple[str, float, Callable[[], object]]]:
-    """Every algorithm that comes into question, on the tensors' own order: name, predicted seconds, call."""
-    x, w, bias, g = _tensors(layer)
-    a, b = ("nhwc" if layer.last else "nchw"), ("ohwi" if layer.w_last else "oihw")
-    name: Any = {"forward": "conv"}.get(op, op)
-    with_bias = bias is not None and op == "forward"
-    problem = Problem(name, layer.shape, "float32", a, a, b, with_bias)
-    tensors = {
-        "forward": (x, w, bias, torch.empty_like(g)),
-        "grad_x": (g, w, torch.empty_like(x)),
-        "grad_w": (x, g, torch.empty_like(w)),
-    }[op]
+    """Every algorithm that comes into question, in the memory orders of the call: name, predicted seconds, call."""
+    problem, tensors = _problem(layer, op)
+    if problem is None:
+        return
     at = [0 if t is None else t.data_ptr() for t in tensors]
     for prepared in engine.prepare_candidates(problem):
 
@@ -181,6 +175,24 @@ def _candidates(layer: Drawn, op: str, threads: int) -> Iterable[tuple[str, floa
             prepared(*at, threads=threads)
 
         yield prepared.plan.algorithm.name, prepared.plan.seconds, call
+
+
+def _problem(layer: Drawn, op: str) -> tuple[Problem | None, Sequence[Tensor | None]]:
+    """What the engine is asked, and tensors for it; None where PyTorch computes."""
+    x, w, bias, g = _tensors(layer)
+    s = layer.shape
+    setting = (s.stride, s.padding, s.dilation, s.groups)
+    if op == "forward":
+        bias_facts = None if bias is None else facts(bias)
+        route = routes.conv(facts(x), facts(w), bias_facts, *setting, None)
+        tensors: tuple[Tensor | None, ...] = (x, w, bias, torch.empty_like(g))
+    elif op == "grad_x":
+        route = routes.grad_x(facts(g), facts(w), (s.ih, s.iw), *setting, layer.last)
+        tensors = (g, w, torch.empty_like(x))
+    else:
+        route = routes.grad_w(facts(x), facts(g), (s.kh, s.kw), *setting, layer.w_last)
+        tensors = (x, g, torch.empty_like(w))
+    return (route.run.plan.problem if isinstance(route.run, engine.Prepared) else None), tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ _BUDGET = 10.0  # seconds that a process measures
 
 _ROUNDS = 5
 _TURN = 300e-6  # seconds of a candidate's turn, at least: long against the clock
+_HOPELESS = 3.0  # times the fastest: no further rounds
 _TOGETHER = 60e-3  # seconds for all rounds of a problem, but two rounds always
 
 _mode: str | None = None
@@ -85,9 +86,9 @@ def _from_environment() -> str:
     return mode
 
 
-def known(problem: Problem) -> Times | None:
-    """What was measured for a problem before."""
-    return None if get_tuning() == "off" else choices().get(repr(problem))
+def measured(key: str) -> Times | None:
+    """What was measured under a key before, by name; of a problem, its `repr` is the key."""
+    return None if get_tuning() == "off" else choices().get(key)
 
 
 def contenders(ranking: Ranking) -> list[Plan]:
@@ -110,8 +111,8 @@ def spend(seconds: float) -> None:
     _left -= seconds
 
 
-def compare(candidates: Sequence[Prepared]) -> Times | None:
-    """Seconds a call of each, by its algorithm's name: measured now, or by who came first. None: it cannot be kept."""
+def between(candidates: Sequence[Prepared]) -> Times | None:
+    """Seconds a call of each, by its algorithm's name. None where nothing can be kept."""
     problem = candidates[0].plan.problem
     buffers = _buffers(problem, max(p.packed_size for p in candidates) if problem.packed else 0)
     at = [buffer.ctypes.data for buffer in buffers]
@@ -120,13 +121,13 @@ def compare(candidates: Sequence[Prepared]) -> Times | None:
     def call(prepared: Prepared) -> Callable[[], object]:
         return lambda: prepared(*at, threads=threads)
 
-    return measured(repr(problem), {p.plan.algorithm.name: call(p) for p in candidates})
+    return compare(repr(problem), {p.plan.algorithm.name: call(p) for p in candidates})
 
 
-def measured(key: str, calls: Mapping[str, Callable[[], object]]) -> Times | None:
-    """Seconds of each of some calls that do the same, from the fastest of some rounds in turn; measured once and kept.
+def compare(key: str, calls: Mapping[str, Callable[[], object]]) -> Times | None:
+    """Seconds of each of some calls that do the same: the best of some rounds in turn, measured now or by who came first.
 
-    None where nothing can be kept.
+    key: what is compared, in words. None where nothing can be kept.
     """
     with _one:  # who measures at the same time measures the other
         kept = choices().get(key)
@@ -139,14 +140,16 @@ def measured(key: str, calls: Mapping[str, Callable[[], object]]) -> Times | Non
 
 
 def _interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    counts = {name: max(1, round(_TURN / _duration(call))) for name, call in calls.items()}
-    best = dict.fromkeys(calls, float("inf"))
+    best = {name: _duration(call) for name, call in calls.items()}
+    counts = {name: max(1, round(_TURN / seconds)) for name, seconds in best.items()}
     start = perf_counter()
     for round_ in range(_ROUNDS):
         if round_ > 1 and perf_counter() - start > _TOGETHER:
             break
+        least = min(best.values())
         for name, call in calls.items():
-            best[name] = min(best[name], _turn(call, counts[name]))
+            if best[name] < _HOPELESS * least:
+                best[name] = min(best[name], _turn(call, counts[name]))
     return best
 
 
@@ -163,17 +166,18 @@ def _duration(call: Callable[[], object]) -> float:
 
 
 def _buffers(problem: Problem, packed: int) -> list[np.ndarray[Any, Any]]:
-    """Memory in place of a problem's tensors, in their order, of usual numbers: none is denormal."""
+    """Memory in place of a problem's tensors, in their order."""
     s, dtype = problem.shape, np.dtype(problem.dtype)
     x, y = prod(s.x_shape), prod(s.y_shape)
     if not isinstance(s, ConvShape):
-        return [_filled(max(x, y), dtype) for _ in range(3)]
+        return [usual(max(x, y), dtype) for _ in range(3)]
     w = packed or prod(s.w_shape)
     sizes = {"conv": (x, w, s.oc, y), "grad_x": (y, w, x), "grad_w": (x, y, w), "grad_b": (y, s.oc)}[problem.op]
-    return [_filled(size, dtype) for size in sizes]
+    return [usual(size, dtype) for size in sizes]
 
 
-def _filled(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def usual(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """So many numbers as calls usually see: normal ones, none of them denormal."""
     array = empty((size,), dtype)
     some = _normal().astype(dtype)
     for start in range(0, size, some.size):
