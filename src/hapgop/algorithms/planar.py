@@ -180,7 +180,8 @@ class _Program:
             source = copy
         buffers = Buffers(source, w, bias if p.bias else None, target, numbers)
         for i, plane in enumerate(planes):
-            self.shares(plane).emit(k, f"plane {i}", n, partial(_row, k, plane, buffers, p.activation))
+            body = partial(_row, k, plane, buffers, p.activation)
+            self.shares(plane).emit(k, f"plane {i}", n, [(plane.rows.count, body)])
         return k.kernel()
 
 
