@@ -26,6 +26,7 @@ from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
 
+_FETCHED = 1.2  # cycles for an input channel of groups, which is used once
 _RAW_TILES = 8  # weights that fewer tiles read are not worth packing
 
 
@@ -49,7 +50,7 @@ class Direct(Algorithm):
         program = _Program.of(problem, machine)
         gathers, bytes_ = program.gathers(), problem.itemsize
         s = program.shape
-        cycles = program.batch * sum(g.packing.groups * _cycles(g, machine) for g in gathers)
+        cycles = program.batch * sum(g.packing.groups * _cycles(g, program.machine) for g in gathers)
         read, written = (s.ic * s.ih * s.iw, s.oc * s.oh * s.ow)
         tensors = (program.batch * (read + written) + program.w_size) * bytes_
         total = max(cycles / costs.CLOCK, costs.traffic(tensors, machine))
@@ -101,6 +102,9 @@ def _cycles(g: Gather, machine: Machine) -> float:
             step = costs.step_cycles(pixels, block, machine.vector_bytes)
             if packing.bundle > 1:
                 step += costs.PERMUTE * pixels / max(packing.cols.taps, 1)
+            if g.fetches:
+                # Inputs come from the second cache, and each is multiplied by few weights.
+                step += _FETCHED * pixels / packing.ic
             cycles += steps * step + block * store + costs.TILE
     return g.rows.count * cycles
 
@@ -127,6 +131,9 @@ class _Program:
                 shape, batch = replace(shape, n=1, ih=1, iw=shape.n * shape.ih * shape.iw), 1
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
+        oc = problem.shape.oc if problem.op == "conv" else problem.shape.ic
+        if problem.shape.groups == 1:
+            machine = registers.fitting(oc, problem.dtype, machine)
         y = prod(problem.shape.y_shape if problem.op == "conv" else problem.shape.x_shape) * problem.itemsize
         past = y // (4 if problem.pooled else 1) > machine.l3 // 2
         return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, many(batch, machine), past)
@@ -187,9 +194,11 @@ class _Program:
                 pixels, block, raw = _bundle_pixels(cols, self.machine), 1, False
             packing = Packing(s.groups // bundle, oc, ic, rows, cols, weights, swap, lanes, block, raw, bundle)
             # The accumulators that are still waiting, and a square of results.
+            # Groups leave gaps between the inputs of neighbours, which the CPU then does not fetch ahead by itself.
+            fetches = s.groups > 1 and source.n * self.problem.itemsize > self.machine.l2 // 2
             waiting = pixels * block // (1 if not pooled else 1 if self.problem.winners else 2)
             turns = waiting - min(pixels, lanes) + lanes < self.machine.registers
-            gather = Gather(rows, cols, packing, pixels, source, target, whole, 0, turns, streams, pooled, self.past)
+            gather = Gather(rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, self.past)
             out += _cut(gather) if self.flat else [gather]
         return out
 

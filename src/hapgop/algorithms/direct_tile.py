@@ -23,6 +23,7 @@ class Gather:
     skipped            pixels before the first one
     turns              whether tiles leave room in the registers for turning squares of pixels x channels
     streams            whether the inputs of neighbouring tiles are one run of memory, which is read once
+    fetches            whether each tile asks for what the tile below it will be the first to read
     pooled             whether rows are taken in pairs and the largest of each 2 x 2 pixels is stored
     past               whether results are more than the caches keep, and are stored past them
     """
@@ -37,6 +38,7 @@ class Gather:
     skipped: int = 0
     turns: bool = False
     streams: bool = False
+    fetches: bool = False
     pooled: bool = False
     past: bool = False
 
@@ -92,6 +94,8 @@ class Tile:
             )
             weights = packing.start(self.group, self.block) + self.buffers.first
             row_step = packing.steps(self.counts)[0]
+            if g.fetches:
+                self.fetch(origin, row)
             if g.rows.always_inside and g.rows.taps == 1:
                 self.taps(origin + g.rows.source(row, 0) * g.source.h, weights)
             else:
@@ -176,6 +180,15 @@ class Tile:
         run = packing.oc // packing.bundle
         order = [lane // run * packing.ic + c if lane < packing.oc else 0 for lane in range(packing.lanes)]
         return self.k.permute(self.k.load(self.buffers.source, at, packing.ic * packing.bundle), order)
+
+    def fetch(self, origin: Affine, row: Affine) -> None:
+        """Prefetches the last row of inputs of the tile below."""
+        g, packing = self.gather, self.gather.packing
+        line = origin + g.rows.source(row + 1, g.rows.taps - 1) * g.source.h
+        with self.k.loop("fetch", 0, self.segment.pixels * g.cols.in_step) as p:
+            at = line + (g.cols.source(self.column, 0) + p) * g.source.w
+            for c in range(0, packing.ic * packing.bundle, packing.lanes):
+                self.k.prefetch(self.buffers.source, at + c)
 
     def prefetch(self, starts: list[tuple[int, Affine]], c: Affine, count: int) -> None:
         """A share of the next tile's input, where that follows this one's without a gap."""
