@@ -21,6 +21,7 @@ from hapgop.program.weights import Weights
 from hapgop.program.wording import told
 
 _PLANS = 8  # batch sizes that are kept ready
+_KINDS = 64  # of shape, strides and type that are recognized
 
 Array = NDArray[np.float32]
 
@@ -48,16 +49,28 @@ class Program:
         self._threads, self._fuse = threads, fuse
         self._ready: OrderedDict[tuple[int, str, int, str], Ready] = OrderedDict()
         self._planning = threading.Lock()
-        self._latest: tuple[Ready, tuple[float | None, ...] | None] | None = None
+        self._orders: dict[tuple[object, ...], str] = {}
 
     def __call__(self, x: NDArray[Any]) -> Array:
+        # Images of a kind that was seen before go straight to their plan.
+        kind = (x.shape, x.strides, x.dtype)
+        layout = self._orders.get(kind)
+        if layout is None:
+            return self._first(x, kind)
+        return self.ready(kind[0][0], layout)(x)
+
+    def _first(self, x: NDArray[Any], kind: tuple[object, ...]) -> Array:
         if x.ndim != 4 or x.shape[1:] != self.graph.input_shape or x.dtype.kind != "f":
             wanted = ", ".join(map(str, self.graph.input_shape))
             raise InputError(f"The net reads floats of shape (n, {wanted}), not {x.dtype} of {x.shape}.")
         if x.shape[0] == 0:
             return np.zeros((0, *self._sizes[self.graph.output]), np.float32)
-        x, layout = _dense(x)
-        return self.ready(x.shape[0], layout)(x)
+        dense, layout = _dense(x)
+        if dense is x:
+            if len(self._orders) >= _KINDS:
+                self._orders.clear()
+            self._orders[kind] = layout
+        return self.ready(x.shape[0], layout)(dense)
 
     def plan(self, batch: int = 1, layout: str = "nhwc") -> Schedule:
         """What is done for batches of so many images."""
