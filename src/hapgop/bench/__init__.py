@@ -8,6 +8,7 @@ from hapgop.bench.picture import draw
 from hapgop.bench.reading import from_text
 from hapgop.bench.rows import BenchResult, ClassMean, Match, Row, class_means, from_json
 from hapgop.bench.table import table
+from hapgop.bench.whole import NetRun, bench_nets, plan_nets
 
 __all__ = [
     "ALLOCATORS",
@@ -17,15 +18,18 @@ __all__ = [
     "ClassMean",
     "Job",
     "Match",
+    "NetRun",
     "Row",
     "Run",
     "Wanted",
     "bench_layers",
+    "bench_nets",
     "cases",
     "class_means",
     "draw",
     "from_json",
     "from_text",
     "plan",
+    "plan_nets",
     "table",
 ]

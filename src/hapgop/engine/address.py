@@ -28,7 +28,7 @@ _word = ctypes.c_size_t.from_address
 def _fast() -> Callable[[NDArray[Any]], int]:
     """`array.ctypes.data` takes a microsecond, as long as a small layer. Where arrays are laid out as they always were
     (NumPy's header says so, and two arrays here), the address is read from them in a tenth of that."""
-    probes = [np.empty(3, np.float32), np.empty((2, 3), np.float64)[1:]]
+    probes: list[NDArray[Any]] = [np.empty(3, np.float32), np.empty((2, 3), np.float64)[1:]]
     return _read if all(_read(probe) == probe.ctypes.data for probe in probes) else _asked
 
 
