@@ -1,4 +1,4 @@
-"""Several problems made ready at once."""
+"""Several problems of both kinds made ready at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hapgop.algorithms import Problem
 from hapgop.algorithms.maps import MapProblem
 from hapgop.engine.mapped import prepare_map
-from hapgop.engine.prepared import is_ready, prepare
+from hapgop.engine.ready import prepare_all
 from hapgop.engine.runnable import Runnable
 from hapgop.engine.team import get_threads
 
@@ -19,15 +19,11 @@ def prepare_many(problems: Iterable[Problem | MapProblem], threads: int | None =
     threads: how many; None for as many as calls use. Raises Refused for the first problem that no algorithm takes.
     """
     wanted = list(problems)
-    missing = [p for p in dict.fromkeys(wanted) if isinstance(p, MapProblem) or not is_ready(p)]
-    count = min(threads or get_threads(), len(missing))
-    if count > 1:
-        with ThreadPoolExecutor(count, "hapgop-making") as makers:
-            made = dict(zip(missing, makers.map(_one, missing), strict=True))
-    else:
-        made = {p: _one(p) for p in missing}
-    return [made.get(p) or _one(p) for p in wanted]
-
-
-def _one(problem: Problem | MapProblem) -> Runnable:
-    return prepare_map(problem) if isinstance(problem, MapProblem) else prepare(problem)
+    count = threads or get_threads()
+    # Two passes: where measuring decides, nothing else runs.
+    maps = [p for p in dict.fromkeys(wanted) if isinstance(p, MapProblem)]
+    with ThreadPoolExecutor(max(min(count, len(maps)), 1), "hapgop-making") as makers:
+        made: dict[Problem | MapProblem, Runnable] = dict(zip(maps, makers.map(prepare_map, maps), strict=True))
+    rest = [p for p in dict.fromkeys(wanted) if isinstance(p, Problem)]
+    made.update(zip(rest, prepare_all(rest, count), strict=True))
+    return [made[p] for p in wanted]

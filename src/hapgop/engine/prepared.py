@@ -1,33 +1,15 @@
-"""A problem made ready to run: planned, compiled or loaded, and called on addresses."""
+"""A plan made ready to run: compiled or loaded, and called on addresses."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-from functools import lru_cache
 from math import prod
 
-from hapgop.algorithms import Problem
-from hapgop.engine.compiled import MOST
-from hapgop.engine.kept import Kept
 from hapgop.engine.packer import Packer
-from hapgop.engine.precision import at_precision
 from hapgop.engine.runnable import Runnable
 from hapgop.errors import InputError
-from hapgop.machine import host
-from hapgop.planning import Plan, choose
+from hapgop.planning import Plan
 from hapgop.shape import ConvShape
-
-_PLANS = 4096  # of about four kilobytes each
-_READY = 4096  # bytes of a prepared problem, without its kernel
-
-
-class Refused(InputError):
-    """No algorithm here takes the problem; `reason` says why."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Prepared(Runnable):
@@ -64,37 +46,3 @@ class Prepared(Runnable):
         if self._pack is None:
             self._pack = Packer(self.plan.recipe.pack, self.plan.problem.itemsize, self.plan.machine)
         self._pack(w, packed, threads)
-
-
-_ready: Kept[Prepared] = Kept(MOST)  # their kernels count
-
-
-def prepare(problem: Problem) -> Prepared:
-    """A problem ready to run; the second call with an equal problem costs a look-up.
-
-    Raises Refused where no algorithm takes it.
-    """
-    problem = at_precision(problem)
-    prepared = _ready.get(problem)
-    if prepared is None:
-        prepared = Prepared(plan_for(problem))
-        _ready.put(problem, prepared, _READY + prepared.bytes)
-    return prepared
-
-
-def is_ready(problem: Problem) -> bool:
-    """Whether `prepare` would only look it up."""
-    return _ready.get(at_precision(problem)) is not None
-
-
-@lru_cache(_PLANS)
-def plan_for(problem: Problem) -> Plan:
-    """The plan for a problem on this machine."""
-    try:
-        return choose(problem, host())
-    except InputError as error:
-        raise Refused(str(error)) from None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ready.after_fork)
