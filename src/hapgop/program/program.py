@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hapgop.engine import get_precision, get_threads
+from hapgop.engine import get_precision, get_threads, get_tuning, prepare_many
 from hapgop.errors import InputError
 from hapgop.program.folding import fold
 from hapgop.program.graph import Graph
@@ -47,7 +47,7 @@ class Program:
         self.graph, self._tensors = fold(graph, tensors) if fuse else (graph, dict(tensors))
         self._weights = Weights(self._tensors)
         self._threads, self._fuse = threads, fuse
-        self._ready: OrderedDict[tuple[int, str, int, str], Ready] = OrderedDict()
+        self._ready: OrderedDict[tuple[int, str, int, str, str], Ready] = OrderedDict()
         self._planning = threading.Lock()
         self._orders: dict[tuple[object, ...], str] = {}
 
@@ -84,19 +84,24 @@ class Program:
 
     def ready(self, batch: int, layout: str = "nhwc") -> Ready:
         """Everything that batches of one size and memory order need, made at the first use."""
-        key = (batch, layout, self._threads or get_threads(), get_precision())
+        key = (batch, layout, self._threads or get_threads(), get_precision(), get_tuning())
         found = self._ready.get(key)
         if found is not None:
             return found
         with self._planning:
             found = self._ready.get(key)
             if found is None:
-                plan = schedule(self.graph, batch, layout, key[2], self._fuse)
-                found = Ready(plan, self._weights, self._tensors)
+                found = Ready(self._settled(batch, layout, key[2]), self._weights, self._tensors)
                 self._ready[key] = found
                 if len(self._ready) > _PLANS:
                     self._ready.popitem(last=False)
         return found
+
+    def _settled(self, batch: int, layout: str, threads: int) -> Schedule:
+        """The plan, with what was measured on the way: kernels whose predictions are close are compared when made."""
+        plan = schedule(self.graph, batch, layout, threads, self._fuse)
+        prepare_many([step.problem for step in plan.steps if step.problem is not None])
+        return schedule(self.graph, batch, layout, threads, self._fuse)
 
     def __str__(self) -> str:
         ready = next(reversed(self._ready.values()), None) or self.ready(1)
