@@ -97,7 +97,15 @@ class _Forward:
         return k.kernel()
 
     def of_block(
-        self, k: Builder, n: Affine, block: Affine, x: Buffer, means: Buffer, squares: Buffer, at: Affine, counts: Counts
+        self,
+        k: Builder,
+        n: Affine,
+        block: Affine,
+        x: Buffer,
+        means: Buffer,
+        squares: Buffer,
+        at: Affine,
+        counts: Counts,
     ) -> None:
         b = self.blocks
         many, place = b.side_by_side(counts), block * b.padded + at
@@ -197,7 +205,12 @@ class _Backward:
             b.channels(k, partial(self.of_block, k, n, block, g, x, weight, bias, stats, y, dr, sums, products))
         b.vectors_of(k, "whole", partial(self.whole, k, n, weight, stats, sums, products, factors, dparams))
         with k.stage("dx", ("block", b.number(n))) as (block,):
-            b.channels(k, partial(self.into_x, k, n, block, dr if self.mask == "read" else g, x, weight, bias, stats, factors, dx))
+            b.channels(
+                k,
+                partial(
+                    self.into_x, k, n, block, dr if self.mask == "read" else g, x, weight, bias, stats, factors, dx
+                ),
+            )
         return k.kernel()
 
     def of_block(
@@ -226,9 +239,7 @@ class _Backward:
             values = [sum_of(k, [total[v] for total in totals]) for v in range(len(counts))]
             store(k, values, buffer, block * b.padded + at, (b.lanes,) * len(counts), b.lanes)
 
-    def masking(
-        self, k: Builder, weight: Buffer, bias: Buffer, stats: Buffer, at: Affine, counts: Counts
-    ):  # type: ignore[no-untyped-def]
+    def masking(self, k: Builder, weight: Buffer, bias: Buffer, stats: Buffer, at: Affine, counts: Counts):  # type: ignore[no-untyped-def]
         b, zero = self.blocks, k.const(0.0)
         if self.mask != "recomputed":
             return lambda v, value, given: given

@@ -156,6 +156,9 @@ class Builder:
     def max(self, a: Register, b: Register, into: Register | None = None) -> Register:
         return self._binary("max", a, b, into)
 
+    def min(self, a: Register, b: Register, into: Register | None = None) -> Register:
+        return self._binary("min", a, b, into)
+
     def fma(self, a: Register, b: Register, c: Register, into: Register | None = None) -> Register:
         """into = a * b + c; accumulate with `k.fma(a, b, acc, into=acc)`."""
         return self._emit(Fma(self._new() if into is None else into, a, b, c))
@@ -193,7 +196,9 @@ class Builder:
     def _binary(self, op: BinaryOp, a: Register, b: Register, into: Register | None) -> Register:
         return self._emit(Binary(op, self._new() if into is None else into, a, b))
 
-    def _emit(self, statement: Const | FromIndex | Load | Broadcast | Binary | Fma | Sqrt | Select | Permute) -> Register:
+    def _emit(
+        self, statement: Const | FromIndex | Load | Broadcast | Binary | Fma | Sqrt | Select | Permute
+    ) -> Register:
         self._body.append(statement)
         return statement.dst
 

@@ -36,7 +36,14 @@ from hapgop.tile.program import (
 if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
     from numpy.typing import NDArray
 
-_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum}
+_BINARY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+}
 
 
 def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes: Mapping[str, int]) -> None:

@@ -14,7 +14,7 @@ from hapgop.tile.index import Affine, Size, Var
 
 Register = int
 Role = Literal["in", "out", "inout", "scratch", "private"]
-BinaryOp = Literal["add", "sub", "mul", "div", "max"]
+BinaryOp = Literal["add", "sub", "mul", "div", "max", "min"]
 
 _LINE = 16  # elements that fill a cache line of 64 bytes, or two
 
@@ -109,7 +109,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """dst = a op b; max is NaN where either is."""
+    """dst = a op b; max and min are NaN where either is."""
 
     op: BinaryOp
     dst: Register
@@ -192,7 +192,9 @@ class Loop:
     body: tuple[Statement, ...]
 
 
-Statement = Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Sqrt | Select | Permute | Transpose | Prefetch | Loop
+Statement = (
+    Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Sqrt | Select | Permute | Transpose | Prefetch | Loop
+)
 
 
 @dataclass(frozen=True, slots=True)

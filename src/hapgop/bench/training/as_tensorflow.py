@@ -51,10 +51,10 @@ class Step:
             before = sizes[node["inputs"][0]]
             source = flattened.get(node["inputs"][0])
             if op in ("conv2d", "max_pool2d"):
-                kernel, stride, padding = (_pair(v) for v in (a["kernel_size"], a["stride"] or a["kernel_size"], a["padding"]))
-                rows, columns = (
-                    (before[1 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1)
+                kernel, stride, padding = (
+                    _pair(v) for v in (a["kernel_size"], a["stride"] or a["kernel_size"], a["padding"])
                 )
+                rows, columns = ((before[1 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
                 before = (a.get("out_channels", before[0]), rows, columns)
             elif op == "adaptive_avg_pool2d":
                 before = (before[0], *_pair(a["output_size"]))

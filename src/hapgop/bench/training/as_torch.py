@@ -59,9 +59,7 @@ def _linear(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -
     return F.relu_(y) if node.attrs["activation"] == "relu" else y
 
 
-def _norm(
-    node: Node, x: Tensor, running_mean: Tensor, running_var: Tensor, weight: Tensor, bias: Tensor
-) -> Tensor:
+def _norm(node: Node, x: Tensor, running_mean: Tensor, running_var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.batch_norm(x, running_mean, running_var, weight, bias, True, _MOMENTUM, node.attrs["eps"])
 
 

@@ -7,7 +7,19 @@ from hapgop.bench.training import sides
 from hapgop.bench.training.profile import Profile
 from hapgop.bench.training.rows import TrainResult, TrainRow
 
-_HEAD = ("net", "batch", "threads", "ours/s", "peer/s", "ratio", "best", "spread", "loss diff", "faults", "strongest peer")
+_HEAD = (
+    "net",
+    "batch",
+    "threads",
+    "ours/s",
+    "peer/s",
+    "ratio",
+    "best",
+    "spread",
+    "loss diff",
+    "faults",
+    "strongest peer",
+)
 
 
 def train_table(result: TrainResult) -> str:
