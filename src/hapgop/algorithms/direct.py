@@ -198,7 +198,9 @@ class _Program:
             fetches = s.groups > 1 and source.n * self.problem.itemsize > self.machine.l2 // 2
             waiting = pixels * block // (1 if not pooled else 1 if self.problem.winners else 2)
             turns = waiting - min(pixels, lanes) + lanes < self.machine.registers
-            gather = Gather(rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, self.past)
+            gather = Gather(
+                rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, self.past
+            )
             out += _cut(gather) if self.flat else [gather]
         return out
 

@@ -5,6 +5,7 @@ from hapgop.nn.capturing import capture
 from hapgop.nn.modules import (
     AdaptiveAvgPool2d,
     AvgPool2d,
+    BatchNorm2d,
     Conv1d,
     Conv2d,
     Conv3d,
@@ -20,6 +21,7 @@ from hapgop.nn.threads import share_threads
 __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm2d",
     "CallReport",
     "Conv1d",
     "Conv2d",
