@@ -1,7 +1,8 @@
 """Training and judging: data, recipes, the loop, and what came of it."""
 
+from hapgop.train.budget import Fitting, fitting
 from hapgop.train.data import SPLITS, Data, Skipped, Split
-from hapgop.train.distributed import WorkerLost, Workers, joined
+from hapgop.train.distributed import ALONE, WorkerLost, Workers, joined
 from hapgop.train.evaluation import Evaluation, PerClass, evaluate, wilson
 from hapgop.train.fit import Result, finished_run, fit
 from hapgop.train.load import load
@@ -12,12 +13,14 @@ from hapgop.train.run import load_filters, load_model
 from hapgop.train.suggestion import suggested_net, suggested_recipe
 
 __all__ = [
+    "ALONE",
     "SPLITS",
     "Data",
     "Diverged",
     "EpochDone",
     "Evaluation",
     "Event",
+    "Fitting",
     "PerClass",
     "Progress",
     "Reading",
@@ -33,6 +36,7 @@ __all__ = [
     "evaluate",
     "finished_run",
     "fit",
+    "fitting",
     "joined",
     "load",
     "load_filters",

@@ -12,11 +12,23 @@ from hapgop.train.recipe import Recipe, known
 _UNBALANCED = 2.0
 _FEW = 20_000
 _SMALL_SIDE = 48
+_SMALLEST_COLOUR = 16
 
 
 def suggested_net(data: Data) -> str:
     """The name of a net that suits the images."""
     return nets.default_for(data.input_shape)
+
+
+def candidates(data: Data) -> list[str]:
+    """The names of nets that suit the images, those first that reach the highest accuracy when there is time."""
+    channels, height, width = data.input_shape
+    side = min(height, width)
+    if side < _SMALLEST_COLOUR:
+        return [suggested_net(data)]
+    if channels == 1:
+        return ["cifar", "lenet5"] if side < _SMALL_SIDE else ["cifar", "resnet20", "lenet5"]
+    return ["airbench", "cifar", "resnet20"] if side < _SMALL_SIDE else ["cifar", "resnet20", "tinyvgg"]
 
 
 def suggested_recipe(data: Data, **changes: Any) -> Recipe:

@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import nn
 
 from hapgop.errors import InputError
+from hapgop.nn.nets.airbench import Airbench
 from hapgop.nn.nets.cifar import Cifar
 from hapgop.nn.nets.digits import Digits
 from hapgop.nn.nets.lenet5 import LeNet5
@@ -31,6 +32,7 @@ _NETS: Mapping[str, _Net] = {
     "lenet5": LeNet5,
     "tinyvgg": TinyVGG,
     "cifar": Cifar,
+    "airbench": Airbench,
     "resnet20": ResNet20,
 }
 
