@@ -142,6 +142,19 @@ def accuracy(evaluation: train.Evaluation) -> str:
 
 def notes(data: train.Data) -> None:
     """What loading had to decide or leave out."""
+    for note in (*data.passed_over, *data.notes):
+        console.say(f"note: {note}")
+
+
+def checked(data: train.Data) -> None:
+    """What a look at all images has found, as one table on standard error, and what loading had to decide."""
+    findings = train.scan(data)
+    if findings:
+        rows = [[finding.what, f"{finding.count:,}", finding.examples, finding.done] for finding in findings]
+        table = console.table(["found in the data", "", "such as", "what is done"], rows, right=[""], folds=["such as"])
+        console.err().print(table, highlight=False)
+    else:
+        console.say("The data are in order: all files readable, no image twice, no class too small.")
     for note in data.notes:
         console.say(f"note: {note}")
 

@@ -10,6 +10,7 @@ from hapgop.train.loop import Diverged, Unwritable
 from hapgop.train.progress import EpochDone, Event, Progress, Reading, Step, Validating
 from hapgop.train.recipe import Recipe
 from hapgop.train.run import load_filters, load_model
+from hapgop.train.scan import Finding, scan
 from hapgop.train.suggestion import suggested_net, suggested_recipe
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "EpochDone",
     "Evaluation",
     "Event",
+    "Finding",
     "Fitting",
     "PerClass",
     "Progress",
@@ -41,6 +43,7 @@ __all__ = [
     "load",
     "load_filters",
     "load_model",
+    "scan",
     "suggested_net",
     "suggested_recipe",
     "wilson",

@@ -68,6 +68,7 @@ def command(
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour); as the images are otherwise.")] = None,
     resize: Annotated[_Resize, typer.Option(help="How images of other proportions are made to fit.")] = _Resize.STRETCH,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look at the data and say what is wrong.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[
@@ -116,7 +117,10 @@ def command(
         folder = Path(workers.told(str(run or _free(source))))
         data = _loaded(source, how, workers)
         if workers.first:
-            training.notes(data)
+            # Arrays are data sets that others have made; what people gather in folders holds surprises.
+            (training.checked if check or data.kind == "folder" else training.notes)(data)
+        if check:
+            return
         if resume and workers.told(training.only_report_missing(folder)):
             result = train.finished_run(folder)
         else:
