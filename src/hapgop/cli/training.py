@@ -32,7 +32,7 @@ def use_threads(threads: int | None) -> None:
 def go_on_with(run: Path, threads: int | None, workers: train.Workers = train.ALONE) -> str:
     """The command that continues an unfinished run; the same number of threads gives the same bits."""
     same = [] if threads is None else ["--threads", str(threads)]
-    start = ["hapgop"] if workers.alone else ["torchrun", "--nproc-per-node", str(workers.count), "-m", "hapgop"]
+    start = ["hapgop"] if workers.alone else ["torchrun", "--nproc-per-node", str(workers.count), "-m", "--", "hapgop"]
     return shlex.join([*start, "train", "--resume", "--run", str(run), *same])
 
 
