@@ -58,7 +58,7 @@ def problems(draw, algorithm, op):
         draw(st.sampled_from(["float32", "float32", "float64"])),
         w_layout=draw(st.sampled_from(["oihw", "ohwi"])),
         bias=op == "conv" and draw(st.booleans()),
-        activation=draw(st.sampled_from([None, "relu"])) if op == "conv" else None,
+        activation=draw(st.sampled_from([None, "relu", "relu6"])) if op == "conv" else None,
         packed=op != "grad_w" and draw(st.booleans()),
     )
 

@@ -13,6 +13,7 @@ from functools import partial
 
 from hapgop.algorithms.depthwise_tile import Columns, each_tile, most_taps, reach, row_tiles, tap_row, tile_pixels
 from hapgop.algorithms.depthwise_work import Work, channels_first, refusal, seconds
+from hapgop.algorithms.epilogue import activated, unfused
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.track import Track
@@ -31,7 +32,7 @@ class Depthwise(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op not in ("conv", "grad_x"):
             return f"computes conv and grad_x, not {problem.op}"
-        reason = refusal(problem)
+        reason = refusal(problem) or unfused(problem)
         if reason is not None:
             return reason
         work = Work.of(problem, machine)
@@ -223,10 +224,8 @@ class _Gather:
                     acc,
                 )
         line = image * self.program.target + channel + (row * track.out_step + track.out_first) * (out_width * s.ic)
-        zero = k.const(0.0) if p.activation == "relu" else None
         streaming = self.last and work.far
         for (i, pixel), value in zip(met.outputs, acc, strict=True):
-            # In this order the comparison with NaN is the constant's, and ReLU is one instruction.
-            result = value if zero is None else k.max(zero, value)
+            result = activated(k, value, p.activation)
             to = (column + pixel) * work.cols[i].out_step + work.cols[i].out_first
             k.store(result, self.target, line + to * s.ic, count, streaming=streaming)

@@ -13,6 +13,7 @@ from math import ceil
 
 from hapgop.algorithms import costs, registers
 from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
+from hapgop.algorithms.epilogue import unfused
 from hapgop.algorithms.layout import Count, groups_in_vector, image_strides, is_pointwise, vector_counts, weight_strides
 from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.problem import Problem
@@ -35,7 +36,9 @@ class Direct(Algorithm):
     name: str = "direct"
 
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
-        return None if problem.op in ("conv", "grad_x") else f"computes conv and grad_x, not {problem.op}"
+        if problem.op not in ("conv", "grad_x"):
+            return f"computes conv and grad_x, not {problem.op}"
+        return unfused(problem)
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         program = _Program.of(problem, machine)

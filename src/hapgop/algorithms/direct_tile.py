@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hapgop.algorithms.epilogue import activated
 from hapgop.algorithms.layout import Strides
 from hapgop.algorithms.packing import Counts, Packing
 from hapgop.algorithms.segments import Segment
@@ -182,7 +183,6 @@ class Tile:
         """Bias, activation, store."""
         k, g, to, packing = self.k, self.gather, self.gather.target, self.gather.packing
         channel = self.group * packing.oc + self.block * packing.width
-        zero = k.const(0.0) if self.activation == "relu" else None
         bias = None
         if self.buffers.bias is not None:
             places = [channel + v * packing.lanes for v in range(len(self.counts))]
@@ -193,7 +193,7 @@ class Tile:
             for v, value in enumerate(vectors):
                 if bias is not None:
                     value = k.add(value, bias[v])
-                vectors[v] = value if zero is None else k.max(value, zero)
+                vectors[v] = activated(k, value, self.activation)
         first = line + (self.column * g.cols.out_step + g.cols.out_first) * to.w
         if g.turns and to.c > 1 and g.cols.out_step * to.w == 1:
             self.store_by_channel(first)

@@ -15,6 +15,7 @@ from math import ceil
 import numpy as np
 
 from hapgop.algorithms import costs, registers
+from hapgop.algorithms.epilogue import unfused
 from hapgop.algorithms.layout import Count, Strides, image_strides, is_pointwise, weight_strides
 from hapgop.algorithms.margins import Margins
 from hapgop.algorithms.planar_tile import Buffers, Plane, Tile
@@ -49,7 +50,7 @@ class Planar(Algorithm):
         plane = _Program.of(problem, machine).planes()[0]
         if any(segment.dynamic for segment in segments(plane.cols, plane.width)):
             return "unrolls the border of a row, and this one has too many tiles in it"
-        return None
+        return unfused(problem)
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         program = _Program.of(problem, machine)

@@ -23,6 +23,7 @@ from hapgop.tile import (
     Prefetch,
     Register,
     Select,
+    Sqrt,
     Statement,
     Store,
     Transpose,
@@ -110,6 +111,10 @@ class StatementWriter:
                 self.binary(s)
             case Fma():
                 self.set(s.dst, self.fma(self.get(s.a), self.get(s.b), self.get(s.c)))
+            case Sqrt():
+                v, name = self.c.vector, f"@llvm.sqrt.{self.suffix}"
+                self.c.declared.add(f"declare {v} {name}({v})")
+                self.set(s.dst, self.op(f"call {v} {name}({v} {self.get(s.src)})"))
             case Select():
                 self.select(s)
             case Permute():
@@ -224,13 +229,14 @@ class StatementWriter:
 
     def binary(self, s: Binary) -> None:
         v, a, b = self.c.vector, self.get(s.a), self.get(s.b)
-        if s.op != "max":
+        if s.op not in _EXTREMES:
             self.set(s.dst, self.op(f"f{s.op} {v} {a}, {b}"))
             return
-        # a where a is above b or is NaN, else b (which may be NaN): two instructions of x86, max and a blend.
+        # a where a is the extreme or is NaN, else b (which may be NaN): max and a blend on x86, and where a is a
+        # constant, max alone.
         n = self.c.kernel.lanes
-        above = self.op(f"fcmp ogt {v} {a}, {b}")
-        best = self.op(f"select <{n} x i1> {above}, {v} {a}, {v} {b}")
+        beyond = self.op(f"fcmp {_EXTREMES[s.op]} {v} {a}, {b}")
+        best = self.op(f"select <{n} x i1> {beyond}, {v} {a}, {v} {b}")
         nan = self.op(f"fcmp uno {v} {a}, {a}")
         self.set(s.dst, self.op(f"select <{n} x i1> {nan}, {v} {a}, {v} {best}"))
 
@@ -259,6 +265,9 @@ class StatementWriter:
             ]
         for dst, row in zip(s.dst, rows, strict=True):
             self.set(dst, row)
+
+
+_EXTREMES = {"max": "ogt", "min": "olt"}
 
 
 def _double_bits(value: float) -> str:

@@ -48,7 +48,7 @@ def run(graph: Graph, tensors: Tensors, x: NDArray[Any], *, observe: Observe | N
     last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
     values: dict[str, Array] = {graph.input: _channels_last(x)}
     for node in graph.nodes:
-        y = _step(node, [values[name] for name in node.inputs], tensors)
+        y = compute(node, [values[name] for name in node.inputs], tensors)
         values[node.name] = y
         if observe is not None:
             observe(node.name, y)
@@ -82,7 +82,8 @@ def refusals() -> dict[str, int]:
     return dict(_refused)
 
 
-def _step(node: Node, given: list[Array], tensors: Tensors) -> Array:
+def compute(node: Node, given: list[Array], tensors: Tensors) -> Array:
+    """One node's result for a batch."""
     x, *rest = given
     if node.op in UNARY:
         return UNARY[node.op](x, node.attrs)

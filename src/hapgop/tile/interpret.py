@@ -26,6 +26,7 @@ from hapgop.tile.program import (
     Range,
     Rounds,
     Select,
+    Sqrt,
     Stage,
     Statement,
     Store,
@@ -35,7 +36,14 @@ from hapgop.tile.program import (
 if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
     from numpy.typing import NDArray
 
-_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum}
+_BINARY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+}
 
 
 def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes: Mapping[str, int]) -> None:
@@ -131,6 +139,8 @@ class _Run:
                 # One rounding: the product of two float32 is exact in longdouble; for float64 it is nearly so.
                 wide = r[s.a].astype(np.longdouble) * r[s.b] + r[s.c]
                 r[s.dst] = wide.astype(self.kernel.dtype)
+            case Sqrt():
+                r[s.dst] = np.sqrt(r[s.src])
             case Permute():
                 r[s.dst] = r[s.src][list(s.order)]
             case Transpose():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hapgop.algorithms.epilogue import activated
 from hapgop.algorithms.winograd.tiling import Side, Tiling
 from hapgop.algorithms.winograd.transform import sandwich
 from hapgop.algorithms.winograd.triple import Matrix
@@ -138,10 +139,8 @@ class Finishing:
         def store(value: Register, i: Affine | int, j: Affine | int) -> None:
             if bias is not None:
                 value = k.add(value, bias)
-            if t.problem.activation == "relu":
-                value = k.max(value, k.const(0.0))
             where = side.where(image, row * t.m + i, column * t.m + j, self.n)
-            k.store(value, self.y, first, count, where=where)
+            k.store(activated(k, value, t.problem.activation), self.y, first, count, where=where)
 
         sandwich(k, triple.at, self.patch, load, store)
 
