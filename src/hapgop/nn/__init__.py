@@ -1,6 +1,7 @@
 """PyTorch begins here: our operators, layers with PyTorch's names, nets, and modules captured as graphs."""
 
 from hapgop.nn import functional, nets, ops
+from hapgop.nn.accelerating import Acceleration, LayerAccount, accelerate, acceleration, restore
 from hapgop.nn.capturing import capture
 from hapgop.nn.modules import (
     AdaptiveAvgPool2d,
@@ -19,6 +20,7 @@ from hapgop.nn.report import CallReport, report, reset_report
 from hapgop.nn.threads import share_threads
 
 __all__ = [
+    "Acceleration",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
@@ -29,14 +31,18 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "LayerAccount",
     "Linear",
     "MaxPool2d",
+    "accelerate",
+    "acceleration",
     "capture",
     "functional",
     "nets",
     "ops",
     "report",
     "reset_report",
+    "restore",
 ]
 
 share_threads()

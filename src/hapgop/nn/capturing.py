@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from hapgop.errors import InputError
 from hapgop.nn import modules
+from hapgop.nn.accelerating import layers
 from hapgop.nn.capture_modules import MODULES
 from hapgop.nn.translation import Translation
 from hapgop.program import Graph, check_tensors
@@ -19,7 +20,7 @@ class _Tracer(fx.Tracer):
     """Looks into modules until it meets one that has a word of its own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if type(m).__module__.startswith(f"{modules.__name__}."):
+        if type(m).__module__.startswith((f"{modules.__name__}.", layers.__name__)):
             return True
         kind = next((k for k in MODULES if isinstance(m, k)), None)
         if kind is None:
