@@ -1,6 +1,7 @@
 """From data to a judged run: what `hapgop train` and `hapgop demo` have in common."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -55,6 +56,15 @@ def recipe_changes(path: Path | None, settings: Iterable[str]) -> dict[str, Any]
         except ValueError:
             changes[name.strip()] = text.strip()
     return changes
+
+
+def share(option: str, text: str) -> float:
+    """0.99 or 99% as a number. Raises InputError for anything that is no share above 0."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", text.strip())
+    value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
+    if not 0 < value <= 1:
+        raise InputError(f"{option} {text}: a share of right answers is wanted, as in 0.99 or 99%.")
+    return value
 
 
 def only_report_missing(run: Path) -> bool:
