@@ -5,6 +5,7 @@ from hapgop.algorithms.depthwise import Depthwise
 from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
 from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
+from hapgop.algorithms.narrow import Narrow
 from hapgop.algorithms.planar import Planar
 from hapgop.algorithms.planar_grad_w import PlanarGradW
 from hapgop.algorithms.pool import Pool
@@ -12,7 +13,7 @@ from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.winograd import Winograd, WinogradGradW
 
-__all__ = ["ALL", "Algorithm", "Pack", "Problem", "Recipe"]
+__all__ = ["ALL", "Algorithm", "Pack", "Problem", "Recipe", "algorithms_of"]
 
 # Most special first, most general last; of those that accept a problem the one predicted fastest is taken.
 ALL: tuple[Algorithm, ...] = (
@@ -36,3 +37,10 @@ ALL: tuple[Algorithm, ...] = (
     Planar(),
     Direct(),
 )
+
+_NARROW = tuple(map(Narrow, ALL))
+
+
+def algorithms_of(dtype: str) -> tuple[Algorithm, ...]:
+    """The algorithms for tensors of a dtype."""
+    return _NARROW if dtype == "bfloat16" else ALL

@@ -80,13 +80,16 @@ class Prepared:
         private = [apart(Affine(elements)).const * team for elements in recipe.private]
         offsets = [0]
         for elements in (*recipe.scratch, *private):
-            offsets.append(offsets[-1] + rounded(elements * self.plan.problem.itemsize))
+            offsets.append(offsets[-1] + rounded(elements * _BYTES[self.plan.problem.inside]))
         self._layouts[team] = tuple(offsets[:-1]), offsets[-1]
         return self._layouts[team]
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed weights. Raises InputError where the problem takes them as they are."""
+        """Elements of the packed weights: of the problem's `inside` dtype where its recipe has a `Pack`, else w itself.
+
+        Raises InputError where the problem takes the weights as they are.
+        """
         problem = self.plan.problem
         if not problem.packed or not isinstance(problem.shape, ConvShape):
             raise InputError(f"this {problem.op} takes its weights as they are: plan the problem with packed=True")
@@ -103,9 +106,11 @@ class Prepared:
             ctypes.memmove(packed, w, size * self.plan.problem.itemsize)
             return
         if self._pack is None:
-            self._pack = Packer(self.plan.recipe.pack, self.plan.problem.itemsize, self.plan.machine)
+            self._pack = Packer(self.plan.recipe.pack, _BYTES[self.plan.problem.inside], self.plan.machine)
         self._pack(w, packed, threads)
 
+
+_BYTES = {"float32": 4, "float64": 8}
 
 _ready: Kept[Prepared] = Kept(MOST)  # their kernels count
 

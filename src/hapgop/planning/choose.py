@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import ceil
 
-from hapgop.algorithms import ALL, Algorithm, Problem
+from hapgop.algorithms import Algorithm, Problem, algorithms_of
 from hapgop.errors import InputError
 from hapgop.machine import Machine
 from hapgop.planning.plan import Lost, Plan
@@ -11,7 +11,7 @@ from hapgop.planning.plan import Lost, Plan
 _WORTH = 10e-6  # seconds of work for which a further thread is woken
 
 
-def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] = ALL) -> Plan:
+def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | None = None) -> Plan:
     """The plan for a problem on a machine.
 
     A pure function: the same problem and machine always give the same plan. Raises InputError, with every algorithm's
@@ -19,7 +19,7 @@ def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] =
     """
     lost: list[Lost] = []
     able: list[tuple[float, Algorithm]] = []
-    for algorithm in algorithms:
+    for algorithm in algorithms_of(problem.dtype) if algorithms is None else algorithms:
         reason = algorithm.refuses(problem, machine)
         if reason is None:
             able.append((algorithm.seconds(problem, machine), algorithm))

@@ -29,6 +29,7 @@ from hapgop.tile.program import (
     Transpose,
     apart,
 )
+from hapgop.tile.replace import with_buffers
 
 __all__ = [
     "Affine",
@@ -67,5 +68,6 @@ __all__ = [
     "narrowed",
     "reads",
     "widened",
+    "with_buffers",
     "writes",
 ]
