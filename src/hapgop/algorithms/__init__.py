@@ -5,7 +5,7 @@ from hapgop.algorithms.depthwise import Depthwise
 from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
 from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
-from hapgop.algorithms.narrow import Narrow
+from hapgop.algorithms.bfloat16 import Bfloat16
 from hapgop.algorithms.planar import Planar
 from hapgop.algorithms.planar_grad_w import PlanarGradW
 from hapgop.algorithms.pool import Pool
@@ -38,9 +38,9 @@ ALL: tuple[Algorithm, ...] = (
     Direct(),
 )
 
-_NARROW = tuple(map(Narrow, ALL))
+_BFLOAT16 = tuple(map(Bfloat16, ALL))
 
 
 def algorithms_of(dtype: str) -> tuple[Algorithm, ...]:
     """The algorithms for tensors of a dtype."""
-    return _NARROW if dtype == "bfloat16" else ALL
+    return _BFLOAT16 if dtype == "bfloat16" else ALL

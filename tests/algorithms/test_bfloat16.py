@@ -29,7 +29,7 @@ from hapgop.machine import AVX512
 from hapgop.shape import ConvShape
 from hapgop.tile import narrowed, widened
 
-NARROW = algorithms_of("bfloat16")
+BFLOAT16 = algorithms_of("bfloat16")
 every_op = pytest.mark.parametrize("op", OPS)
 
 
@@ -81,7 +81,7 @@ def test_whole_numbers_are_right_to_the_last_bit(op, data, machine, seed):
     problem = narrow_problem(data, op)
     inputs = inputs_of(problem, seed)
     right = {key: rounded(values) for key, values in answers(problem, inputs).items()}
-    accepting = [a for a in NARROW if a.inner not in FAST and a.refuses(problem, machine) is None]
+    accepting = [a for a in BFLOAT16 if a.inner not in FAST and a.refuses(problem, machine) is None]
     assume(accepting or problem.residual or problem.pooled)
     for algorithm in accepting:
         result = solved(prepared(algorithm, problem, machine), problem, inputs)
@@ -114,7 +114,7 @@ def test_any_number_of_threads_gives_the_same_bits(op):
             np.testing.assert_array_equal(values, alone[key])
 
 
-@pytest.mark.parametrize("algorithm", [a for a in NARROW if a.inner in FAST], ids=name)
+@pytest.mark.parametrize("algorithm", [a for a in BFLOAT16 if a.inner in FAST], ids=name)
 def test_fast_algorithms_serve_it_too(algorithm):
     op = "grad_w" if "grad_w" in algorithm.name else "conv"
     problem = next((p for p in usual(op) if algorithm.refuses(replace(p, dtype="bfloat16"), AVX512) is None), None)
@@ -129,6 +129,6 @@ def test_fast_algorithms_serve_it_too(algorithm):
 
 
 def test_each_algorithm_has_its_narrow_one():
-    assert tuple(a.inner for a in NARROW) == ALL
+    assert tuple(a.inner for a in BFLOAT16) == ALL
     problem = Problem("conv", ConvShape(1, 8, 8, 8, 8, 3, 3))
-    assert all("bfloat16" in a.refuses(problem, AVX512) for a in NARROW)
+    assert all("bfloat16" in a.refuses(problem, AVX512) for a in BFLOAT16)

@@ -26,7 +26,7 @@ _CHUNK = 1 << 14  # elements that a work item widens
 
 
 @dataclass(frozen=True, slots=True)
-class Narrow(Algorithm):
+class Bfloat16(Algorithm):
     """An algorithm of float32, on tensors of bfloat16."""
 
     inner: Algorithm
