@@ -71,7 +71,7 @@ class Call:
         """The outputs; inputs have to be as they were, and all fences whole."""
         for memory in self.memory.values():
             assert_fences(memory)
-        return {b.name: self.inside[b.name] for b in self.kernel.buffers if b.role == "out"}
+        return {b.name: self.inside[b.name] for b in self.kernel.buffers if b.role in ("out", "inout")}
 
 
 def emitted(kernel: Kernel, arrays, sizes, threads: int = 1, cpu: str = "host") -> dict[str, np.ndarray]:

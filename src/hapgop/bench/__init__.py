@@ -7,11 +7,14 @@ from hapgop.bench.layers import Run, bench_layers, plan
 from hapgop.bench.picture import draw
 from hapgop.bench.reading import from_text
 from hapgop.bench.rows import BenchResult, ClassMean, Match, Row, class_means, from_json
+from hapgop.bench.survey import OPS as SURVEY_OPS
+from hapgop.bench.survey import SurveyRow, SurveySummary, survey, survey_json
 from hapgop.bench.table import table
 
 __all__ = [
     "ALLOCATORS",
     "OPS",
+    "SURVEY_OPS",
     "BenchResult",
     "Case",
     "ClassMean",
@@ -19,6 +22,8 @@ __all__ = [
     "Match",
     "Row",
     "Run",
+    "SurveyRow",
+    "SurveySummary",
     "Wanted",
     "bench_layers",
     "cases",
@@ -27,5 +32,7 @@ __all__ = [
     "from_json",
     "from_text",
     "plan",
+    "survey",
+    "survey_json",
     "table",
 ]

@@ -23,6 +23,7 @@ from hapgop.tile import (
     Prefetch,
     Register,
     Select,
+    Sqrt,
     Statement,
     Store,
     Transpose,
@@ -110,6 +111,10 @@ class StatementWriter:
                 self.binary(s)
             case Fma():
                 self.set(s.dst, self.fma(self.get(s.a), self.get(s.b), self.get(s.c)))
+            case Sqrt():
+                v, name = self.c.vector, f"@llvm.sqrt.{self.suffix}"
+                self.c.declared.add(f"declare {v} {name}({v})")
+                self.set(s.dst, self.op(f"call {v} {name}({v} {self.get(s.src)})"))
             case Select():
                 self.select(s)
             case Permute():

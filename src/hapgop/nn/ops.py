@@ -7,6 +7,7 @@ Plain Python functions on the dispatcher's keys: a `custom_op` costs several mic
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -49,6 +50,12 @@ KERNELS: Final[Mapping[str, Callable[..., Any]]] = {
     "avg_pool_grad": kernels.avg_pool_grad,
 }
 
+# The kernels where nobody wants a gradient, if those are others.
+_FREE: Final[Mapping[str, Callable[..., Any]]] = {
+    "conv": partial(kernels.conv, free=True),
+    "conv_pool": partial(kernels.conv_pool, free=True),
+}
+
 # The operators that autocast computes in its lower precision; the others take what comes.
 _CAST = ("conv", "conv_pool", "grad_x", "linear")
 
@@ -58,7 +65,7 @@ _library = torch.library.Library("hapgop", "DEF")
 
 def _registered(name: str) -> Callable[..., Any]:
     _library.define(name + SCHEMAS[name], tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
-    call = register(_library, name, KERNELS[name], FORMULAS[name], name in _CAST)
+    call = register(_library, name, KERNELS[name], FORMULAS[name], name in _CAST, _FREE.get(name))
     torch.library.register_fake(f"hapgop::{name}", FAKES[name], lib=_library)
     CALLS[name] = call
     return call

@@ -22,6 +22,7 @@ from hapgop.tile.program import (
     Register,
     Rounds,
     Select,
+    Sqrt,
     Stage,
     Statement,
     Store,
@@ -88,7 +89,7 @@ def reads(s: Statement) -> tuple[Register, ...]:
             return (s.a, s.b, s.c)
         case Select():
             return (s.a, s.b, s.x, s.y)
-        case Permute():
+        case Permute() | Sqrt():
             return (s.src,)
         case Transpose():
             return s.src

@@ -27,6 +27,7 @@ from hapgop.tile.program import (
     Range,
     Rounds,
     Select,
+    Sqrt,
     Stage,
     Statement,
     Store,
@@ -138,6 +139,8 @@ class _Run:
                 # One rounding: the product of two float32 is exact in longdouble; for float64 it is nearly so.
                 wide = r[s.a].astype(np.longdouble) * r[s.b] + r[s.c]
                 r[s.dst] = wide.astype(self.kernel.dtype)
+            case Sqrt():
+                r[s.dst] = np.sqrt(r[s.src])
             case Permute():
                 r[s.dst] = r[s.src][list(s.order)]
             case Transpose():

@@ -90,7 +90,7 @@ def command(
         data = train.load(source, **how, progress=bar.training)
     training.notes(data)
     if not resume:
-        recipe = train.Recipe.suggested(data, **changes)
+        recipe = train.suggested_recipe(data, **changes)
     console.say(
         f"{len(data.train):,} images to train on, {len(data.validation):,} to validate,"
         f" {len(data.classes)} classes; kept in {folder}"

@@ -61,3 +61,9 @@ class ResNet20(ResNetCifar):
     >>> ResNet20(10, (3, 32, 32))(torch.ones(1, 3, 32, 32)).shape
     torch.Size([1, 10])
     """
+
+
+class ResNet56(ResNetCifar):
+    """ResNet-56 for CIFAR."""
+
+    blocks = 9
