@@ -118,6 +118,11 @@ class Problem:
         """The dtype in which kernels compute: of scratch, of tables, and of packed weights."""
         return "float32" if self.dtype == "bfloat16" else self.dtype
 
+    @property
+    def lane_bytes(self) -> int:
+        """Bytes of one number of the `inside` dtype."""
+        return 8 if self.dtype == "float64" else 4
+
 
 _TENSORS = {
     "conv": 4,

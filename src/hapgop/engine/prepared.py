@@ -21,7 +21,7 @@ class Prepared(Runnable):
 
     def __init__(self, plan: Plan) -> None:
         problem = plan.problem
-        super().__init__(plan.recipe, problem.tensors, _BYTES[problem.inside], plan.seconds, plan.machine)
+        super().__init__(plan.recipe, problem.tensors, problem.lane_bytes, plan.seconds, plan.machine)
         self.plan = plan
         self._pack: Packer | None = None
 
@@ -47,5 +47,5 @@ class Prepared(Runnable):
             ctypes.memmove(packed, w, size * self.plan.problem.itemsize)
             return
         if self._pack is None:
-            self._pack = Packer(self.plan.recipe.pack, _BYTES[self.plan.problem.inside], self.plan.machine)
+            self._pack = Packer(self.plan.recipe.pack, self.plan.problem.lane_bytes, self.plan.machine)
         self._pack(w, packed, threads)

@@ -14,11 +14,7 @@ from hapgop.nn.layout import Four, Sizes, formats_of, strides_of, suggests_chann
 from hapgop.nn.report import Answer
 from hapgop.shape import ConvShape, PoolShape, ShapeError, warn_if_unread
 
-DTYPES: Final[Mapping[torch.dtype | str, str]] = {
-    torch.float32: "float32",
-    torch.float64: "float64",
-    torch.bfloat16: "bfloat16",
-}
+DTYPES: Final[Mapping[torch.dtype | str, str]] = {torch.float32: "float32", torch.float64: "float64"}
 
 Ints = tuple[int, ...]
 Facts = tuple[torch.dtype | str, Ints, Ints]
