@@ -32,7 +32,7 @@ from hapgop.tile.program import (
     Transpose,
     apart,
 )
-from hapgop.tile.replace import with_buffers
+from hapgop.tile.replace import as_pairs, with_buffers
 
 __all__ = [
     "Affine",
@@ -68,6 +68,7 @@ __all__ = [
     "Transpose",
     "Var",
     "apart",
+    "as_pairs",
     "check",
     "depth",
     "interpret",
