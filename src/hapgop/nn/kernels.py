@@ -178,7 +178,7 @@ def max_pool(
             return fallback.laid(y, route.strides), fallback.laid(winners, route.strides)
     x = _brought(x, route.first)
     y = empty_strided(route.shape, route.strides, x.dtype)
-    winners = empty_strided(route.shape, route.strides, x.dtype)
+    winners = empty_strided(route.shape, route.strides, fallback.winners_dtype(x.dtype))
     route.run(x.data_ptr(), y.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
     return y, winners
 

@@ -10,11 +10,16 @@ import torch
 
 from hapgop import engine
 from hapgop.algorithms import Problem
+from hapgop.nn.fallback import winners_dtype
 from hapgop.nn.layout import Four, Sizes, formats_of, strides_of, suggests_channels_last
 from hapgop.nn.report import Answer
 from hapgop.shape import ConvShape, PoolShape, ShapeError, warn_if_unread
 
-DTYPES: Final[Mapping[torch.dtype | str, str]] = {torch.float32: "float32", torch.float64: "float64"}
+DTYPES: Final[Mapping[torch.dtype | str, str]] = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+}
 
 Ints = tuple[int, ...]
 Facts = tuple[torch.dtype | str, Ints, Ints]
@@ -171,7 +176,9 @@ def max_pool_grad(
 
     _want("gradient", g, shape.y_shape)
     _want("winners", winners, shape.y_shape)
-    way = _route("max_pool_grad", problem, _refusal(g, winners), winners, (shape.x_shape, last))
+    # In their own dtype winners are as good as of g's.
+    alike = (g[0] if winners[0] == winners_dtype(g[0]) else winners[0], *winners[1:])
+    way = _route("max_pool_grad", problem, _refusal(g, alike), winners, (shape.x_shape, last))
     if way.run is None:
         return way
     # The winners stay as they lie where they can; g lies so already, or is copied.
