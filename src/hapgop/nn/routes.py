@@ -78,11 +78,12 @@ def _cached(decide: Decision) -> Decision:
 @_cached
 def conv(
     x: Facts, w: Facts, bias: Facts | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    activation: str | None, op: str = "conv", packed: bool = False,
+    activation: str | None, op: str = "conv", packed: bool = False, pooled: bool = False,
 ) -> Route:  # fmt: skip
     """Of y = activation(x * w + bias); y is channels last where PyTorch's would be.
 
-    `packed`: with weights packed ahead, where they lie dense.
+    `packed`: with weights packed ahead, where they lie dense. `pooled`: of the largest of each 2 x 2 pixels, and of
+    the winners, which lie as these do.
     """
     shape = ConvShape.of(x[1], w[1], stride=stride, padding=padding, dilation=dilation, groups=groups)
     warn_if_unread(shape, op)
@@ -92,12 +93,16 @@ def conv(
     reason = _refusal(x, w) if bias is None else _refusal(x, w, bias)
     second, w_layout = _weight(w)
     packed = packed and second is None
+    result = shape.y_shape
+    if pooled:
+        result = (*result[:2], result[2] // 2, result[3] // 2)
+        reason = reason or (None if min(result[2:]) else "less than one window")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
-        layouts = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout)
-        return Problem("conv", shape, DTYPES[x[0]], *layouts, bias is not None, activation, packed=packed)
+        layouts, fused = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout), (bias is not None, activation)
+        return Problem("conv", shape, DTYPES[x[0]], *layouts, *fused, packed=packed, pooled=pooled)
 
-    return _route(op, problem, reason, x, (shape.y_shape, last), second)
+    return _route(op, problem, reason, x, (result, last), second)
 
 
 @_cached
