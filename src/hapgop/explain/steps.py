@@ -125,8 +125,6 @@ def _max_pool(x: Tensor, shape: PoolShape) -> Tensor:
 def _avg_pool(x: Tensor, shape: PoolShape, count_include_pad: bool) -> Tensor:
     """Sums over counts: what counts is the input, and the padding too where the layer says so."""
     kernel, (top, bottom, left, right) = (shape.kh, shape.kw), shape.padding
-    counted = F.pad(
-        torch.ones(1, 1, *x.shape[2:]), (left, right, top, bottom), value=1.0 if count_include_pad else 0.0
-    )
+    counted = F.pad(torch.ones(1, 1, *x.shape[2:]), (left, right, top, bottom), value=1.0 if count_include_pad else 0.0)
     sums = F.avg_pool2d(_covered(x, shape, (top, left), 0.0), kernel, shape.stride, divisor_override=1)
     return sums / F.avg_pool2d(_covered(counted, shape, (0, 0), 0.0), kernel, shape.stride, divisor_override=1)
