@@ -103,6 +103,8 @@ class _Capture(Translation):
         keys = dict(layer.named_parameters()) | dict(layer.named_buffers())
         params = {role: f"{path}.{role}" for role in keys if role != "num_batches_tracked"}
         self.add(node, path, op, [node.args[0]], attrs, params)
+        if getattr(layer, "inplace", False) and op != "dropout":
+            self.overwrite(node.args[0], node)  # type: ignore[arg-type]
         pool = getattr(layer, "pool", None)
         if pool is not None:
             # A layer of ours that pools: in a graph a node of its own.
