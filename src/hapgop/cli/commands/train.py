@@ -35,6 +35,10 @@ def command(
         Path | None, typer.Option(help="Where to keep the trained net; runs/<name of the data> otherwise.")
     ] = None,
     net: Annotated[str | None, typer.Option(help="The net; one that fits the images otherwise.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .safetensors file to begin with; names as torchvision and timm have them."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")] = None,
@@ -97,7 +101,7 @@ def command(
     )
     go_on = training.go_on_with(folder, threads)
     result = training.fitted(
-        data, folder, go_on, lines=True, recipe=recipe, net=net, resume=resume, overwrite=overwrite
+        data, folder, go_on, lines=True, recipe=recipe, net=net, weights=weights, resume=resume, overwrite=overwrite
     )
     evaluation = training.judged(data, result)
     training.tell(evaluation, result)
