@@ -235,7 +235,7 @@ def test_every_thread_has_a_private_buffer_of_its_own(monkeypatch, dtype, team):
         arenas.append(fenced(np.full(size // problem.itemsize, np.nan, dtype)))
         return SimpleNamespace(address=arenas[-1][0].ctypes.data)
 
-    monkeypatch.setattr(room, "scratch", arena)
+    monkeypatch.setattr(calls, "scratch", arena)
     y, memory = fenced(np.full(9 * team, np.nan, dtype))
     call = room.Prepared(Plan(problem, host(), ALL[0], _with_private_buffers(dtype, team), 1000.0, ()))
     call(y.ctypes.data, y.ctypes.data, 0, y.ctypes.data, threads=team)

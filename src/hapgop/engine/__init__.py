@@ -10,7 +10,7 @@ from hapgop.engine.precision import get_precision, set_precision
 from hapgop.engine.prepared import Prepared
 from hapgop.engine.ready import Refused, plan_for, prepare, prepare_candidates, prepare_many
 from hapgop.engine.team import get_threads, set_threads, use_openmp
-from hapgop.engine.tuning import compare, get_tuning, measured, set_tuning, usual
+from hapgop.engine.tuning import compare, get_tuning, may_measure, measured, set_tuning, usual
 
 __all__ = [
     "ALIGN",
@@ -27,6 +27,7 @@ __all__ = [
     "get_tuning",
     "linear",
     "max_pool2d",
+    "may_measure",
     "measured",
     "on_change",
     "plan_for",

@@ -17,6 +17,7 @@ from hapgop.planning import Plan
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, apart
 
+
 class Prepared:
     """A problem ready to run; call it with the addresses of its tensors, in the order that `Problem` documents.
 

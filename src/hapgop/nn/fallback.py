@@ -22,7 +22,7 @@ def conv(
         y = _as_row(torch.nn.functional.linear(_as_matrix(x), w[:, :, 0, 0], bias))
     else:
         x, sides = _padded(x, padding)
-        y = aten.convolution.default(x, w, bias, stride, sides, dilation, False, (0, 0), groups)
+        y = torch.conv2d(x, w, bias, stride, sides, dilation, groups)
     return torch.relu_(y) if activation == "relu" else y
 
 

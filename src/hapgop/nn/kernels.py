@@ -4,7 +4,7 @@ Results are new and complete; they lie in the order that the route promised, who
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVarTuple
+from typing import Final, TypeVarTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from hapgop.nn.layout import FORMATS
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.packed import can_be, packed
 from hapgop.nn.report import count
-from hapgop.nn.routes import Facts, Route, facts
+from hapgop.nn.routes import Facts, Route, Setting, facts
 
 Ints = Sequence[int]
 _Given = TypeVarTuple("_Given")
@@ -31,7 +31,7 @@ def conv(
     return conv_by(route, setting, x, w, bias)
 
 
-def conv_by(route: Route, setting: tuple[Any, ...], x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+def conv_by(route: Route, setting: Setting, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution by its route, decided before."""
     count(route.answer)
     if route.run is None:

@@ -64,7 +64,7 @@ def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] =
 
 
 def rank(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] = ALL) -> Ranking:
-    """All that may do a problem on a machine, and their variants; of equals the first comes first. Raises as `choose`."""
+    """All that may do a problem on a machine, with their variants; of equals the first leads. Raises as `choose`."""
     lost: list[Lost] = []
     able: list[tuple[float, Algorithm]] = []
     for algorithm in algorithms:

@@ -25,7 +25,9 @@ class _What(StrEnum):
 
 
 def command(
-    what: Annotated[_What, typer.Argument(metavar="layers|random", help="What to measure: known layers, or random ones.")],
+    what: Annotated[
+        _What, typer.Argument(metavar="layers|random", help="What to measure: known layers, or random ones.")
+    ],
     against: Annotated[
         list[str] | None,
         typer.Option(help="Only this peer: torch, onnxruntime, openvino or ncnn; may be given again."),
