@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
@@ -43,14 +43,11 @@ def prepare(problem: Problem) -> Prepared:
     return _ready.get(problem) or _made([problem], get_threads())[problem]
 
 
-def prepare_many(problems: Iterable[Problem], threads: int | None = None) -> list[Prepared]:
-    """Problems ready to run, in their order; kernels that have to be made are made on several cores at once.
-
-    threads: how many; None for as many as calls use. Raises Refused for the first problem that no algorithm takes.
-    """
+def prepare_all(problems: Sequence[Problem], threads: int) -> list[Prepared]:
+    """Problems ready to run, in their order; kernels that have to be made are made on so many cores at once."""
     wanted = [at_precision(problem) for problem in problems]
     missing = [p for p in dict.fromkeys(wanted) if _ready.get(p) is None]
-    made = _made(missing, threads or get_threads()) if missing else {}
+    made = _made(missing, threads) if missing else {}
     return [made.get(p) or prepare(p) for p in wanted]
 
 

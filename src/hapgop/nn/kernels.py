@@ -132,7 +132,7 @@ def grad_x(
     route = routes.grad_x(facts(g), facts(w), *setting, channels_last)
     count(route.answer)
     if route.run is None:
-        dx = _by_pytorch(route, fallback.grad_x, g, w, *setting)
+        dx = _by_pytorch(route, fallback.grad_x, g, w, *setting, channels_last)
     else:
         g, w = _brought(g, route.first), _brought(w, route.second)
         dx = empty_strided(route.shape, route.strides, g.dtype)
@@ -148,7 +148,7 @@ def grad_w(
     route = routes.grad_w(facts(x), facts(g), *setting, channels_last)
     count(route.answer)
     if route.run is None:
-        return _by_pytorch(route, fallback.grad_w, x, g, *setting)
+        return _by_pytorch(route, fallback.grad_w, x, g, *setting, channels_last)
     x, g = _brought(x, route.first), _brought(g, route.second)
     dw = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), g.data_ptr(), dw.data_ptr(), threads=torch.get_num_threads())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hapgop.algorithms.epilogue import unfused
 from hapgop.algorithms.problem import Problem
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -28,4 +29,4 @@ def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> 
         return f"takes {_LEAST} channels a group or more, not {channels}"
     if m + r - 1 >= machine.registers // 2:
         return f"needs more than {machine.registers} registers"
-    return None
+    return unfused(problem, "residual", "pooled")
