@@ -14,7 +14,8 @@ from hapgop.algorithms import costs
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.winograd import price
-from hapgop.algorithms.winograd.phases import Ahead, Finishing, Gathering, Results, multiply, patch_size, place, vectors
+from hapgop.algorithms.winograd.ahead import Blocks
+from hapgop.algorithms.winograd.phases import Finishing, Gathering, Results, multiply, patch_size, place, vectors
 from hapgop.algorithms.winograd.points import GROWTH
 from hapgop.algorithms.winograd.refusal import refusal
 from hapgop.algorithms.winograd.tiling import Tiling
@@ -151,13 +152,15 @@ def _kernel(t: Tiling) -> Kernel:
     if not t.problem.packed:
         f.emit(k, w, u, k.buffer("squares", f.private[0], "private"), patch)
     every = n * t.tiles
+    units = t.products * len(f.blocks) * (block // t.tile[0])
+    blocks_of = Blocks(t.tiles, block, units, t.shape.groups, t.problem.itemsize, t.machine)
     with k.stage("blocks", ("group", t.shape.groups), ("block", (every + (block - 1)) // block)) as (group, b):
         gathering, finishing = _gathering(k, t, patch, n), Finishing(k, t, n, results, patch, t.m_step)
         with k.loop("tile", 0, [Affine(block), every - b * block]) as i:
             gathering.emit(x, group, place(t, b * block + i), v, i * lanes, t.v_step, block * lanes)
-        ahead = [*Ahead.of(t, x, t.source, b + 1), *Ahead.of(t, results.y, t.result, b)]
+        ahead = blocks_of.ahead(x, t.source, b + 1) + blocks_of.ahead(results.y, t.result, b)
         if results.residual:
-            ahead += Ahead.of(t, results.residual, t.target, b)
+            ahead += blocks_of.ahead(results.residual, t.target, b)
         with k.loop("product", 0, t.products) as xi:
             for first, width, blocks in f.runs():
                 with k.loop("out", 0, blocks) as o:

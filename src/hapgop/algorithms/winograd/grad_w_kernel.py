@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hapgop.algorithms.layout import weight_strides
+from hapgop.algorithms.winograd.ahead import Ahead, Blocks
 from hapgop.algorithms.winograd.grad_w_work import CHAIN, Work
 from hapgop.algorithms.winograd.phases import Gathering, place
 from hapgop.algorithms.winograd.transform import sandwich
 from hapgop.algorithms.winograd.triple import transposed
 from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
+
+_ZERO = Affine(0)
 
 
 def build(w: Work) -> Kernel:
@@ -47,9 +50,14 @@ class _Emitting:
 
     def multiply(
         self, start: Affine, xi: Affine, c: Affine, part: Affine, first: Affine, width: int, to: Buffer, at: Affine,
-        row: int, add: bool,
+        row: int, add: bool, unit: Affine = _ZERO, ahead: Sequence[Ahead] = (),
     ) -> None:  # fmt: skip
-        """A register tile's sums over a block, a chain at a time; stored, or added to what is there with `add`."""
+        """A register tile's sums over a block, a chain at a time; stored, or added to what is there with `add`.
+
+        unit: the register tile's number, for what is fetched `ahead`.
+        """
+        for more in ahead:
+            more.fetch(self.k, unit)
         k, w, lanes = self.k, self.w, self.w.lanes
         places = [[at + i * row + j * lanes for j in range(width)] for i in range(w.rows)]
         from_x = (start * w.products + xi) * w.x_step + first * (w.block * lanes)
@@ -147,6 +155,8 @@ def _parts(w: Work) -> Kernel:
     assert sums is not None
     k, lanes, row = e.k, w.lanes, len(w.ci) * w.lanes
     blocks = (e.n * w.tiles + (w.block - 1)) // w.block
+    units = w.products * len(w.ci_blocks) * len(w.co) * (lanes // w.rows)
+    shares = Blocks(w.tiles, w.block, units, w.groups, w.problem.itemsize, w.machine)
     with k.stage("parts", ("group", w.groups), ("part", w.parts)) as (group, p):
         own = p * w.sums_size + group * (w.products * w.sums_step)
         with k.loop("zero", 0, w.products * w.sums_step // lanes) as i:
@@ -154,6 +164,7 @@ def _parts(w: Work) -> Kernel:
         with k.loop("block", p, blocks, w.parts) as block:
             with k.loop("tile", 0, w.block) as i:
                 e.transforms(group, block * w.block + i, i, Affine(0))
+            ahead = shares.ahead(e.x, w.x, block + w.parts) + shares.ahead(e.g, w.g, block + w.parts)
             for first, width, runs in _runs(w):
                 with (
                     k.loop("product", 0, w.products) as xi,
@@ -163,7 +174,9 @@ def _parts(w: Work) -> Kernel:
                 ):
                     vector = b * w.width + first
                     at = own + xi * w.sums_step + (c * lanes + part * w.rows) * row + vector * lanes
-                    e.multiply(Affine(0), xi, c, part, vector, width, sums, at, row, True)
+                    number = xi * len(w.ci_blocks) + b + first // w.width
+                    number = (number * len(w.co) + c) * (lanes // w.rows) + part
+                    e.multiply(Affine(0), xi, c, part, vector, width, sums, at, row, True, number, ahead)
     e.every_filter(sums, w.parts)
     return k.kernel()
 

@@ -16,6 +16,7 @@ from hapgop.shape import ConvShape
 
 _ONCE = 256  # tiles, at most, that are transformed in one go
 _ROUND = 112  # tiles of a round, at least
+_SHARE = 32  # tiles of a block of a part, at most
 _PARTS = 8  # at least, so that as many threads have something to do
 _APART = 1 << 20  # bytes of sums, at most, of which every part has its own
 
@@ -110,7 +111,7 @@ class Work:
                 wanted = every
             case "parts":
                 # The tiles stay in half of the second cache; sums beyond it come once for every block.
-                most = max(28, min(CHAIN, self.machine.l2 // 2 // one))
+                most = max(_SHARE // 2, min(_SHARE, self.machine.l2 // 2 // one))
                 share = ceil(every / self.parts)
                 wanted = ceil(share / ceil(share / most))
             case "rounds":
