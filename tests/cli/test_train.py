@@ -22,7 +22,7 @@ def trained(hapgop):
 
 def test_training_leaves_a_whole_run_and_says_how_good_it_is(trained):
     assert {path.name for path in Path("first").iterdir()} == {
-        "model.safetensors", "config.json", "metrics.jsonl", "report.html",
+        "model.safetensors", "config.json", "metrics.jsonl", "filters.safetensors", "report.html",
     }  # fmt: skip
     assert "Test accuracy: " in trained.out
     assert "of 359 right; 95 % interval" in trained.out

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from torch import nn
 
-from hapgop import explain
 from hapgop.errors import InputError
 from hapgop.explain import filters
 
@@ -39,8 +38,3 @@ def test_a_name_that_is_no_convolution_is_answered_with_those_that_are(net, pred
 def test_a_net_without_filters_says_so(net):
     with pytest.raises(InputError, match="no two-dimensional convolution"):
         filters(net)
-
-
-def test_public_surface():
-    assert explain.__all__ == ["FeatureMap", "Filters", "feature_maps", "filters"]
-    assert all(getattr(explain, name).__doc__ for name in explain.__all__)

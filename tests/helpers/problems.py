@@ -33,6 +33,8 @@ _USUAL = (
     ConvShape(2, 32, 12, 12, 32, 5, 5, padding=2),
     ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1, groups=32),
     ConvShape(2, 24, 12, 12, 24, 5, 5, 2, 2, groups=24),
+    ConvShape(2, 3, 12, 12, 32, 3, 3, padding=1),
+    ConvShape(2, 32, 12, 12, 3, 3, 3, padding=1),
     PoolShape(2, 32, 12, 12, 2, 2),
     PoolShape(2, 32, 12, 12, 3, 3, 2, 1),
 )

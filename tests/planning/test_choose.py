@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from problems import MACHINES, OPS, machines, problems, usual
 
@@ -48,6 +48,7 @@ class Explosive(Stub):
 @settings(max_examples=40)
 @given(st.sampled_from(OPS).flatmap(problems), machines)
 def test_the_same_problem_has_the_same_plan(problem, machine):
+    assume(any(a.refuses(problem, machine) is None for a in ALL))
     one, two = choose(problem, machine), choose(replace(problem), replace(machine))
     assert (one.algorithm, one.seconds, one.losers, str(one)) == (two.algorithm, two.seconds, two.losers, str(two))
     assert one.recipe.key == two.recipe.key

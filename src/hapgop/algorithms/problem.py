@@ -6,10 +6,16 @@ from typing import Literal
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape, PoolShape
 
-Op = Literal["conv", "grad_x", "grad_w", "grad_b", "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"]
+Op = Literal[
+    "conv", "grad_x", "grad_w", "grad_b",
+    "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad",
+    "batch_norm", "batch_norm_grad", "relu_grad",
+]  # fmt: skip
 CONV_OPS: tuple[Op, ...] = ("conv", "grad_x", "grad_w", "grad_b")
 POOL_OPS: tuple[Op, ...] = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
-DTYPES = ("float32", "float64")
+NORM_OPS: tuple[Op, ...] = ("batch_norm", "batch_norm_grad")
+MAP_OPS: tuple[Op, ...] = (*NORM_OPS, "relu_grad")
+DTYPES = ("float32", "float64", "bfloat16")
 ACTIVATIONS = ("relu", "relu6", "hardswish")
 
 
@@ -29,14 +35,23 @@ class Problem:
     max_pool_grad g, winners, dx
     avg_pool      x, y
     avg_pool_grad g, dx
+    batch_norm    x, weight, bias, r, y, stats             y = activation((x - mean) * inverse * weight + bias + r)
+    batch_norm_grad g, x, weight, bias, stats, y, dx, dr, dparams
+    relu_grad     g, y, dx, db                             dx = g where y is above zero, db its sum
 
     Of conv, r is there only with `residual`: shaped and laid out as the result is before pooling. With `pooled` y is
     the largest of each 2 x 2 pixels (what fills no window is dropped), and only then winners are there.
+    Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only.
     Without `winners` they are not stored, and 0 is taken for their address.
     With `packed`, which conv and grad_x know, the weights come as the plan's `Pack` made them of w.
 
+    batch_norm, batch_norm_grad and relu_grad go through the maps of a `PoolShape` of single pixels. stats: mean,
+    variance (of all, not of a sample), and `inverse`, 1 / sqrt(variance + eps), of c numbers each; dparams: the
+    gradients of weight and bias. 0 is taken for the address of r and dr without `residual`, of y without both
+    `residual` and a ReLU (batch_norm_grad takes from y what the ReLU let through), and of dr where nothing is masked.
+
     Raises InputError for an unknown op, dtype, layout or activation, for `packed` where there are no weights, and for
-    `residual` or `pooled` of anything but conv.
+    `residual` or `pooled` of an op that has no such step.
 
     >>> Problem("conv", ConvShape(n=1, ic=3, ih=32, iw=32, oc=6, kh=5, kw=5)).shape.y_shape
     (1, 6, 28, 28)
@@ -56,10 +71,11 @@ class Problem:
     precision: str = "fast"
     residual: bool = False
     pooled: bool = False
+    eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("op", CONV_OPS + POOL_OPS),
+            ("op", CONV_OPS + POOL_OPS + MAP_OPS),
             ("dtype", DTYPES),
             ("x_layout", ("nchw", "nhwc")),
             ("y_layout", ("nchw", "nhwc")),
@@ -72,9 +88,9 @@ class Problem:
                 raise InputError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, allowed))}")
         if self.packed and self.op not in ("conv", "grad_x"):
             raise InputError(f"packed is True, but {self.op} takes no weights; conv and grad_x do")
-        for name in ("residual", "pooled"):
-            if getattr(self, name) and self.op != "conv":
-                raise InputError(f"{name} is True, but {self.op} has no such step; conv does")
+        for name, able in (("residual", ("conv", *NORM_OPS)), ("pooled", ("conv",))):
+            if getattr(self, name) and self.op not in able:
+                raise InputError(f"{name} is True, but {self.op} has no such step; of {', '.join(able)} it may be")
         if self.pooled:
             _ = self.pool
         wanted = ConvShape if self.op in CONV_OPS else PoolShape
@@ -90,11 +106,21 @@ class Problem:
     @property
     def tensors(self) -> int:
         """How many addresses a kernel takes for the tensors."""
-        return _TENSORS[self.op] + self.residual + self.pooled
+        return _TENSORS[self.op] + (self.residual + self.pooled if self.op == "conv" else 0)
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one element."""
+        """Bytes of one element of a tensor."""
+        return {"bfloat16": 2, "float32": 4, "float64": 8}[self.dtype]
+
+    @property
+    def inside(self) -> str:
+        """The dtype in which kernels compute: of scratch, of tables, and of packed weights."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
+    @property
+    def lane_bytes(self) -> int:
+        """Bytes of one number of the `inside` dtype."""
         return 8 if self.dtype == "float64" else 4
 
 
@@ -107,4 +133,7 @@ _TENSORS = {
     "max_pool_grad": 3,
     "avg_pool": 2,
     "avg_pool_grad": 2,
+    "batch_norm": 6,
+    "batch_norm_grad": 9,
+    "relu_grad": 4,
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from hapgop.algorithms import Problem
 from hapgop.engine.memory import empty
-from hapgop.engine.prepared import prepare
+from hapgop.engine.ready import prepare
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape, Padding, PoolShape, warn_if_unread
 

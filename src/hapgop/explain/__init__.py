@@ -1,9 +1,67 @@
-"""Look inside a net: what each layer makes of one image, and what a convolution looks for.
+"""Look inside a net: every number of it, what it sees, why it answers as it does, and what that costs.
 
-Both questions take any `torch.nn.Module`, or a `hapgop.predict.Predictor`.
+Each question takes any `torch.nn.Module`, or a `hapgop.predict.Predictor`, or a net `opened` once for many questions.
 """
 
-from hapgop.explain.features import FeatureMap, feature_maps
-from hapgop.explain.filters import Filters, filters
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["FeatureMap", "Filters", "feature_maps", "filters"]
+from hapgop.explain.algorithm import Algorithm, algorithm
+from hapgop.explain.answer import probabilities
+from hapgop.explain.costs import Cost, costs
+from hapgop.explain.exciting import Exciting, exciting
+from hapgop.explain.features import FeatureMap, feature_maps
+from hapgop.explain.field import Field, effective_field, receptive_field
+from hapgop.explain.filters import Filters, filters
+from hapgop.explain.health import FilterHealth, filter_health
+from hapgop.explain.learning import Learning, learn_filter
+from hapgop.explain.opened import Opened, opened, prepared
+from hapgop.explain.play import Played, convolved
+from hapgop.explain.window import Window, taken_apart, window
+
+if TYPE_CHECKING:
+    from hapgop.explain.attribution import Change, Evidence, Mattered, channels_that_mattered, evidence, what_changes
+
+__all__ = [
+    "Algorithm",
+    "Change",
+    "Cost",
+    "Evidence",
+    "Exciting",
+    "FeatureMap",
+    "Field",
+    "FilterHealth",
+    "Filters",
+    "Learning",
+    "Mattered",
+    "Opened",
+    "Played",
+    "Window",
+    "algorithm",
+    "channels_that_mattered",
+    "convolved",
+    "costs",
+    "effective_field",
+    "evidence",
+    "exciting",
+    "feature_maps",
+    "filter_health",
+    "filters",
+    "learn_filter",
+    "opened",
+    "prepared",
+    "probabilities",
+    "receptive_field",
+    "taken_apart",
+    "what_changes",
+    "window",
+]
+
+# Captum is not needed for the rest, and takes a second to import.
+_BY_CAPTUM = ("Change", "Evidence", "Mattered", "channels_that_mattered", "evidence", "what_changes")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _BY_CAPTUM:
+        raise AttributeError(f"module 'hapgop.explain' has no attribute {name!r}")
+    return getattr(importlib.import_module("hapgop.explain.attribution"), name)

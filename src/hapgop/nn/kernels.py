@@ -4,7 +4,7 @@ Results are new and complete; they lie in the order that the route promised, who
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVarTuple
+from typing import Any, Final, TypeVarTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from hapgop.nn import fallback, routes
 from hapgop.nn.layout import FORMATS
 from hapgop.nn.outputs import empty_strided
+from hapgop.nn.packed import can_be, packed
 from hapgop.nn.report import count
 from hapgop.nn.routes import Facts, Route, facts
 
@@ -21,27 +22,39 @@ _Given = TypeVarTuple("_Given")
 
 def conv(
     x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    activation: str | None,
+    activation: str | None, free: bool = False,
 ) -> Tensor:  # fmt: skip
+    """`free`: nobody wants a gradient, so that packed weights may be those of an earlier call."""
     setting = (tuple(stride), tuple(padding), tuple(dilation), groups, activation)
-    route = routes.conv(facts(x), facts(w), None if bias is None else facts(bias), *setting)
+    bias_facts = None if bias is None else facts(bias)
+    route = routes.conv(facts(x), facts(w), bias_facts, *setting, "conv", free and can_be(w))
+    return conv_by(route, setting, x, w, bias)
+
+
+def conv_by(route: Route, setting: tuple[Any, ...], x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution by its route, decided before."""
     count(route.answer)
     if route.run is None:
         return _by_pytorch(route, fallback.conv, x, w, bias, *setting)
-    x, w = _brought(x, route.first), _brought(w, route.second)
-    bias = None if bias is None else bias.contiguous()
+    x = _brought(x, route.first)
+    w_at, _kept = packed(route.run, w) if route.packed else _address(_brought(w, route.second))
+    bias_at, _also_kept = (0, None) if bias is None else _address(bias.contiguous())
     y = empty_strided(route.shape, route.strides, x.dtype)
-    bias_at = 0 if bias is None else bias.data_ptr()
-    route.run(x.data_ptr(), w.data_ptr(), bias_at, y.data_ptr(), threads=torch.get_num_threads())
+    route.run(x.data_ptr(), w_at, bias_at, y.data_ptr(), threads=torch.get_num_threads())
     return y
+
+
+def _address(tensor: Tensor) -> tuple[int, Tensor]:
+    """Where a tensor lies, and the tensor, which has to be kept meanwhile."""
+    return tensor.data_ptr(), tensor
 
 
 def conv_pool(
     x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    activation: str | None, pool: Ints,
+    activation: str | None, pool: Ints, free: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The largest of each window of a convolution, windows side by side, and the winners."""
-    y = conv(x, w, bias, stride, padding, dilation, groups, activation)
+    y = conv(x, w, bias, stride, padding, dilation, groups, activation, free)
     return max_pool(y, pool, pool, (0, 0), (1, 1), False)
 
 

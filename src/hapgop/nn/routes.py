@@ -1,9 +1,10 @@
 """Which way a call goes: one cached decision for each distinct shape, memory order and setting."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from functools import wraps
+from typing import Any, Final, TypeVar, cast
 
 import torch
 
@@ -25,31 +26,59 @@ class Route:
     """The way of one kind of call. `run` takes addresses; without it the call goes to PyTorch's operator.
 
     `first` and `second` are the formats into which the two inputs are brought (None: they lie as they should);
-    `shape` and `strides` are those of the result.
+    `shape` and `strides` are those of the result. `packed`: `run` takes the weights as it has packed them ahead.
     """
 
     answer: Answer
-    run: Callable[..., None] | None
+    run: engine.Prepared | None
     shape: Four
     strides: Four
     first: bool | None = None
     second: bool | None = None
+    packed: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory it takes, and what it alone keeps from being given back."""
+        return _ROUTE + (0 if self.run is None else self.run.bytes)
 
 
 def facts(tensor: torch.Tensor) -> Facts:
     return tensor.dtype if tensor.is_cpu else tensor.device.type, tensor.shape, tensor.stride()
 
 
-# Bounded, so that ever new input sizes do not fill the memory.
-_cached = lru_cache(maxsize=2048)
+_MOST = 32 << 20  # bytes of all routes together: ever new input sizes must not fill the memory
+_ROUTE = 2048  # bytes of one, without its kernel
+
+_decided: Final[engine.Kept[Route]] = engine.Kept(_MOST)
+remembered: Final[engine.Kept[tuple[Route, tuple[Any, ...]]]] = engine.Kept(_MOST)  # what `hapgop.nn.shortcut` learned
+Decision = TypeVar("Decision", bound=Callable[..., Route])
+
+
+def _cached(decide: Decision) -> Decision:
+    """The same decision for the same arguments, which are given by position, while there is room."""
+
+    @wraps(decide)
+    def decided(*given: Any) -> Route:
+        key = decide, given
+        route = _decided.get(key)
+        if route is None:
+            route = decide(*given)
+            _decided.put(key, route, route.bytes)
+        return route
+
+    return cast(Decision, decided)
 
 
 @_cached
 def conv(
     x: Facts, w: Facts, bias: Facts | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    activation: str | None, op: str = "conv",
+    activation: str | None, op: str = "conv", packed: bool = False,
 ) -> Route:  # fmt: skip
-    """Of y = activation(x * w + bias); y is channels last where PyTorch's would be."""
+    """Of y = activation(x * w + bias); y is channels last where PyTorch's would be.
+
+    `packed`: with weights packed ahead, where they lie dense.
+    """
     shape = ConvShape.of(x[1], w[1], stride=stride, padding=padding, dilation=dilation, groups=groups)
     warn_if_unread(shape, op)
     last = suggests_channels_last(*x[1:]) or suggests_channels_last(*w[1:])
@@ -57,10 +86,11 @@ def conv(
         _want("bias", bias, (shape.oc,))
     reason = _refusal(x, w) if bias is None else _refusal(x, w, bias)
     second, w_layout = _weight(w)
+    packed = packed and second is None
 
     def problem(x_last: bool, y_last: bool) -> Problem:
         layouts = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout)
-        return Problem("conv", shape, DTYPES[x[0]], *layouts, bias is not None, activation)
+        return Problem("conv", shape, DTYPES[x[0]], *layouts, bias is not None, activation, packed=packed)
 
     return _route(op, problem, reason, x, (shape.y_shape, last), second)
 
@@ -179,13 +209,50 @@ def avg_pool_grad(
     return _route("avg_pool_grad", problem, _refusal(g), g, (shape.x_shape, last))
 
 
+@_cached
+def batch_norm(x: Facts, of: tuple[Facts, ...], residual: bool, eps: float, activation: str | None) -> Route:
+    """Of x normalised; `of`: the facts of weight and bias, then of the residual."""
+    return _map("batch_norm", x, of, residual=residual, eps=eps, activation=activation)
+
+
+@_cached
+def batch_norm_grad(x: Facts, of: tuple[Facts, ...], residual: bool, activation: str | None) -> Route:
+    """Of the derivatives; `of`: the facts of weight, bias and statistics, then of what has the shape of x."""
+    return _map("batch_norm_grad", x, of, residual=residual, activation=activation)
+
+
+@_cached
+def relu_grad(y: Facts, g: Facts) -> Route:
+    """Of g where y is above zero."""
+    return _map("relu_grad", y, (g,), activation="relu")
+
+
+def _map(op: str, x: Facts, of: tuple[Facts, ...], **settings: Any) -> Route:
+    """What goes pixel by pixel through x and what has its shape; the result lies as x does."""
+    n, c, h, w = x[1]
+    for given in of:
+        if len(given[1]) == 4:
+            _want("a map beside the input", given, x[1])
+        elif given[1][-1:] != (c,):
+            raise ShapeError(f"a vector of {op}: got shape {tuple(given[1])}, wanted {c} channels.")
+
+    def problem(x_last: bool, y_last: bool) -> Problem:
+        shape = PoolShape(n, c, h, w, 1, 1)
+        return Problem(op, shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[y_last], **settings)  # type: ignore[arg-type]
+
+    return _route(op, problem, _refusal(x, *of), x, (x[1], suggests_channels_last(*x[1:])))
+
+
 def forget() -> None:
     """Decide anew: what the engine takes has changed."""
-    for decide in (conv, grad_x, grad_w, grad_b, max_pool, max_pool_grad, avg_pool, avg_pool_grad):
-        decide.cache_clear()
+    _decided.clear()
+    remembered.clear()
 
 
 engine.on_change(forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_decided.after_fork)
+    os.register_at_fork(after_in_child=remembered.after_fork)
 
 
 _LAYOUTS: Final = {True: "nhwc", False: "nchw"}
@@ -239,12 +306,14 @@ def _route(
         return Route(Answer(op, None, reason), None, shape, strides)
     for in_last, out_last, copies in _orders(given, shape, strides):
         try:
-            prepared = engine.prepare(problem(in_last, out_last))
+            asked = problem(in_last, out_last)
+            prepared = engine.prepare(asked)
         except engine.Refused as refused:
             reason = reason or str(refused)
         else:
             answer = Answer(op, prepared.plan.algorithm.name)
-            return Route(answer, prepared, shape, strides, in_last if copies else None, second)
+            first = in_last if copies else None
+            return Route(answer, prepared, shape, strides, first, second, asked.packed)
     return Route(Answer(op, None, reason), None, shape, strides)
 
 

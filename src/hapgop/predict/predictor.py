@@ -53,6 +53,8 @@ class Predictor:
         self.classes, self.graph, self.config = loaded.classes, loaded.graph, loaded.config
         self.preprocessing, self.tensors = loaded.preprocessing, loaded.tensors
         self._fast_graph, self._fast_tensors = fold(self.graph, self.tensors)
+        told = self.config.get("prediction")
+        self._mirror = bool(told.get("mirror")) if isinstance(told, Mapping) else False
 
     def __call__(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
         pictures = iter(_many(images))
@@ -66,8 +68,14 @@ class Predictor:
         return self.preprocessing(image)
 
     def logits(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The net's outputs, float32 (n, classes), for prepared pictures (n, c, h, w)."""
-        return run(self._fast_graph, self._fast_tensors, batch)
+        """The net's outputs, float32 (n, classes), for prepared pictures (n, c, h, w).
+
+        Where the run was trained so, they are the mean of those for the pictures and for their mirror images.
+        """
+        outputs = run(self._fast_graph, self._fast_tensors, batch)
+        if self._mirror:
+            outputs = np.float32(0.5) * (outputs + run(self._fast_graph, self._fast_tensors, mirrored(batch)))
+        return outputs
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax of the logits, float32 (n, classes); each row sums to 1.
@@ -90,6 +98,13 @@ class Predictor:
         best = int(row.argmax())
         path = Path(image) if isinstance(image, str | os.PathLike) else None
         return Prediction(path, self.classes[best], float(row[best]), row)
+
+
+def mirrored(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A copy with left and right exchanged, laid out in memory as the batch itself is."""
+    copy = np.empty_like(batch)
+    copy[...] = batch[..., ::-1]
+    return copy
 
 
 def _many(images: Picture | Iterable[Picture]) -> Iterable[Picture]:

@@ -35,6 +35,7 @@ from hapgop.tile.program import (
     Role,
     Rounds,
     Select,
+    Sqrt,
     Stage,
     Statement,
     Store,
@@ -64,9 +65,9 @@ class Builder:
 
     # What is passed
 
-    def buffer(self, name: str, size: Index, role: Role) -> Buffer:
+    def buffer(self, name: str, size: Index, role: Role, narrow: bool = False) -> Buffer:
         """Declares a buffer of `size` elements; buffers are passed in the order of their declaration."""
-        self._buffers.append(Buffer(name, Affine.of(size), role))
+        self._buffers.append(Buffer(name, Affine.of(size), role, narrow))
         return self._buffers[-1]
 
     def size(self, name: str, low: int = 1, high: int = 2**31) -> Affine:
@@ -162,6 +163,9 @@ class Builder:
         """into = a * b + c; accumulate with `k.fma(a, b, acc, into=acc)`."""
         return self._emit(Fma(self._new() if into is None else into, a, b, c))
 
+    def sqrt(self, a: Register) -> Register:
+        return self._emit(Sqrt(self._new(), a))
+
     def select(
         self, test: str, a: Register, b: Register, x: Register, y: Register, into: Register | None = None
     ) -> Register:
@@ -192,7 +196,9 @@ class Builder:
     def _binary(self, op: BinaryOp, a: Register, b: Register, into: Register | None) -> Register:
         return self._emit(Binary(op, self._new() if into is None else into, a, b))
 
-    def _emit(self, statement: Const | FromIndex | Load | Broadcast | Binary | Fma | Select | Permute) -> Register:
+    def _emit(
+        self, statement: Const | FromIndex | Load | Broadcast | Binary | Fma | Sqrt | Select | Permute
+    ) -> Register:
         self._body.append(statement)
         return statement.dst
 

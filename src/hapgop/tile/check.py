@@ -22,6 +22,7 @@ from hapgop.tile.program import (
     Register,
     Rounds,
     Select,
+    Sqrt,
     Stage,
     Statement,
     Store,
@@ -48,6 +49,9 @@ def check(kernel: Kernel, registers: int | None = None) -> Checked:
     registers: how many vector registers there are; more than that alive at once is an error, since LLVM would spill.
     Raises TileError.
     """
+    for buffer in kernel.buffers:
+        if buffer.narrow and (kernel.dtype != "float32" or buffer.role not in ("in", "out")):
+            raise TileError(f"{kernel.name}: {buffer.name} is narrow; only what float32 kernels are given can be")
     names = [b.name for b in kernel.buffers] + [s.name for s in kernel.sizes]
     if len(set(names)) != len(names):
         raise TileError(f"{kernel.name}: two buffers or sizes share a name: {names}")
@@ -85,7 +89,7 @@ def reads(s: Statement) -> tuple[Register, ...]:
             return (s.a, s.b, s.c)
         case Select():
             return (s.a, s.b, s.x, s.y)
-        case Permute():
+        case Permute() | Sqrt():
             return (s.src,)
         case Transpose():
             return s.src

@@ -13,7 +13,7 @@ from typing import Literal
 from hapgop.tile.index import Affine, Size, Var
 
 Register = int
-Role = Literal["in", "out", "scratch", "private"]
+Role = Literal["in", "out", "inout", "scratch", "private"]
 BinaryOp = Literal["add", "sub", "mul", "div", "max", "min"]
 
 _LINE = 16  # elements that fill a cache line of 64 bytes, or two
@@ -23,12 +23,17 @@ _LINE = 16  # elements that fill a cache line of 64 bytes, or two
 class Buffer:
     """A flat array of the kernel's dtype. `private` ones exist once a thread, `scratch` ones once a call.
 
+    An `inout` one is a result that is read again once it is written.
+
     A `private` one is passed as one array for all threads, in which each has `apart(size)` elements.
+    The elements of a `narrow` one, in a kernel of float32, are bfloat16: a load widens them, a store rounds to the
+    nearest, of two to the even one.
     """
 
     name: str
     size: Affine
     role: Role
+    narrow: bool = False
 
 
 def apart(size: Affine) -> Affine:
@@ -126,6 +131,14 @@ class Fma:
 
 
 @dataclass(frozen=True, slots=True)
+class Sqrt:
+    """dst = the square root of src; NaN below zero."""
+
+    dst: Register
+    src: Register
+
+
+@dataclass(frozen=True, slots=True)
 class Select:
     """dst = x where the comparison of a and b holds, else y.
 
@@ -182,7 +195,9 @@ class Loop:
     body: tuple[Statement, ...]
 
 
-Statement = Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Select | Permute | Transpose | Prefetch | Loop
+Statement = (
+    Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Sqrt | Select | Permute | Transpose | Prefetch | Loop
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""`hapgop bench layers`"""
+"""`hapgop bench layers`, `hapgop bench nets` and `hapgop bench random`"""
 
 import json as codec
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hapgop import bench
-from hapgop.cli import console
+from hapgop.cli import console, surveying
 from hapgop.cli.bars import Bar, clock
 from hapgop.errors import InputError
 
@@ -21,15 +21,26 @@ _QUICK_REPEATS = 5
 
 class _What(StrEnum):
     LAYERS = "layers"
+    NETS = "nets"
+    RANDOM = "random"
 
 
 def command(
-    what: Annotated[_What, typer.Argument(metavar="layers", help="What to measure: layers.")],
+    what: Annotated[
+        _What,
+        typer.Argument(
+            metavar="layers|nets|random", help="What to measure: known layers, whole nets, or random layers."
+        ),
+    ],
     against: Annotated[
         list[str] | None,
-        typer.Option(help="Only this peer: torch, onnxruntime, openvino or ncnn; may be given again."),
+        typer.Option(
+            help="Only this peer: torch, onnxruntime, openvino, ncnn; of nets also torch.compile; may be given again."
+        ),
     ] = None,
-    case: Annotated[list[str] | None, typer.Option(help="Only cases whose names begin so; may be given again.")] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(help="Only cases whose names begin so, or nets so called; may be given again.")
+    ] = None,
     family: Annotated[
         list[str] | None, typer.Option("--class", help="Only cases of this class, such as 3x3; may be given again.")
     ] = None,
@@ -53,15 +64,39 @@ def command(
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Measure nothing: show what --json has written.")
     ] = None,
+    shapes: Annotated[int, typer.Option(min=1, help="random: how many layers.")] = 300,
+    seed: Annotated[int, typer.Option(help="random: another seed draws other layers.")] = 0,
 ) -> None:
-    """Measure single layers against PyTorch and other libraries, all sides interleaved in one process.
+    """Measure single layers or whole nets against PyTorch and other libraries, all interleaved in one process.
 
+    `random` draws layers that nobody tuned for, and measures each against PyTorch's operator on the same tensors, and
+    our algorithms against one another; of the other options it takes --op, --threads, --repeats, --quick and --json.
     Run it on a machine that does nothing else. docs/benchmarks.md says what is measured and how.
     """
+    if what is _What.RANDOM:
+        counts = _numbers("--threads", threads)
+        repeats = min(repeats, _QUICK_REPEATS) if quick else repeats
+        _survey(shapes, seed, counts[-1:] if quick else counts, tuple(op or bench.SURVEY_OPS), repeats, json)
+        return
     if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
         raise InputError(f"--picture {picture}: the name has to end with .svg or .png")
     if source is not None:
         result = bench.from_json(_read(source), str(source))
+    elif what is _What.NETS:
+        for option, given in (("--class", family), ("--op", op), ("--cases", cases)):
+            if given:
+                raise InputError(f"{option}: only bench layers has it; bench nets knows --case, --batch and --against")
+        counts = _numbers("--threads", threads)
+        nets = bench.plan_nets(
+            case or (),
+            batches=_numbers("--batch", batch) if batch is not None else (),
+            against=against or (),
+            threads=counts[-1:] if quick else counts,
+            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            quick=quick,
+            allocator=allocator,
+        )
+        result = _measured_nets(nets)
     else:
         wanted = bench.Wanted(
             names=case or (),
@@ -90,6 +125,28 @@ def command(
         console.say(f"Wrote {picture}.")
 
 
+def _survey(
+    shapes: int, seed: int, threads: Sequence[int], ops: Sequence[str], repeats: int, json: Path | None
+) -> None:
+    for op in ops:
+        if op not in bench.SURVEY_OPS:
+            raise InputError(f"--op {op}: wanted is one of {', '.join(bench.SURVEY_OPS)}")
+    found = []
+    for count in threads:
+        with Bar() as bar:
+            rows = bench.survey(shapes, seed, count, _counted(bar), ops=ops, repeats=repeats)
+        console.write(f"{count} threads, {shapes} random layers, seed {seed}\n\n{surveying.text(rows)}\n")
+        found += rows
+    if json is not None:
+        values = bench.survey_json(found, _command())
+        console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
+        console.say(f"Wrote {json}.")
+
+
+def _command() -> str:
+    return shlex.join(["hapgop", *sys.argv[1:]])
+
+
 def _measured(run: bench.Run) -> bench.BenchResult:
     for name, reason in run.missing.items():
         console.say(f"Without {name}: {reason}.")
@@ -97,7 +154,14 @@ def _measured(run: bench.Run) -> bench.BenchResult:
         console.say(f"Left out {words}.")
     console.say(f"{run.rows} rows, about {clock(60 * run.minutes)}.")
     with Bar() as bar:
-        return bench.bench_layers(run, shlex.join(["hapgop", *sys.argv[1:]]), _counted(bar))
+        return bench.bench_layers(run, _command(), _counted(bar))
+
+
+def _measured_nets(run: bench.NetRun) -> bench.BenchResult:
+    for name, reason in run.missing.items():
+        console.say(f"Without {name}: {reason}.")
+    with Bar() as bar:
+        return bench.bench_nets(run, _command(), _counted(bar))
 
 
 def _counted(bar: Bar) -> Callable[[int, int, str], None]:
