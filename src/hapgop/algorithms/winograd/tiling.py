@@ -80,6 +80,15 @@ class Tiling:
         return x if self.backward else y
 
     @property
+    def turns_source(self) -> bool:
+        """Whether the source lies channels first."""
+        return (self.problem.y_layout if self.backward else self.problem.x_layout) == "nchw"
+
+    @property
+    def turns_target(self) -> bool:
+        return (self.problem.x_layout if self.backward else self.problem.y_layout) == "nchw"
+
+    @property
     def result(self) -> Side:
         """What is written: the target, or its pool."""
         side = self.target
