@@ -183,7 +183,7 @@ class _Program:
             width = max(c.count for _, c in pairs)  # all residue classes in blocks of the same channels
             if pooled:
                 # Two rows of pairs of pixels.
-                quarter = replace(free, registers=free.registers // 4)
+                quarter = replace(free, registers=(free.registers - 2) // 4 + 2)
                 pixels, block = registers.choose_tile(width // 2, vectors, quarter, max(1, most // 2))
                 pixels *= 2
             else:
@@ -198,7 +198,9 @@ class _Program:
             fetches = s.groups > 1 and source.n * self.problem.itemsize > self.machine.l2 // 2
             waiting = pixels * block // (1 if not pooled else 1 if self.problem.winners else 2)
             turns = waiting - min(pixels, lanes) + lanes < self.machine.registers
-            gather = Gather(rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, self.past)
+            gather = Gather(
+                rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, self.past
+            )
             out += _cut(gather) if self.flat else [gather]
         return out
 

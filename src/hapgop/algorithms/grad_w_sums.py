@@ -191,6 +191,19 @@ class Sums:
         return max(1, min(self.blocks, self.blocks * (self.machine.l2 // 4) // bytes_))
 
     @property
+    def run(self) -> int:
+        """Tiles of the broadcast side that are done with a panel: their sums, and what they read, stay in the cache."""
+        tiles = 1 if self.narrow else self.tall // self.pairs
+        if not self.many or not tiles:
+            return max(tiles, 1)
+        s, room = self.shape, self.machine.l2 // 4
+        sums = self.problem.itemsize * self.pairs * self.panel * self.vectors * self.lanes * s.kw
+        if not self.by_row:
+            sums *= s.kh
+        read = self.problem.itemsize * self.pairs * self.row_block * s.ow
+        return registers.balanced(tiles, max(1, min(tiles, room // sums, 2 * room // read)))
+
+    @property
     def padded(self) -> int:
         """The wide side's channels of a group, in whole vectors."""
         return len(self.counts) * self.lanes
