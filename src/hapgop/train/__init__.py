@@ -8,6 +8,7 @@ from hapgop.train.evaluation import Evaluation, PerClass, evaluate, wilson
 from hapgop.train.fit import Result, finished_run, fit
 from hapgop.train.load import load
 from hapgop.train.loop import Diverged, Unwritable
+from hapgop.train.pretrained import load_pretrained
 from hapgop.train.progress import EpochDone, Event, Progress, Reading, Step, Validating
 from hapgop.train.recipe import Recipe
 from hapgop.train.run import load_filters, load_model
@@ -46,6 +47,7 @@ __all__ = [
     "load",
     "load_filters",
     "load_model",
+    "load_pretrained",
     "scan",
     "suggested_net",
     "suggested_recipe",

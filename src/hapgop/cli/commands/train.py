@@ -45,6 +45,12 @@ def command(
     target_accuracy: Annotated[
         str | None, typer.Option(metavar="0.99|99%", help="End once this validation accuracy is reached.")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .safetensors file to begin with; names as torchvision and timm have them."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")] = None,
@@ -144,6 +150,7 @@ def command(
                 listeners=[_tensorboard(folder)] if tensorboard and workers.first else [],
                 recipe=recipe,
                 net=net,
+                weights=weights,
                 resume=resume,
                 overwrite=overwrite,
                 workers=workers,
