@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from hapgop.bench.drawn import draw
+
 TINY = "tiny ic=4 size=6 oc=5 kernel=3 padding=1 n=2"
 
 
@@ -84,3 +86,16 @@ def test_an_unknown_thing_to_measure_exits_with_2(hapgop):
     done = hapgop("bench", "nets")
     assert done.code == 2
     assert "nets" in done.err
+
+
+def test_random_layers(hapgop, tmp_path, monkeypatch):
+    one = min(draw(50, 7), key=lambda layer: layer.shape.flops)
+    monkeypatch.setattr("hapgop.bench.surveys.draw", lambda count, seed: [one])
+    options = ["--threads", "1", "--repeats", "1", "--op", "forward"]
+    done = hapgop("bench", "random", "--shapes", "1", *options, "--json", tmp_path / "out.json")
+    assert done.code == 0, done.err
+    assert done.out.startswith("1 threads, 1 random layers, seed 0")
+    assert "all: 1 rows, geometric mean " in done.out
+    assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 1
+    assert hapgop("bench", "random", "--op", "sideways").code == 2
+    assert hapgop("bench", "random", "--shapes", "0").code == 2

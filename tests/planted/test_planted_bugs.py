@@ -256,10 +256,26 @@ BUGS = (
     Bug(
         "the slowest algorithm is taken",
         "planning/choose.py",
-        "near.sort(key=lambda option: shared(",
-        "near.sort(key=lambda option: -shared(",
+        "candidates.sort(key=lambda c: c.shared)",
+        "candidates.sort(key=lambda c: -c.shared)",
         "planning/test_choose.py",
         "predicted_time",
+    ),
+    Bug(
+        "weights that changed are taken for the old ones",
+        "nn/packed.py",
+        "            and self.version == w._version",
+        "            and self.version <= w._version",
+        "nn/test_packed.py",
+        "optimizers_step",
+    ),
+    Bug(
+        "the slowest of those that were measured is taken",
+        "planning/choose.py",
+        "winner = min(known,",
+        "winner = max(known,",
+        "planning/test_choose.py",
+        "measured_decides",
     ),
     Bug(
         "threads share their scratch memory",
@@ -271,7 +287,7 @@ BUGS = (
     ),
     Bug(
         "threads share their private memory",
-        "engine/prepared.py",
+        "engine/runnable.py",
         "private = [apart(Affine(elements)).const * team for",
         "private = [apart(Affine(elements)).const for",
         "engine/test_prepared.py",

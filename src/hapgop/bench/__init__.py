@@ -7,8 +7,8 @@ from hapgop.bench.layers import Run, bench_layers, plan
 from hapgop.bench.picture import draw
 from hapgop.bench.reading import from_text
 from hapgop.bench.rows import BenchResult, ClassMean, Match, Row, class_means, from_json
-from hapgop.bench.survey import OPS as SURVEY_OPS
-from hapgop.bench.survey import SurveyRow, SurveySummary, survey, survey_json
+from hapgop.bench.surveys import OPS as SURVEY_OPS
+from hapgop.bench.surveys import SurveyRow, SurveySummary, survey, survey_json
 from hapgop.bench.table import table
 from hapgop.bench.whole import NetRun, bench_nets, plan_nets
 
