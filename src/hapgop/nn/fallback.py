@@ -96,9 +96,9 @@ def avg_pool_grad(
     return dx
 
 
-def winners_dtype(dtype: torch.dtype) -> torch.dtype:
+def winners_dtype(dtype: torch.dtype | str) -> torch.dtype:
     """Places in a window are small whole numbers, but bfloat16 counts to 256 only."""
-    return dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def indices_of(winners: Tensor, size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Tensor:

@@ -16,7 +16,11 @@ from hapgop.nn.layout import Four, Sizes, formats_of, strides_of, suggests_chann
 from hapgop.nn.report import Answer
 from hapgop.shape import ConvShape, PoolShape, ShapeError, warn_if_unread
 
-DTYPES: Final[Mapping[torch.dtype | str, str]] = {torch.float32: "float32", torch.float64: "float64"}
+DTYPES: Final[Mapping[torch.dtype | str, str]] = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+}
 
 Ints = tuple[int, ...]
 Setting = tuple[Ints, Ints, Ints, int, str | None]
@@ -77,11 +81,12 @@ def _cached(decide: Decision) -> Decision:
 @_cached
 def conv(
     x: Facts, w: Facts, bias: Facts | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    activation: str | None, op: str = "conv", packed: bool = False,
+    activation: str | None, op: str = "conv", packed: bool = False, pooled: bool = False,
 ) -> Route:  # fmt: skip
     """Of y = activation(x * w + bias); y is channels last where PyTorch's would be.
 
-    `packed`: with weights packed ahead, where they lie dense.
+    `packed`: with weights packed ahead, where they lie dense. `pooled`: of the largest of each 2 x 2 pixels, and of
+    the winners, which lie as these do.
     """
     shape = ConvShape.of(x[1], w[1], stride=stride, padding=padding, dilation=dilation, groups=groups)
     warn_if_unread(shape, op)
@@ -91,12 +96,18 @@ def conv(
     reason = _refusal(x, w) if bias is None else _refusal(x, w, bias)
     second, w_layout = _weight(w)
     packed = packed and second is None
+    result = shape.y_shape
+    if pooled:
+        result = (*result[:2], result[2] // 2, result[3] // 2)
+        reason = reason or (None if min(result[2:]) else "less than one window")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
-        layouts = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout)
-        return Problem("conv", shape, DTYPES[x[0]], *layouts, bias is not None, activation, packed=packed)
+        layouts, fused = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout), (bias is not None, activation)
+        return Problem("conv", shape, DTYPES[x[0]], *layouts, *fused, packed=packed, pooled=pooled)
 
-    route = _route(op, problem, reason, x, (shape.y_shape, last), second)
+    route = _route(op, problem, reason, x, (result, last), second)
+    if pooled:  # PyTorch would compute the convolution, then the pool
+        return route
 
     def by_pytorch(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         return fallback.conv(x, w, bias, stride, padding, dilation, groups, activation)
@@ -190,7 +201,9 @@ def max_pool_grad(
 
     _want("gradient", g, shape.y_shape)
     _want("winners", winners, shape.y_shape)
-    way = _route("max_pool_grad", problem, _refusal(g, winners), winners, (shape.x_shape, last))
+    # In their own dtype winners are as good as of g's.
+    alike = (g[0] if winners[0] == fallback.winners_dtype(g[0]) else winners[0], *winners[1:])
+    way = _route("max_pool_grad", problem, _refusal(g, alike), winners, (shape.x_shape, last))
     if way.run is None:
         return way
     # The winners stay as they lie where they can; g lies so already, or is copied.
