@@ -74,6 +74,10 @@ def _compute(problem, addresses):
         w(2)[...] = oracle.grad_w(x(0), y(1), shape=shape)
     elif op == "grad_b":
         per_channel(1)[...] = y(0).astype(np.float64).sum((0, 2, 3))
+    elif op == "relu_grad":
+        x(2)[...] = np.where(y(1) > 0, y(0), 0)
+        c = shape.c
+        _at(problem, addresses[3], (1, c, 1, 1), "nchw")[0, :, 0, 0] = x(2).astype(np.float64).sum((0, 2, 3))
     elif op == "max_pool":
         y(1)[...], y(2)[...] = oracle.max_pool(x(0), shape)
     elif op == "max_pool_grad":
