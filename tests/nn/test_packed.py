@@ -202,6 +202,17 @@ def test_several_threads_share_weights():
     assert not wrong
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_of_every_dtype(dtype):
+    layer, x = _layer().to(dtype), _image().to(dtype)
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(
+                layer(x), F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1).to(dtype)
+            )
+            layer.weight.data.mul_(2)
+
+
 def test_with_a_pool():
     layer, x = _layer(pool=2, activation="relu"), _image(size=10)
     with torch.no_grad():
