@@ -195,7 +195,7 @@ class _Program:
             packing = Packing(s.groups // bundle, oc, ic, rows, cols, weights, swap, lanes, block, raw, bundle)
             # The accumulators that are still waiting, and a square of results.
             # Groups leave gaps between the inputs of neighbours, which the CPU then does not fetch ahead by itself.
-            fetches = s.groups > 1 and source.n * self.problem.itemsize > self.machine.l2 // 2
+            fetches = s.groups > 1 and source.n * self.problem.itemsize > self.machine.l2 // 4
             waiting = pixels * block // (1 if not pooled else 1 if self.problem.winners else 2)
             turns = waiting - min(pixels, lanes) + lanes < self.machine.registers
             gather = Gather(
