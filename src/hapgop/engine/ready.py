@@ -64,7 +64,7 @@ def prepare_candidates(problem: Problem, within: float = 3.0) -> list[Prepared]:
 
 def plan_for(problem: Problem) -> Plan:
     """The plan for a problem on this machine, from what is known of it: nothing is measured. Raises Refused."""
-    return ranking_for(problem).plan(tuning.known(problem))
+    return ranking_for(problem).plan(tuning.measured(repr(problem)))
 
 
 @lru_cache(_PLANS)
@@ -80,7 +80,7 @@ def _made(problems: Sequence[Problem], threads: int) -> dict[Problem, Prepared]:
     """Kernels first, all at the same time; then what has to be measured, one by one."""
     plans: dict[Problem, list[Plan]] = {}
     for problem in problems:
-        kept = tuning.known(problem)
+        kept = tuning.measured(repr(problem))
         ranking = ranking_for(problem)
         plans[problem] = (tuning.contenders(ranking) if kept is None else []) or [ranking.plan(kept)]
     compiled = iter(_compiled([plan for several in plans.values() for plan in several], threads))
@@ -89,7 +89,7 @@ def _made(problems: Sequence[Problem], threads: int) -> dict[Problem, Prepared]:
         candidates = list(islice(compiled, len(several)))
         prepared = candidates[0]
         if len(candidates) > 1:
-            times = tuning.compare(candidates)
+            times = tuning.between(candidates)
             prepared = Prepared(ranking_for(problem).plan(times))
         _ready.put(problem, prepared, _READY + prepared.bytes)
         made[problem] = prepared

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from hapgop.algorithms import Problem
+from hapgop.algorithms.problem import CONV_OPS
 from hapgop.engine.changes import changed
 from hapgop.engine.choices import Choices, Times, choices_for
 from hapgop.engine.memory import empty
@@ -30,7 +31,7 @@ from hapgop.shape import ConvShape
 MODES: Final = ("off", "kept", "close")
 _NAMES: Final = {"": "close", "0": "off", "1": "close"}
 
-_CLOSE = 1.5  # times the best prediction
+_CLOSE = 2.0  # times the best prediction: predictions of the rarer shapes are off by as much
 _CANDIDATES = 4
 _LONGEST = 50e-3  # seconds a call, on all cores: the few runs of a longer one are the work of a whole process
 _BYTES = 256 << 20  # of all tensors
@@ -39,6 +40,7 @@ _BUDGET = 10.0  # seconds that a process measures
 
 _ROUNDS = 5
 _TURN = 300e-6  # seconds of a candidate's turn, at least: long against the clock
+_HOPELESS = 3.0  # times the fastest: no further rounds
 _TOGETHER = 60e-3  # seconds for all rounds of a problem, but two rounds always
 
 _mode: str | None = None
@@ -85,14 +87,14 @@ def _from_environment() -> str:
     return mode
 
 
-def known(problem: Problem) -> Times | None:
-    """What was measured for a problem before."""
-    return None if get_tuning() == "off" else choices().get(repr(problem))
+def measured(key: str) -> Times | None:
+    """What was measured under a key before, by name; of a problem, its `repr` is the key."""
+    return None if get_tuning() == "off" else choices().get(key)
 
 
 def contenders(ranking: Ranking) -> list[Plan]:
     """The plans that should be compared by measuring; none where prediction is enough, or all that there is."""
-    near = ranking.close(_CLOSE, _CANDIDATES)
+    near = ranking.close(_CLOSE, _CANDIDATES) if ranking.problem.op in CONV_OPS else ()
     if len(near) < 2 or near[0].shared > _LONGEST or _bytes(ranking.problem) > _BYTES or not may_measure():
         return []
     spend(_MAKING * (len(near) - 1))
@@ -110,8 +112,8 @@ def spend(seconds: float) -> None:
     _left -= seconds
 
 
-def compare(candidates: Sequence[Prepared]) -> Times | None:
-    """Seconds a call of each, by its algorithm's name: measured now, or by who came first. None: it cannot be kept."""
+def between(candidates: Sequence[Prepared]) -> Times | None:
+    """Seconds a call of each, by its algorithm's name. None where nothing can be kept."""
     problem = candidates[0].plan.problem
     buffers = _buffers(problem, max(p.packed_size for p in candidates) if problem.packed else 0)
     at = [buffer.ctypes.data for buffer in buffers]
@@ -120,13 +122,13 @@ def compare(candidates: Sequence[Prepared]) -> Times | None:
     def call(prepared: Prepared) -> Callable[[], object]:
         return lambda: prepared(*at, threads=threads)
 
-    return measured(repr(problem), {p.plan.algorithm.name: call(p) for p in candidates})
+    return compare(repr(problem), {p.plan.algorithm.name: call(p) for p in candidates})
 
 
-def measured(key: str, calls: Mapping[str, Callable[[], object]]) -> Times | None:
-    """Seconds of each of some calls that do the same, from the fastest of some rounds in turn; measured once and kept.
+def compare(key: str, calls: Mapping[str, Callable[[], object]]) -> Times | None:
+    """Seconds of each of some calls that do the same: the best of some rounds in turn, or what the first one measured.
 
-    None where nothing can be kept.
+    key: what is compared, in words. None where nothing can be kept.
     """
     with _one:  # who measures at the same time measures the other
         kept = choices().get(key)
@@ -139,14 +141,17 @@ def measured(key: str, calls: Mapping[str, Callable[[], object]]) -> Times | Non
 
 
 def _interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    counts = {name: max(1, round(_TURN / _duration(call))) for name, call in calls.items()}
-    best = dict.fromkeys(calls, float("inf"))
+    best = {name: _duration(call) for name, call in calls.items()}
+    counts = {name: max(1, round(_TURN / seconds)) for name, seconds in best.items()}
     start = perf_counter()
     for round_ in range(_ROUNDS):
         if round_ > 1 and perf_counter() - start > _TOGETHER:
             break
+        least = min(best.values())
         for name, call in calls.items():
-            best[name] = min(best[name], _turn(call, counts[name]))
+            # One slow call says little: everyone has a round.
+            if round_ == 0 or best[name] < _HOPELESS * least:
+                best[name] = min(best[name], _turn(call, counts[name]))
     return best
 
 
@@ -159,21 +164,21 @@ def _turn(call: Callable[[], object], count: int) -> float:
 
 def _duration(call: Callable[[], object]) -> float:
     call()  # scratch memory, and the threads wake
-    return _turn(call, 1)
+    return min(_turn(call, 1) for _ in range(2))
 
 
 def _buffers(problem: Problem, packed: int) -> list[np.ndarray[Any, Any]]:
-    """Memory in place of a problem's tensors, in their order, of usual numbers: none is denormal."""
-    s, dtype = problem.shape, np.dtype(problem.dtype)
-    x, y = prod(s.x_shape), prod(s.y_shape)
-    if not isinstance(s, ConvShape):
-        return [_filled(max(x, y), dtype) for _ in range(3)]
-    w = packed or prod(s.w_shape)
-    sizes = {"conv": (x, w, s.oc, y), "grad_x": (y, w, x), "grad_w": (x, y, w), "grad_b": (y, s.oc)}[problem.op]
-    return [_filled(size, dtype) for size in sizes]
+    """Memory in place of a problem's tensors, in their order."""
+    s, dtype = problem.shape, np.dtype(problem.inside)
+    assert isinstance(s, ConvShape)
+    x, w, y = prod(s.x_shape), packed or prod(s.w_shape), prod(s.y_shape)
+    fused = (y,) * (problem.residual + problem.pooled)
+    sizes = {"conv": (x, w, s.oc, y, *fused), "grad_x": (y, w, x), "grad_w": (x, y, w), "grad_b": (y, s.oc)}[problem.op]
+    return [usual(size, dtype) for size in sizes]
 
 
-def _filled(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def usual(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """So many numbers as calls usually see: normal ones, none of them denormal."""
     array = empty((size,), dtype)
     some = _normal().astype(dtype)
     for start in range(0, size, some.size):
