@@ -109,7 +109,7 @@ BUGS = (
     ),
     Bug(
         "the last lanes of a sum left out",
-        "algorithms/narrow.py",
+        "algorithms/narrow_tile.py",
         "                    if rest:\n",
         "                    if rest and not full:\n",
         "algorithms/test_direct.py",
