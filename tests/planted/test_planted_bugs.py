@@ -79,8 +79,9 @@ BUGS = (
     Bug(
         "inputs that no window reads keep their gradient's old value",
         "algorithms/direct_tile.py",
-        "        self.finish()\n",
-        "        if packing.depth:\n            self.finish()\n",
+        "            self.store(self.results(self.row))\n",
+        "            results = self.results(self.row)\n            if self.gather.packing.depth:\n"
+        "                self.store(results)\n",
         select="exact and grad_x and stride",
     ),
     Bug(
@@ -89,6 +90,30 @@ BUGS = (
         "                if bias is not None:\n",
         "                if bias is None:\n",
         select="exact and conv and border",
+    ),
+    Bug(
+        "a pool that takes one row twice",
+        "algorithms/direct_tile.py",
+        "self.results(first + i) for i",
+        "self.results(first + 0 * i) for i",
+        "algorithms/test_direct.py",
+        "pooled_is_right and first",
+    ),
+    Bug(
+        "a pool's winners in the order of columns",
+        "algorithms/direct_tile.py",
+        "zip(upper[p], upper[p + 1], lower[p], lower[p + 1], strict=True)",
+        "zip(upper[p], lower[p], upper[p + 1], lower[p + 1], strict=True)",
+        "algorithms/test_direct.py",
+        "pooled_is_right and first",
+    ),
+    Bug(
+        "the last lanes of a sum left out",
+        "algorithms/narrow_tile.py",
+        "                    if rest:\n",
+        "                    if rest and not full:\n",
+        "algorithms/test_direct.py",
+        "few_channels and first",
     ),
     Bug(
         "ReLU swallows NaN",
