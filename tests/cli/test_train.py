@@ -231,3 +231,92 @@ def test_doctor_does_not_import_torch():
         "try: main(['doctor'])\nexcept SystemExit as end: sys.exit(end.code or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_any_knob_can_be_set_and_a_recipe_read_back(hapgop):
+    arguments = "--set cutout=2 --set average=0.9 --set test_flip=true --set border=edge --target-accuracy 99.9%"
+    assert hapgop("train", "digits", "--run", "one", *QUICK, *arguments.split()).code == 0
+    config = json.loads(Path("one/config.json").read_text())
+    recipe = config["recipe"]
+    assert (recipe["cutout"], recipe["average"], recipe["border"]) == (2, 0.9, "edge")
+    assert recipe["target_accuracy"] == 0.999
+    # What is said of an image afterwards is what was validated.
+    assert config["prediction"] == {"mirror": True}
+    Path("recipe.json").write_text(json.dumps(recipe))
+    assert hapgop("train", "digits", "--run", "two", "--recipe", "recipe.json").code == 0
+    assert json.loads(Path("two/config.json").read_text())["recipe"] == recipe
+    assert Path("two/model.safetensors").read_bytes() == Path("one/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "cutout"], "NAME=VALUE is wanted"),
+        (["--set", "cutuot=2"], "did you mean 'cutout'"),
+        (["--set", "cutout=much"], "cutout is a whole number"),
+        (["--recipe", "nowhere.json"], "cannot be read as JSON"),
+        (["--target-accuracy", "many"], "a share of right answers is wanted"),
+        (["--target-accuracy", "120%"], "a share of right answers is wanted"),
+        (["--time-budget", "soon"], "a time is wanted, as in 90s, 10m or 2h"),
+        (["--time-budget", "0s"], "a time is wanted"),
+        (["--time-budget", "10m", "--resume"], "--time-budget belongs to a new one"),
+    ],
+)
+def test_knobs_that_make_no_sense_are_named(hapgop, arguments, words):
+    done = hapgop("train", "digits", "--run", "r", *arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert not Path("r").exists()
+
+
+def test_a_time_budget_says_what_fits_before_it_starts(hapgop):
+    done = hapgop("train", "digits", "--run", "timed", "--time-budget", "1h", "--epochs", "1")
+    assert done.code == 0, done.err
+    said = done.err.index("In 1:00:00: digits for 1 epochs, which should take")
+    assert done.err.index("digits: ") < said < done.err.index("epoch 1/1")
+
+
+def test_tensorboard_gets_the_curves(hapgop):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    done = hapgop("train", "digits", "--run", "seen", "--epochs", "2", "--batch-size", "256", "--tensorboard")
+    assert done.code == 0, done.err
+    events = reading.EventAccumulator("seen/tensorboard").Reload()
+    metrics = [json.loads(line) for line in Path("seen/metrics.jsonl").read_text().splitlines()]
+    told = [event.value for event in events.Scalars("loss/val")]
+    assert told == pytest.approx([line["val_loss"] for line in metrics])
+    assert len(events.Scalars("step/loss")) == 10
+    # A new run in its place has curves of its own alone.
+    assert hapgop("train", "digits", "--run", "seen", "--overwrite", *QUICK).code == 0
+    assert not Path("seen/tensorboard").exists()
+
+
+def test_check_only_looks_at_the_data(hapgop):
+    done = hapgop("train", "digits", "--check", "--run", "r")
+    assert done.code == 0
+    assert "The data are in order" in done.err
+    assert not Path("r").exists()
+
+
+def test_a_run_killed_before_its_report_gets_it_by_resume(trained, hapgop):
+    whole = Path("first/report.html").read_text()
+    Path("first/report.html").unlink()
+    weights = Path("first/model.safetensors").read_bytes()
+    done = hapgop("train", "--resume", "--run", "first")
+    assert done.code == 0, done.err
+    assert Path("first/model.safetensors").read_bytes() == weights
+    assert "Test accuracy" in done.out
+    assert len(Path("first/report.html").read_text()) == pytest.approx(len(whole), rel=0.01)
+
+
+def test_the_same_recipe_in_both_layers(hapgop):
+    arguments = ["--target", "15%", "--threads", "1", "--set", "epochs=2", "--set", "batch_size=256"]
+    done = hapgop("bench", "accuracy", "digits", *arguments, "--json", "sides.json")
+    assert done.code == 0, done.err
+    told = json.loads(Path("sides.json").read_text())
+    ours, theirs = told["sides"]
+    assert (ours["name"], theirs["name"]) == ("hapgop", "PyTorch")
+    # The same weights, batches and arithmetic but for roundings: the first epochs agree to some images.
+    assert ours["val_accuracy"] == pytest.approx(theirs["val_accuracy"], abs=0.05)
+    assert told["share"] == ours["seconds"] / theirs["seconds"]
+    assert "of PyTorch's time" in done.out
+    assert hapgop("bench", "layers", "digits").code == 2

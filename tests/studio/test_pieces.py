@@ -25,7 +25,7 @@ def test_fill_escapes_what_is_not_html():
 
 
 def test_every_piece_is_used_and_every_use_has_its_piece():
-    package = "\n".join(stored(f"{name}.py") for name in ("results", "history", "net", "curves", "report"))
+    package = "\n".join(stored(f"{name}.py") for name in ("results", "history", "net", "curves", "trust", "report"))
     used = set(re.findall(r'part\(\s*"([a-z ]+)"', package))
     assert used == set(parts())
     assert all(Template(piece).is_valid() for piece in parts().values())

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hapgop import studio
-from hapgop.explain import FeatureMap, Filters
+from hapgop.explain import FeatureMap, FilterHealth, Filters
 from hapgop.studio import write_report
+from hapgop.train import Calibration
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 SVG_VOID = {"rect", "path", "use"}
@@ -122,11 +123,11 @@ def test_the_question_fits_the_split(written, evaluation):
     assert "has not seen" not in seen
 
 
-def test_mistakes_are_the_surest_first(written, evaluation):
+def test_mistakes_are_those_of_the_highest_loss_first(written, evaluation):
     judged = evaluation(10)
     names = [attributes["title"] for tag, attributes in written().tags
              if tag == "p" and attributes.get("class") == "name"]  # fmt: skip
-    assert names == [judged.names[index] for index in judged.mistakes(24)]
+    assert names == [judged.names[index] for index in judged.top_losses(24)]
 
 
 def test_confusions_are_the_matrix(written, evaluation):
@@ -268,3 +269,44 @@ def test_pages_need_no_pytorch():
 
 def test_public_surface():
     assert studio.__all__ == ["write_report"]
+
+
+def test_calibration_says_what_was_found(written):
+    bins = ((0.55, 0.4, 10), (0.95, 0.8, 90))
+    page = written(calibration=Calibration(1.7, 0.15, 0.021, bins))
+    said = page.said()
+    assert "expected calibration error is 15.0 %" in said
+    assert "too sure of itself" in said
+    assert "temperature of 1.70" in said
+    assert "2.1 % on these" in said
+    assert 'aria-label="Sureness and accuracy by epoch' not in page.text
+    assert "0.95 sure, 0.80 right" in page.text
+
+
+def test_filters_over_time_have_a_row_for_each_snapshot(written):
+    random = np.random.default_rng(0)
+    snapshots = {epoch: random.normal(size=(20, 3, 3, 3)).astype(np.float32) for epoch in (0, 2, 10)}
+    page = written(snapshots=snapshots)
+    assert [word for word in page.words if word.startswith(("before training", "after epoch"))] == [
+        "before training", "after epoch 2", "after epoch 10",
+    ]  # fmt: skip
+    tiles = [attributes for tag, attributes in page.tags if tag == "img" and "of epoch" in attributes["alt"]]
+    assert len(tiles) == 3 * 16
+
+
+def test_dead_and_doubled_filters_are_counted_and_named(written):
+    found = [
+        FilterHealth("features.0", "features.1", (3, 7), ((0, 1), (0, 2)), (), 64),
+        FilterHealth("other", "other", (), (), (), 64),
+    ]
+    said = written(health=found).said()
+    assert "Of 20 filters , 2 never answered to any of 64 images, and 2 point the same way" in said
+    assert "features.0 20 3, 7 0 = 1, 0 = 2" in said
+    healthy = written(health=found[1:]).said()
+    assert "0 never answered" in healthy
+    assert "the same as another" not in healthy
+
+
+def test_without_them_the_page_has_no_such_sections(written):
+    page = written()
+    assert not {"calibration", "over-time", "health"} & set(page.ids)

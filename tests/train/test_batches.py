@@ -1,14 +1,18 @@
 """Batches and augmentation: repeatable, complete, and exactly what they say."""
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hapgop.train import Recipe
+from hapgop.train import Data, Recipe, Workers
 from hapgop.train.augment import changed as changed_as_drawn
 from hapgop.train.augment import drawn
 from hapgop.train.batches import Order, step_seed
+from hapgop.train.feeder import Batch, Feeder
 
 
 @given(images=st.integers(1, 60), batch_size=st.integers(1, 70), seed=st.integers(0, 3))
@@ -96,3 +100,89 @@ def test_each_step_has_a_seed_of_its_own() -> None:
     seeds = {step_seed(seed, step) for seed in range(20) for step in range(20)}
     assert len(seeds) == 400
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_each_image_is_mirrored_every_other_time() -> None:
+    order = Order(20, 6, seed=3)
+    seen: dict[int, list[bool]] = {image: [] for image in range(20)}
+    for step in range(20):
+        for image, mirrored in zip(order.batch(step).tolist(), order.mirrored(step).tolist(), strict=True):
+            seen[image].append(mirrored)
+    assert all(a != b for times in seen.values() for a, b in itertools.pairwise(times))
+    assert 3 <= sum(times[0] for times in seen.values()) <= 17
+
+
+def test_cutout_blanks_a_square_and_nothing_else() -> None:
+    images = pictures(100, 12, 10)
+    recipe = Recipe(cutout=4)
+    after = changed_as_drawn(images.copy(), drawn(recipe, Order(100, 100, 0), 0), recipe, (0, 0, 0))
+    blank = (after == 0).all(axis=3)
+    assert (after[~blank] == images[~blank]).all()
+    for one in blank:
+        rows, columns = np.flatnonzero(one.any(1)), np.flatnonzero(one.any(0))
+        assert one.sum() == len(rows) * len(columns) <= 16
+        assert min(len(rows), len(columns)) >= 2
+    assert max(one.sum() for one in blank) == 16
+
+
+def test_colour_changes_stay_within_their_share() -> None:
+    grey = np.full((50, 6, 6, 3), 100, np.uint8)
+    after = changed(grey.copy(), Recipe(colour=0.3), 0)
+    # A flat grey has neither contrast nor saturation: only its brightness changes, by one factor for all pixels.
+    assert (after == after[:, :1, :1, :1]).all()
+    values = after[:, 0, 0, 0].astype(int)
+    assert 70 <= values.min() < 85
+    assert 115 < values.max() <= 130
+    assert (changed(pictures(), Recipe(colour=0.0), 0) == pictures()).all()
+
+
+@pytest.mark.parametrize("recipe", [Recipe(batch_size=10, mixup=0.4, flip=True, shift=1, cutout=2, colour=0.2)])
+def test_the_parts_of_a_batch_are_the_batch(data: Data, recipe: Recipe) -> None:
+    order = Order(len(data.train), recipe.batch_size, recipe.seed)
+    whole = Feeder(data, recipe, order).batch(7)
+    parts = [Feeder(data, recipe, order, Workers(rank, 3).part(10)).batch(7) for rank in range(3)]
+    assert torch.equal(torch.cat([part.x for part in parts]), whole.x)
+    assert torch.equal(torch.cat([part.y for part in parts]), whole.y)
+    assert whole.other is not None
+    assert torch.equal(torch.cat([part.other for part in parts if part.other is not None]), whole.other)
+
+
+def test_mixup_mixes_pairs_of_the_batch(data: Data) -> None:
+    recipe = Recipe(batch_size=10, mixup=0.4)
+    order = Order(len(data.train), 10, recipe.seed)
+    plain, mixed = Feeder(data, Recipe(batch_size=10), order).batch(3), Feeder(data, recipe, order).batch(3)
+    partner = torch.from_numpy(drawn(recipe, order, 3).partner)
+    assert torch.equal(mixed.y, plain.y)
+    assert mixed.other is not None
+    assert torch.equal(mixed.other, plain.y[partner])
+    wanted = mixed.share * plain.x + (1 - mixed.share) * plain.x[partner]
+    assert torch.allclose(mixed.x, wanted, rtol=0, atol=1e-5)
+
+
+def test_batches_made_ahead_are_those_of_their_steps_and_an_error_reaches_the_step(data: Data) -> None:
+    recipe = Recipe(batch_size=20, epochs=2, shift=1)
+    feeder = Feeder(data, recipe, Order(len(data.train), 20, 0))
+    made = list(feeder.batches(2))
+    assert len(made) == 4
+    for step, batch in enumerate(made, 2):
+        assert torch.equal(batch.x, feeder.batch(step).x)
+
+    class Broken(Feeder):
+        def batch(self, step: int) -> Batch:
+            if step == 5:
+                raise ZeroDivisionError
+            return super().batch(step)
+
+    broken = Broken(data, recipe, feeder.order).batches(4)
+    assert torch.equal(next(broken).x, feeder.batch(4).x)
+    with pytest.raises(ZeroDivisionError):
+        next(broken)
+
+
+def test_images_grow_to_their_full_size(data: Data) -> None:
+    recipe = Recipe(batch_size=20, epochs=10, start_size=0.5)
+    feeder = Feeder(data, recipe, Order(len(data.train), 20, 0))
+    sizes = [tuple(feeder.batch(step).x.shape[2:]) for step in range(30)]
+    assert sizes[0] == (4, 4)
+    assert set(sizes[18:]) == {(8, 8)}
+    assert sizes == sorted(sizes)

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def recipe_changes(path: Path | None, settings: Iterable[str]) -> dict[str, Any]
 def share(option: str, text: str) -> float:
     """0.99 or 99% as a number. Raises InputError for anything that is no share above 0."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", text.strip())
-    value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
+    # In decimals, so that 99.9% is 0.999.
+    value = float(Decimal(found[1]) / (100 if found[2] else 1)) if found else -1.0
     if not 0 < value <= 1:
         raise InputError(f"{option} {text}: a share of right answers is wanted, as in 0.99 or 99%.")
     return value

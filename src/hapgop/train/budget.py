@@ -23,8 +23,9 @@ _TIMED_STEPS = 3
 _LOOKING = 1 / 3
 # A net that can be trained for this share of the epochs that its recipe wants is better than a smaller one for all.
 _ENOUGH = 1 / 3
-# A trial may take this share of the time, all nets together.
+# Trials may take this share of the time; beyond it, a net that can be trained for some epochs will do.
 _TRIAL_SHARE = 0.1
+_SOME = 3
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,12 @@ def fitting(
     names = [net] if net is not None else candidates(data)
     for name in names:
         tell(name)
-        measured[name] = _seconds_per_epoch(data, recipe, name, workers)
+        measured[name] = _seconds_per_epoch(data, recipe, name, workers, seconds * _TRIAL_SHARE / 2)
         left = seconds * (1 - _RESERVE) - (time.monotonic() - began)
         epochs = int(left / measured[name])
         reasons.append(f"{name}: {_said(measured[name])} an epoch, so {epochs:,} would fit")
-        if epochs >= max(1, recipe.epochs * _ENOUGH) or time.monotonic() - began > seconds * _TRIAL_SHARE:
+        late = time.monotonic() - began > seconds * _TRIAL_SHARE
+        if epochs >= (min(_SOME, recipe.epochs) if late else max(1, recipe.epochs * _ENOUGH)):
             break
     left = seconds * (1 - _RESERVE) - (time.monotonic() - began)
     wanted = max(1, recipe.epochs * _ENOUGH)
@@ -80,8 +82,11 @@ def fitting(
     return Fitting(chosen, recipe.changed(epochs=epochs), epochs * measured[chosen], tuple(reasons))
 
 
-def _seconds_per_epoch(data: Data, recipe: Recipe, name: str, workers: int) -> float:
-    """The steps and the validation of one epoch, by the fastest of a few steps after a first one."""
+def _seconds_per_epoch(data: Data, recipe: Recipe, name: str, workers: int, patience: float) -> float:
+    """The steps and the validation of one epoch, by the fastest of a few steps after a first one.
+
+    patience: seconds after which one of them has to do.
+    """
     part = recipe.changed(batch_size=max(1, recipe.batch_size // workers), start_size=1.0)
     with generators.borrowed(), tempfile.TemporaryDirectory() as folder:
         generators.seed(weights_seed(recipe.seed))
@@ -94,6 +99,8 @@ def _seconds_per_epoch(data: Data, recipe: Recipe, name: str, workers: int) -> f
             began = time.perf_counter()
             training.step_alone(training.feeder.batch(step))
             took.append(time.perf_counter() - began)
+            if step and sum(took) > patience:
+                break
     step_seconds = min(took[1:])
     looked = len(data.validation) / workers * (2 if recipe.test_flip else 1)
     steps = training.order.steps / workers
