@@ -20,7 +20,9 @@ from hapgop.machine import Machine
 from hapgop.shape import PoolShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
 
-_REGISTERS = {"batch_norm": 8, "batch_norm_grad": 8}  # for a vector
+# Maps of more than this share of the last cache are written past the caches: 8 to 14 % of the time saved, and the
+# convolution that reads them next takes as long. Smaller ones are still there when it does.
+_STREAMED = 8
 
 Mask = Literal["none", "recomputed", "read"]
 
@@ -50,17 +52,17 @@ class BatchNorm(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         s = problem.shape
         assert isinstance(s, PoolShape)
-        registers = _REGISTERS[problem.op]
-        blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine, registers), s.n * s.ih * s.iw
+        blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine), s.n * s.ih * s.iw
         relu = problem.activation == "relu"
+        streaming = s.n * s.c * s.ih * s.iw * problem.itemsize > machine.l3 // _STREAMED
         sums = blocks.count(pixels) * blocks.padded
         build: partial[Kernel]
         if problem.op == "batch_norm":
-            build = partial(_Forward(blocks, relu, problem.residual, problem.eps).kernel, problem.dtype)
+            build = partial(_Forward(blocks, relu, problem.residual, problem.eps, streaming).kernel, problem.dtype)
             scratch = (sums, sums, 2 * blocks.padded)
         else:
             mask: Mask = "none" if not relu else "read" if problem.residual else "recomputed"
-            build = partial(_Backward(blocks, mask).kernel, problem.dtype)
+            build = partial(_Backward(blocks, mask, streaming).kernel, problem.dtype)
             scratch = (sums, sums, 2 * blocks.padded)
         return Recipe(
             key=f"{problem.op} {build.func.__self__} {problem.dtype} {machine}",
@@ -78,6 +80,7 @@ class _Forward:
     relu: bool
     residual: bool
     eps: float
+    streaming: bool
 
     def kernel(self, dtype: str) -> Kernel:
         b, c, padded = self.blocks, self.blocks.c, self.blocks.padded
@@ -168,7 +171,7 @@ class _Forward:
                     value = k.add(value, k.load(r, place, count))
                 if self.relu:
                     value = k.max(value, zero)
-                k.store(value, y, place, count)
+                k.store(value, y, place, count, streaming=self.streaming)
 
         b.each_pixel(k, n, block, b.side_by_side(counts), pixels)
 
@@ -188,6 +191,7 @@ class _Backward:
 
     blocks: PixelBlocks
     mask: Mask
+    streaming: bool
 
     def kernel(self, dtype: str) -> Kernel:
         b, c, padded = self.blocks, self.blocks.c, self.blocks.padded
@@ -285,6 +289,6 @@ class _Backward:
                 value = k.load(x, place, count)
                 given = masked(v, value, k.load(g, place, count))
                 rest = k.fma(k.sub(value, mean[v]), slope[v], offset[v])
-                k.store(k.fma(given, scale[v], rest), dx, place, count)
+                k.store(k.fma(given, scale[v], rest), dx, place, count, streaming=self.streaming)
 
         b.each_pixel(k, n, block, b.side_by_side(counts), pixels)
