@@ -65,9 +65,7 @@ def conv_pool(
     return max_pool(y, pool, pool, (0, 0), (1, 1), False)
 
 
-def _pooled_by(
-    route: Route, run: engine.Prepared, x: Tensor, w: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _pooled_by(route: Route, run: engine.Prepared, x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     count(route.answer)
     x = _brought(x, route.first)
     w_at, _kept = packed(run, w) if route.packed else _address(_brought(w, route.second))

@@ -1,4 +1,4 @@
-"""`hapgop bench layers`, `hapgop bench nets` and `hapgop bench random`"""
+"""`hapgop bench layers`, `nets`, `train` and `random`"""
 
 import json as codec
 import shlex
@@ -22,6 +22,7 @@ _QUICK_REPEATS = 5
 class _What(StrEnum):
     LAYERS = "layers"
     NETS = "nets"
+    TRAIN = "train"
     RANDOM = "random"
 
 
@@ -29,7 +30,8 @@ def command(
     what: Annotated[
         _What,
         typer.Argument(
-            metavar="layers|nets|random", help="What to measure: known layers, whole nets, or random layers."
+            metavar="layers|nets|train|random",
+            help="What to measure: known layers, whole nets, their training steps, or random layers.",
         ),
     ],
     against: Annotated[
@@ -66,13 +68,45 @@ def command(
     ] = None,
     shapes: Annotated[int, typer.Option(min=1, help="random: how many layers.")] = 300,
     seed: Annotated[int, typer.Option(help="random: another seed draws other layers.")] = 0,
+    profile: Annotated[bool, typer.Option(help="train: show where the time of our step goes.")] = False,
+    tensorflow: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="train: a Python that has TensorFlow, to compare with it too.")
+    ] = None,
 ) -> None:
     """Measure single layers or whole nets against PyTorch and other libraries, all interleaved in one process.
 
+    `train` compares training steps of whole nets, which --case names; of the other options it takes --against (also
+    torch.compile and tensorflow), --batch, --threads, --repeats, --quick, --allocator and --json.
     `random` draws layers that nobody tuned for, and measures each against PyTorch's operator on the same tensors, and
     our algorithms against one another; of the other options it takes --op, --threads, --repeats, --quick and --json.
     Run it on a machine that does nothing else. docs/benchmarks.md says what is measured and how.
     """
+    for option, wanted_too in (("--profile", profile), ("--tensorflow", tensorflow)):
+        if wanted_too and what is not _What.TRAIN:
+            raise InputError(f"{option}: only bench train has it")
+    if what is _What.TRAIN:
+        unknown: tuple[tuple[str, object], ...] = (
+            ("--class", family),
+            ("--op", op),
+            ("--cases", cases),
+            ("--picture", picture),
+        )
+        for option, other in unknown:
+            if other:
+                raise InputError(f"{option}: bench train does not know it; it knows --case, --batch and --against")
+        counts = _numbers("--threads", threads)
+        trained = bench.plan_train(
+            case or (),
+            against=against or (),
+            threads=counts[-1:] if quick else counts,
+            batches=_numbers("--batch", batch) if batch is not None else (),
+            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            allocator=allocator,
+            profile=profile,
+            tensorflow=tensorflow,
+        )
+        _train(trained, json)
+        return
     if what is _What.RANDOM:
         counts = _numbers("--threads", threads)
         repeats = min(repeats, _QUICK_REPEATS) if quick else repeats
@@ -140,6 +174,15 @@ def _survey(
     if json is not None:
         values = bench.survey_json(found, _command())
         console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
+        console.say(f"Wrote {json}.")
+
+
+def _train(run: bench.TrainRun, json: Path | None) -> None:
+    with Bar() as bar:
+        result = bench.bench_train(run, _command(), _counted(bar))
+    console.write(bench.train_table(result))
+    if json is not None:
+        console.write_file(json, codec.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
         console.say(f"Wrote {json}.")
 
 
