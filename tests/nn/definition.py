@@ -20,6 +20,8 @@ class Definition:
 
     def prepare(self, problem):
         self.asked.append(problem)
+        if problem.dtype == "bfloat16":
+            raise self.refused("NumPy has no bfloat16")
         if reason := self.refuses(problem):
             raise self.refused(reason)
 

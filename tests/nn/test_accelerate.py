@@ -4,7 +4,6 @@ import copy
 import importlib.util
 import io
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,10 @@ import hapgop.nn
 from hapgop.nn import accelerate, acceleration, capture, restore
 from hapgop.nn.accelerating import choosing
 
-_spec = importlib.util.spec_from_file_location("hand_written", Path(__file__).parent / "hand_written.py")
-hand_written = importlib.util.module_from_spec(_spec)
-sys.modules["hand_written"] = hand_written  # where pickle looks for the classes
-_spec.loader.exec_module(hand_written)
-
-MODELS = hand_written.MODELS
+_spec = importlib.util.spec_from_file_location("models_of_others", Path(__file__).parent / "models_of_others.py")
+others = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(others)
+MODELS = others.MODELS
 
 
 @pytest.fixture(autouse=True)
@@ -36,45 +33,20 @@ def _always_ours():
 
 @pytest.fixture(params=MODELS)
 def model(request):
-    make, shape = MODELS[request.param]
-    model = make()
-    for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.uniform_(-0.2, 0.2)
-            part.running_var.uniform_(0.5, 1.5)
-    return model, torch.randn(2, *shape)
-
-
-def _results(model, x, train):
-    """The output, then the gradients of the input and of every parameter, then the buffers."""
-    model.train(train)
-    x = x.clone().requires_grad_()
-    y = model(x)
-    model.zero_grad()
-    y.square().sum().backward()
-    gradients = [p.grad for p in model.parameters()]
-    return [y.detach(), x.grad, *gradients, *(b.double() for b in model.buffers())]
-
-
-def _largest_error(results, exact):
-    """Of each tensor against its own size; a gradient that is nothing but rounding counts as a thousandth of all."""
-    least = 1e-3 * max(float(b.abs().max()) for b in exact)
-    return max(
-        float((a - b).abs().max()) / max(float(b.abs().max()), least) for a, b in zip(results, exact, strict=True)
-    )
+    return others.lived_in(request.param)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("train", [True, False])
 def test_as_near_to_the_truth_as_pytorch(model, train, channels_last):
     model, x = model
-    exact = _results(copy.deepcopy(model).double(), x.double(), train)
+    exact = others.results(copy.deepcopy(model).double(), x.double(), train)
     # In the same memory order: PyTorch's own batch norm is up to ten times less exact with channels last.
     order = torch.channels_last if channels_last else torch.contiguous_format
     own = copy.deepcopy(model).to(memory_format=order)
-    own = _largest_error(_results(own, x.contiguous(memory_format=order), train), exact)
+    own = others.largest_error(others.results(own, x.contiguous(memory_format=order), train), exact)
     hapgop.nn.reset_report()
-    ours = _largest_error(_results(accelerate(model, channels_last=channels_last), x, train), exact)
+    ours = others.largest_error(others.results(accelerate(model, channels_last=channels_last), x, train), exact)
     assert ours <= 4 * own
     assert sum(hapgop.nn.report().engine.values()) >= acceleration(model).taken
 

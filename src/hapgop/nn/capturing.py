@@ -105,6 +105,8 @@ class _Capture(Translation):
         self.add(node, path, op, [node.args[0]], attrs, params)
         if op == "batch_norm2d":
             self.add_after_norm(node, path, layer)
+        if getattr(layer, "inplace", False) and op != "dropout":
+            self.overwrite(node.args[0], node)  # type: ignore[arg-type]
         pool = getattr(layer, "pool", None)
         if pool is not None:
             # A layer of ours that pools: in a graph a node of its own.

@@ -4,7 +4,7 @@ Results are new and complete; they lie in the order that the route promised, who
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVarTuple
+from typing import Final, TypeVarTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from hapgop.nn.layout import FORMATS
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.packed import can_be, packed
 from hapgop.nn.report import count
-from hapgop.nn.routes import Facts, Route, facts
+from hapgop.nn.routes import Facts, Route, Setting, facts
 
 Ints = Sequence[int]
 _Given = TypeVarTuple("_Given")
@@ -32,7 +32,7 @@ def conv(
     return conv_by(route, setting, x, w, bias)
 
 
-def conv_by(route: Route, setting: tuple[Any, ...], x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+def conv_by(route: Route, setting: Setting, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution by its route, decided before."""
     count(route.answer)
     if route.run is None:
@@ -71,7 +71,7 @@ def _pooled_by(route: Route, run: engine.Prepared, x: Tensor, w: Tensor, bias: T
     w_at, _kept = packed(run, w) if route.packed else _address(_brought(w, route.second))
     bias_at, _also_kept = (0, None) if bias is None else _address(bias.contiguous())
     z = empty_strided(route.shape, route.strides, x.dtype)
-    winners = empty_strided(route.shape, route.strides, x.dtype)
+    winners = empty_strided(route.shape, route.strides, fallback.winners_dtype(x.dtype))
     run(x.data_ptr(), w_at, bias_at, z.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
     return z, winners
 
@@ -150,7 +150,7 @@ def grad_x(
     route = routes.grad_x(facts(g), facts(w), *setting, channels_last)
     count(route.answer)
     if route.run is None:
-        dx = _by_pytorch(route, fallback.grad_x, g, w, *setting)
+        dx = _by_pytorch(route, fallback.grad_x, g, w, *setting, channels_last)
     else:
         g, w = _brought(g, route.first), _brought(w, route.second)
         dx = empty_strided(route.shape, route.strides, g.dtype)
@@ -166,7 +166,7 @@ def grad_w(
     route = routes.grad_w(facts(x), facts(g), *setting, channels_last)
     count(route.answer)
     if route.run is None:
-        return _by_pytorch(route, fallback.grad_w, x, g, *setting)
+        return _by_pytorch(route, fallback.grad_w, x, g, *setting, channels_last)
     x, g = _brought(x, route.first), _brought(g, route.second)
     dw = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), g.data_ptr(), dw.data_ptr(), threads=torch.get_num_threads())
@@ -196,7 +196,7 @@ def max_pool(
             return fallback.laid(y, route.strides), fallback.laid(winners, route.strides)
     x = _brought(x, route.first)
     y = empty_strided(route.shape, route.strides, x.dtype)
-    winners = empty_strided(route.shape, route.strides, x.dtype)
+    winners = empty_strided(route.shape, route.strides, fallback.winners_dtype(x.dtype))
     route.run(x.data_ptr(), y.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
     return y, winners
 

@@ -1,7 +1,8 @@
 """Ours or PyTorch's, for one layer on one kind of input: whichever was faster when both were tried.
 
 The first call of each kind measures both, forward and where it is wanted backward, on the tensors that it was given.
-What is tried are pure functions on detached tensors: no hook fires, no gradient is accumulated, no statistic moves.
+What is tried are pure functions, on detached tensors where a gradient is wanted: no hook fires, no gradient is
+accumulated, no statistic moves.
 """
 
 from collections.abc import Callable, Hashable
@@ -45,9 +46,9 @@ _seen: WeakKeyDictionary[nn.Module, dict[Key, Choice]] = WeakKeyDictionary()
 
 
 def chosen(
-    layer: nn.Module, op: str, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]
+    layer: nn.Module | None, op: str, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]
 ) -> Any:
-    """The result of the faster of `ours` and `theirs` on (*tensors, *setting)."""
+    """The result of the faster of `ours` and `theirs` on (*tensors, *setting); `layer`: who wants to know of it."""
     if not plain(*tensors) or torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
         # Tracing, transforms, other devices: ours knows what to do with each.
         return ours(*tensors, *setting)
@@ -56,8 +57,7 @@ def chosen(
         choice = _choices.get(key) or _decide(key, ours, theirs, tensors, setting)
     except TypeError:  # a setting that cannot be hashed: a list
         return chosen(layer, op, ours, theirs, tensors, _hashable(setting))
-    seen = _seen.get(layer)
-    if seen is None or key not in seen:
+    if layer is not None and key not in _seen.get(layer, ()):
         _remember(layer, key, choice)
     if choice.ours:
         return ours(*tensors, *setting)
@@ -103,7 +103,7 @@ def _decide(key: Key, ours: Compute, theirs: Compute, tensors: Tensors, setting:
         # What was measured differs from run to run, and with it the last bits.
         choice = Choice(True, None)
     else:
-        choice = _measured(ours, theirs, tensors, setting)
+        choice = measured(ours, theirs, tensors, setting)
     with _lock:
         if len(_choices) >= _MOST:
             _choices.clear()
@@ -111,7 +111,8 @@ def _decide(key: Key, ours: Compute, theirs: Compute, tensors: Tensors, setting:
     return choice
 
 
-def _measured(ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]) -> Choice:
+def measured(ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...] = ()) -> Choice:
+    """Tries both, in turn."""
     # The first of each compiles, plans and warms up. An error of ours comes now, in words of its own.
     for compute in (ours, theirs):
         _seconds(compute, tensors, setting)
@@ -126,11 +127,10 @@ def _measured(ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[A
 
 
 def _seconds(compute: Compute, tensors: Tensors, setting: tuple[Any, ...]) -> float:
-    given = [None if t is None else t.detach() for t in tensors]
-    wanted: list[Tensor] = []
-    if torch.is_grad_enabled():
-        pairs = zip(given, tensors, strict=True)
-        wanted = [g.requires_grad_() for g, t in pairs if g is not None and t is not None and t.requires_grad]
+    given, wanted = list(tensors), []
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        given = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in tensors]
+        wanted = [t for t in given if t is not None and t.requires_grad]
     start = perf_counter()
     result = compute(*given, *setting)
     if wanted:
