@@ -47,9 +47,6 @@ __all__ = [
     "survey",
     "survey_json",
     "table",
-<<<<<<< HEAD
     "train_table",
-=======
     "use_allocator",
->>>>>>> main
 ]

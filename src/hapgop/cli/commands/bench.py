@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""`hapgop bench layers`, `nets`, `train` and `random`"""
-=======
-"""`hapgop bench layers`, `nets`, `random` and `accuracy`"""
->>>>>>> main
+"""`hapgop bench layers`, `nets`, `train`, `random` and `accuracy`"""
 
 import json as codec
 import shlex
@@ -35,13 +31,9 @@ def command(
     what: Annotated[
         _What,
         typer.Argument(
-<<<<<<< HEAD
-            metavar="layers|nets|train|random",
-            help="What to measure: known layers, whole nets, their training steps, or random layers.",
-=======
-            metavar="layers|nets|random|accuracy",
-            help="What to measure: known layers, whole nets, random layers, or the time to an accuracy.",
->>>>>>> main
+            metavar="layers|nets|train|random|accuracy",
+            help="What to measure: known layers, whole nets, their training steps, random layers, or the time to an "
+            "accuracy.",
         ),
     ],
     data: Annotated[
@@ -80,12 +72,6 @@ def command(
         Path | None, typer.Option("--from", metavar="FILE", help="Measure nothing: show what --json has written.")
     ] = None,
     shapes: Annotated[int, typer.Option(min=1, help="random: how many layers.")] = 300,
-<<<<<<< HEAD
-    seed: Annotated[int, typer.Option(help="random: another seed draws other layers.")] = 0,
-    profile: Annotated[bool, typer.Option(help="train: show where the time of our step goes.")] = False,
-    tensorflow: Annotated[
-        str | None, typer.Option(metavar="PYTHON", help="train: a Python that has TensorFlow, to compare with it too.")
-=======
     seed: Annotated[int, typer.Option(help="random: other layers; accuracy: other weights and order.")] = 0,
     target: Annotated[
         str | None, typer.Option(metavar="0.99|99%", help="accuracy: on validation, at which each side may stop.")
@@ -93,7 +79,10 @@ def command(
     net: Annotated[str | None, typer.Option(help="accuracy: the net; one that suits the images otherwise.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="accuracy: any knob of the recipe.")
->>>>>>> main
+    ] = None,
+    profile: Annotated[bool, typer.Option(help="train: show where the time of our step goes.")] = False,
+    tensorflow: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="train: a Python that has TensorFlow, to compare with it too.")
     ] = None,
 ) -> None:
     """Measure single layers or whole nets against PyTorch and other libraries, all interleaved in one process.
@@ -106,7 +95,14 @@ def command(
     it takes --threads (the last number), --allocator and --json.
     Run it on a machine that does nothing else. docs/benchmarks.md says what is measured and how.
     """
-<<<<<<< HEAD
+    if what is _What.ACCURACY:
+        changes = training.recipe_changes(None, setting or ()) | {"seed": seed}
+        if target is not None:
+            changes["target_accuracy"] = training.share("--target", target)
+        _accuracy(data or "digits", net, changes, _numbers("--threads", threads)[-1], allocator, json)
+        return
+    if data is not None:
+        raise InputError(f"{data}: only hapgop bench accuracy takes data.")
     for option, wanted_too in (("--profile", profile), ("--tensorflow", tensorflow)):
         if wanted_too and what is not _What.TRAIN:
             raise InputError(f"{option}: only bench train has it")
@@ -133,16 +129,6 @@ def command(
         )
         _train(trained, json)
         return
-=======
-    if what is _What.ACCURACY:
-        changes = training.recipe_changes(None, setting or ()) | {"seed": seed}
-        if target is not None:
-            changes["target_accuracy"] = training.share("--target", target)
-        _accuracy(data or "digits", net, changes, _numbers("--threads", threads)[-1], allocator, json)
-        return
-    if data is not None:
-        raise InputError(f"{data}: only hapgop bench accuracy takes data.")
->>>>>>> main
     if what is _What.RANDOM:
         counts = _numbers("--threads", threads)
         repeats = min(repeats, _QUICK_REPEATS) if quick else repeats
@@ -213,14 +199,15 @@ def _survey(
         console.say(f"Wrote {json}.")
 
 
-<<<<<<< HEAD
 def _train(run: bench.TrainRun, json: Path | None) -> None:
     with Bar() as bar:
         result = bench.bench_train(run, _command(), _counted(bar))
     console.write(bench.train_table(result))
     if json is not None:
         console.write_file(json, codec.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
-=======
+        console.say(f"Wrote {json}.")
+
+
 def _accuracy(
     source: str, net: str | None, changes: Mapping[str, Any], threads: int, allocator: str, json: Path | None
 ) -> None:
@@ -235,7 +222,6 @@ def _accuracy(
     if json is not None:
         values = accuracy.report(data, recipe, name, sides)
         console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
->>>>>>> main
         console.say(f"Wrote {json}.")
 
 
