@@ -99,3 +99,26 @@ def test_random_layers(hapgop, tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 1
     assert hapgop("bench", "random", "--op", "sideways").code == 2
     assert hapgop("bench", "random", "--shapes", "0").code == 2
+
+
+def test_training_steps_are_compared(hapgop, tmp_path):
+    options = ["--against", "torch eager", "--threads", "1", "--repeats", "1", "--batch", "2", "--profile"]
+    done = hapgop("bench", "train", "--case", "lenet5", *options, "--json", tmp_path / "out.json")
+    assert done.code == 0, done.err
+    assert "lenet5, a step of ours:" in done.out
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert (row["net"], row["batch"], row["threads"]) == ("lenet5", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--case", "alexnet"], "--case alexnet: wanted is one of lenet5"),
+        (["train", "--op", "forward"], "--op: bench train does not know it"),
+        (["layers", "--profile"], "--profile: only bench train has it"),
+    ],
+)
+def test_options_of_training_steps(hapgop, arguments, words):
+    done = hapgop("bench", *arguments)
+    assert done.code == 2
+    assert words in done.err

@@ -14,8 +14,6 @@ from hapgop.machine import Machine
 from hapgop.shape import PoolShape
 from hapgop.tile import Affine, Builder, Kernel
 
-_REGISTERS = 8  # for a vector
-
 
 @dataclass(frozen=True, slots=True)
 class ReluGrad(Algorithm):
@@ -40,7 +38,7 @@ class ReluGrad(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         s = problem.shape
         assert isinstance(s, PoolShape)
-        blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine, _REGISTERS), s.n * s.ih * s.iw
+        blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine), s.n * s.ih * s.iw
         return Recipe(
             key=f"relu_grad {blocks} {problem.dtype} {machine}",
             build=partial(_kernel, blocks, problem.dtype),
