@@ -37,6 +37,17 @@ class _Emitting:
     gradients: Buffer
     patch: Buffer
 
+    @property
+    def blocks(self) -> Blocks:
+        w = self.w
+        units = w.products * len(w.ci_blocks) * len(w.co) * (w.lanes // w.rows)
+        return Blocks(w.tiles, w.block, units, w.groups, w.problem.itemsize, w.machine)
+
+    def unit(self, xi: Affine, b: Affine, c: Affine, part: Affine) -> Affine:
+        """The number of a register tile: of a product, a block of input channels, a vector of output channels."""
+        w = self.w
+        return ((xi * len(w.ci_blocks) + b) * len(w.co) + c) * (w.lanes // w.rows) + part
+
     def transforms(self, group: Affine, tile: Affine, slot: Affine, start: Affine) -> None:
         """Both sides of a tile, to a slot of a block; a tile behind the last one is of no image, and becomes zeros."""
         w, a = self.w, self.w.triple
@@ -163,8 +174,6 @@ def _parts(w: Work) -> Kernel:
     assert sums is not None
     k, lanes, row = e.k, w.lanes, len(w.ci) * w.lanes
     blocks = (e.n * w.tiles + (w.block - 1)) // w.block
-    units = w.products * len(w.ci_blocks) * len(w.co) * (lanes // w.rows)
-    shares = Blocks(w.tiles, w.block, units, w.groups, w.problem.itemsize, w.machine)
     with k.stage("parts", ("group", w.groups), ("part", w.parts)) as (group, p):
         own = p * w.sums_size + group * (w.products * w.sums_step)
         with k.loop("zero", 0, w.products * w.sums_step // lanes) as i:
@@ -172,7 +181,7 @@ def _parts(w: Work) -> Kernel:
         with k.loop("block", p, blocks, w.parts) as block:
             with k.loop("tile", 0, w.block) as i:
                 e.transforms(group, block * w.block + i, i, Affine(0))
-            ahead = shares.ahead(e.x, w.x, block + w.parts) + shares.ahead(e.g, w.g, block + w.parts)
+            ahead = e.blocks.ahead(e.x, w.x, block + w.parts) + e.blocks.ahead(e.g, w.g, block + w.parts)
             for first, width, runs in _runs(w):
                 with (
                     k.loop("product", 0, w.products) as xi,
@@ -182,9 +191,8 @@ def _parts(w: Work) -> Kernel:
                 ):
                     vector = b * w.width + first
                     at = own + xi * w.sums_step + (c * lanes + part * w.rows) * row + vector * lanes
-                    number = xi * len(w.ci_blocks) + b + first // w.width
-                    number = (number * len(w.co) + c) * (lanes // w.rows) + part
-                    e.multiply(Affine(0), xi, c, part, vector, width, sums, at, row, True, number, ahead)
+                    unit = e.unit(xi, b + first // w.width, c, part)
+                    e.multiply(Affine(0), xi, c, part, vector, width, sums, at, row, True, unit, ahead)
     e.every_filter(sums, w.parts)
     return k.kernel()
 
@@ -199,13 +207,16 @@ def _rounds(w: Work) -> Kernel:
     with k.rounds("block", 0, (e.n * w.tiles + (w.block - 1)) // w.block) as block:
         with k.stage("tiles", ("group", w.groups), ("tile", w.block)) as (group, i):
             e.transforms(group, block * w.block + i, i, group)
+        # A thread's share of the products is that of the tiles that it will transform.
+        ahead = e.blocks.ahead(e.x, w.x, block + 1) + e.blocks.ahead(e.g, w.g, block + 1)
         for first, width, blocks in _runs(w):
             shares = (("group", w.groups), ("product", w.products), ("ci", blocks), ("co", len(w.co)))
             with k.stage(f"sums {first}", *shares) as (group, xi, b, c):
                 vector = b * w.width + first
                 with k.loop("part", 0, lanes // w.rows) as part:
                     at = (group * w.products + xi) * w.sums_step + (c * lanes + part * w.rows) * row + vector * lanes
-                    e.multiply(group, xi, c, part, vector, width, sums, at, row, True)
+                    unit = e.unit(xi, b + first // w.width, c, part)
+                    e.multiply(group, xi, c, part, vector, width, sums, at, row, True, unit, ahead)
     e.every_filter(sums, 1)
     return k.kernel()
 
