@@ -152,7 +152,8 @@ def test_the_smallest_tile_is_exact_on_small_whole_numbers(data, op):
 
 @every_case
 def test_usual_layers_are_within_the_bound(algorithm, op):
-    shape = ConvShape(4, 48, 30, 27, 64, algorithm.r, algorithm.r, algorithm.stride, algorithm.r // 2)
+    half, whole = algorithm.r // 2, algorithm.r - 1
+    shape = ConvShape(4, 48, 30, 27, 64, algorithm.r, algorithm.r, algorithm.stride, (half, half, whole, 0))
     problem = Problem(op, shape, w_layout="ohwi")
     inputs = random_inputs(problem, 5, whole=False)
     result = solved(algorithm, problem, host(), inputs)

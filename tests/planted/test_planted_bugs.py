@@ -315,7 +315,7 @@ BUGS = (
         "top, left = s.padding[0], s.padding[2]",
         "top, left = s.padding[2], s.padding[0]",
         "algorithms/test_winograd.py",
-        "smallest",
+        "usual and conv",
     ),
     Bug(
         "a part of a fast weight gradient leaves out its first block",
@@ -339,7 +339,7 @@ BUGS = (
         'k.select("above", value, best, k.const(float(number)), winner)',
         'k.select("above", value, best, k.const(number - 1.0), winner)',
         "algorithms/test_winograd.py",
-        "fused",
+        "fused and stride",
     ),
 )
 
