@@ -342,6 +342,46 @@ BUGS = (
         "engine/test_memory.py",
         "looks_at or reuse",
     ),
+    Bug(
+        "a fast filter's gradient is not turned",
+        "algorithms/winograd/weights.py",
+        "tap = self.taps - 1 - tap",
+        "tap = tap + 0",
+        "algorithms/test_winograd.py",
+        "usual and grad_x",
+    ),
+    Bug(
+        "left padding taken for top",
+        "algorithms/winograd/tiling.py",
+        "top, left = s.padding[0], s.padding[2]",
+        "top, left = s.padding[2], s.padding[0]",
+        "algorithms/test_winograd.py",
+        "usual and conv",
+    ),
+    Bug(
+        "a part of a fast weight gradient leaves out its first block",
+        "algorithms/winograd/grad_w_kernel.py",
+        'k.loop("block", p, blocks, w.parts)',
+        'k.loop("block", p + w.parts, blocks, w.parts)',
+        "algorithms/test_winograd.py",
+        "usual and grad_w",
+    ),
+    Bug(
+        "a chain of sums is stored over the one before",
+        "algorithms/winograd/grad_w_kernel.py",
+        "k.store(k.add(total, k.load(to, p)) if add else total, to, p)",
+        "k.store(total, to, p)",
+        "algorithms/test_winograd.py",
+        "rounds_wait",
+    ),
+    Bug(
+        "the winner of a fused pool is one too early",
+        "algorithms/winograd/phases.py",
+        'k.select("above", value, best, k.const(float(number)), winner)',
+        'k.select("above", value, best, k.const(number - 1.0), winner)',
+        "algorithms/test_winograd.py",
+        "fused and stride",
+    ),
 )
 
 X86_ONLY = {"the caller's control register is not restored"}
