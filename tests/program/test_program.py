@@ -85,6 +85,7 @@ def free(monkeypatch):
     for module in ("steps", "schedule"):
         monkeypatch.setattr(sys.modules[f"hapgop.program.{module}"], "MEET", -1.0)
     monkeypatch.setattr(sys.modules["hapgop.program.schedule"], "LAUNCH", 0.0)
+    monkeypatch.setattr(sys.modules["hapgop.program.schedule"], "_GAIN", 1.0)
 
 
 def exact_subnet(output):

@@ -10,6 +10,7 @@ from hapgop.bench.rows import BenchResult, ClassMean, Match, Row, class_means, f
 from hapgop.bench.survey import OPS as SURVEY_OPS
 from hapgop.bench.survey import SurveyRow, SurveySummary, survey, survey_json
 from hapgop.bench.table import table
+from hapgop.bench.whole import NetRun, bench_nets, plan_nets
 
 __all__ = [
     "ALLOCATORS",
@@ -20,18 +21,21 @@ __all__ = [
     "ClassMean",
     "Job",
     "Match",
+    "NetRun",
     "Row",
     "Run",
     "SurveyRow",
     "SurveySummary",
     "Wanted",
     "bench_layers",
+    "bench_nets",
     "cases",
     "class_means",
     "draw",
     "from_json",
     "from_text",
     "plan",
+    "plan_nets",
     "survey",
     "survey_json",
     "table",

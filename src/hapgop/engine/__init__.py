@@ -1,5 +1,6 @@
 """The engine: plans become calls on memory. The only room that knows plans and pointers both."""
 
+from hapgop.engine.address import address
 from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.changes import on_change
@@ -27,6 +28,7 @@ __all__ = [
     "Refused",
     "Runnable",
     "Sequence",
+    "address",
     "at_precision",
     "avg_pool2d",
     "compare",

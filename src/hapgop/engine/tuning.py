@@ -167,12 +167,13 @@ def _duration(call: Callable[[], object]) -> float:
 
 def _buffers(problem: Problem, packed: int) -> list[np.ndarray[Any, Any]]:
     """Memory in place of a problem's tensors, in their order."""
-    s, dtype = problem.shape, np.dtype(problem.dtype)
+    s, dtype = problem.shape, np.dtype(problem.inside)
     x, y = prod(s.x_shape), prod(s.y_shape)
     if not isinstance(s, ConvShape):
         return [usual(max(x, y), dtype) for _ in range(3)]
     w = packed or prod(s.w_shape)
-    sizes = {"conv": (x, w, s.oc, y), "grad_x": (y, w, x), "grad_w": (x, y, w), "grad_b": (y, s.oc)}[problem.op]
+    fused = (y,) * (problem.residual + problem.pooled)
+    sizes = {"conv": (x, w, s.oc, y, *fused), "grad_x": (y, w, x), "grad_w": (x, y, w), "grad_b": (y, s.oc)}[problem.op]
     return [usual(size, dtype) for size in sizes]
 
 

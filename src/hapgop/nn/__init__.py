@@ -6,6 +6,7 @@ from hapgop.nn.capturing import capture
 from hapgop.nn.modules import (
     AdaptiveAvgPool2d,
     AvgPool2d,
+    BatchNorm2d,
     Conv1d,
     Conv2d,
     Conv3d,
@@ -22,6 +23,7 @@ __all__ = [
     "Acceleration",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm2d",
     "CallReport",
     "Conv1d",
     "Conv2d",

@@ -105,7 +105,17 @@ class _Capture(Translation):
         self.add(node, path, op, [node.args[0]], attrs, params)
         if getattr(layer, "inplace", False) and op != "dropout":
             self.overwrite(node.args[0], node)  # type: ignore[arg-type]
+        if op == "batch_norm2d":
+            self.add_after_norm(node, path, layer)
         pool = getattr(layer, "pool", None)
         if pool is not None:
             # A layer of ours that pools: in a graph a node of its own.
             self.add(node, f"{path}.pool", "max_pool2d", [node], {"kernel_size": pool}, {})
+
+    def add_after_norm(self, node: fx.Node, path: str, layer: nn.Module) -> None:
+        """What a batch norm of ours does beyond PyTorch's: in a graph, nodes of their own."""
+        residual = node.args[1] if len(node.args) > 1 else node.kwargs.get("residual")
+        if residual is not None:
+            self.add(node, f"{path}.add", "add", [node, residual], {}, {})
+        if getattr(layer, "activation", None) == "relu":
+            self.add(node, f"{path}.relu", "relu", [node], {}, {})

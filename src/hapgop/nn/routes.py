@@ -209,6 +209,40 @@ def avg_pool_grad(
     return _route("avg_pool_grad", problem, _refusal(g), g, (shape.x_shape, last))
 
 
+@_cached
+def batch_norm(x: Facts, of: tuple[Facts, ...], residual: bool, eps: float, activation: str | None) -> Route:
+    """Of x normalised; `of`: the facts of weight and bias, then of the residual."""
+    return _map("batch_norm", x, of, residual=residual, eps=eps, activation=activation)
+
+
+@_cached
+def batch_norm_grad(x: Facts, of: tuple[Facts, ...], residual: bool, activation: str | None) -> Route:
+    """Of the derivatives; `of`: the facts of weight, bias and statistics, then of what has the shape of x."""
+    return _map("batch_norm_grad", x, of, residual=residual, activation=activation)
+
+
+@_cached
+def relu_grad(y: Facts, g: Facts) -> Route:
+    """Of g where y is above zero."""
+    return _map("relu_grad", y, (g,), activation="relu")
+
+
+def _map(op: str, x: Facts, of: tuple[Facts, ...], **settings: Any) -> Route:
+    """What goes pixel by pixel through x and what has its shape; the result lies as x does."""
+    n, c, h, w = x[1]
+    for given in of:
+        if len(given[1]) == 4:
+            _want("a map beside the input", given, x[1])
+        elif given[1][-1:] != (c,):
+            raise ShapeError(f"a vector of {op}: got shape {tuple(given[1])}, wanted {c} channels.")
+
+    def problem(x_last: bool, y_last: bool) -> Problem:
+        shape = PoolShape(n, c, h, w, 1, 1)
+        return Problem(op, shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[y_last], **settings)  # type: ignore[arg-type]
+
+    return _route(op, problem, _refusal(x, *of), x, (x[1], suggests_channels_last(*x[1:])))
+
+
 def forget() -> None:
     """Decide anew: what the engine takes has changed."""
     _decided.clear()

@@ -45,7 +45,7 @@ def chain(node: Node, readers: Readers, sizes: Mapping[str, Size], taken: frozen
             kinds.add("add")
         elif link.op in ACTIVATIONS and "activation" not in kinds:
             kinds.add("activation")
-        elif _quarters(link, sizes) and node.op == "conv2d":
+        elif _quarters(link, sizes) and node.op != "linear":
             links.append(link)
             break
         else:

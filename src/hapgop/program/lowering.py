@@ -14,7 +14,7 @@ from hapgop.program.fusing import Readers, best, chain, image_map, linear_shape
 from hapgop.program.graph import Graph, Node
 from hapgop.program.sizes import Size, conv_shape, mean_axes, pool_shape, result_sizes
 from hapgop.program.steps import Step, cost
-from hapgop.shape import PoolShape
+from hapgop.shape import ConvShape, PoolShape
 
 
 def lower(graph: Graph, n: int, layout: str, team: int, fuse: bool = True) -> tuple[list[Step], dict[str, str]]:
@@ -58,7 +58,7 @@ class _Lowering:
         if layout == "nhwc" or size[0] == 1 or size[1] * size[2] == 1:
             return
         reader = self.readers.only(name)
-        if reader is not None and reader.op == "conv2d" and not _padded_in_python(reader):
+        if reader is not None and _reads_either(reader):
             self.input_layout = "nchw"
             return
         node = Node(f"{name}:channels_last", "identity", (name,))
@@ -103,6 +103,12 @@ class _Lowering:
         shape = linear_shape(self.n, features, node.attrs["out_features"])
         self.sums(node, Problem("conv", shape, bias="bias" in node.params, packed=True))
 
+    def pointwise(self, node: Node) -> None:
+        c, h, w = self.sizes[node.inputs[0]]
+        shape = ConvShape(self.n, c, h, w, node.attrs["out_features"], 1, 1)
+        layout = self.input_layout if node.inputs[0] == self.graph.input else "nhwc"
+        self.sums(node, Problem("conv", shape, x_layout=layout, bias="bias" in node.params, packed=True))
+
     def sums(self, node: Node, problem: Problem) -> None:
         """A convolution with what it can take along."""
         problem = replace(problem, activation=node.attrs["activation"])
@@ -133,7 +139,7 @@ class _Lowering:
         shape = pool_shape(node, self.sizes[node.inputs[0]], self.n)
         if shape is None:
             self.python(node)
-        elif node.op == "max_pool2d":
+        elif node.op.endswith("max_pool2d"):
             self.engine(node, Problem("max_pool", shape, winners=False))
         else:
             count = bool(node.attrs.get("count_include_pad", True))
@@ -226,6 +232,11 @@ class _Lowering:
             self.flattened[node.name] = self.flattened[node.inputs[0]]
 
 
+def _reads_either(node: Node) -> bool:
+    """Whether a node reads images in either memory order."""
+    return node.op == "pointwise" or (node.op == "conv2d" and not _padded_in_python(node))
+
+
 def _padded_in_python(node: Node) -> bool:
     """Whether a convolution's padding is none of zeros: the rare case, which NumPy pads."""
     padding = node.attrs["padding"]
@@ -235,9 +246,11 @@ def _padded_in_python(node: Node) -> bool:
 _LOWER: Final[Mapping[str, Callable[[_Lowering, Node], None]]] = {
     "conv2d": _Lowering.conv,
     "linear": _Lowering.linear,
+    "pointwise": _Lowering.pointwise,
     "max_pool2d": _Lowering.pool,
     "avg_pool2d": _Lowering.pool,
     "adaptive_avg_pool2d": _Lowering.pool,
+    "adaptive_max_pool2d": _Lowering.pool,
     "mean": _Lowering.mean,
     **dict.fromkeys(FUNCTIONS, _Lowering.apply),
     "add": _Lowering.meet,

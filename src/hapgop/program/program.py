@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hapgop.engine import get_precision, get_threads
+from hapgop.engine import get_precision, get_threads, get_tuning, prepare_many
 from hapgop.errors import InputError
 from hapgop.program.folding import fold
 from hapgop.program.graph import Graph
@@ -21,6 +21,7 @@ from hapgop.program.weights import Weights
 from hapgop.program.wording import told
 
 _PLANS = 8  # batch sizes that are kept ready
+_KINDS = 64  # of shape, strides and type that are recognized
 
 Array = NDArray[np.float32]
 
@@ -46,18 +47,30 @@ class Program:
         self.graph, self._tensors = fold(graph, tensors) if fuse else (graph, dict(tensors))
         self._weights = Weights(self._tensors)
         self._threads, self._fuse = threads, fuse
-        self._ready: OrderedDict[tuple[int, str, int, str], Ready] = OrderedDict()
+        self._ready: OrderedDict[tuple[int, str, int, str, str], Ready] = OrderedDict()
         self._planning = threading.Lock()
-        self._latest: tuple[Ready, tuple[float | None, ...] | None] | None = None
+        self._orders: dict[tuple[object, ...], str] = {}
 
     def __call__(self, x: NDArray[Any]) -> Array:
+        # Images of a kind that was seen before go straight to their plan.
+        kind = (x.shape, x.strides, x.dtype)
+        layout = self._orders.get(kind)
+        if layout is None:
+            return self._first(x, kind)
+        return self.ready(kind[0][0], layout)(x)
+
+    def _first(self, x: NDArray[Any], kind: tuple[object, ...]) -> Array:
         if x.ndim != 4 or x.shape[1:] != self.graph.input_shape or x.dtype.kind != "f":
             wanted = ", ".join(map(str, self.graph.input_shape))
             raise InputError(f"The net reads floats of shape (n, {wanted}), not {x.dtype} of {x.shape}.")
         if x.shape[0] == 0:
             return np.zeros((0, *self._sizes[self.graph.output]), np.float32)
-        x, layout = _dense(x)
-        return self.ready(x.shape[0], layout)(x)
+        dense, layout = _dense(x)
+        if dense is x:
+            if len(self._orders) >= _KINDS:
+                self._orders.clear()
+            self._orders[kind] = layout
+        return self.ready(x.shape[0], layout)(dense)
 
     def plan(self, batch: int = 1, layout: str = "nhwc") -> Schedule:
         """What is done for batches of so many images."""
@@ -71,19 +84,24 @@ class Program:
 
     def ready(self, batch: int, layout: str = "nhwc") -> Ready:
         """Everything that batches of one size and memory order need, made at the first use."""
-        key = (batch, layout, self._threads or get_threads(), get_precision())
+        key = (batch, layout, self._threads or get_threads(), get_precision(), get_tuning())
         found = self._ready.get(key)
         if found is not None:
             return found
         with self._planning:
             found = self._ready.get(key)
             if found is None:
-                plan = schedule(self.graph, batch, layout, key[2], self._fuse)
-                found = Ready(plan, self._weights, self._tensors)
+                found = Ready(self._settled(batch, layout, key[2]), self._weights, self._tensors)
                 self._ready[key] = found
                 if len(self._ready) > _PLANS:
                     self._ready.popitem(last=False)
         return found
+
+    def _settled(self, batch: int, layout: str, threads: int) -> Schedule:
+        """The plan, with what was measured on the way: kernels whose predictions are close are compared when made."""
+        plan = schedule(self.graph, batch, layout, threads, self._fuse)
+        prepare_many([step.problem for step in plan.steps if step.problem is not None])
+        return schedule(self.graph, batch, layout, threads, self._fuse)
 
     def __str__(self) -> str:
         ready = next(reversed(self._ready.values()), None) or self.ready(1)

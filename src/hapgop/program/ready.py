@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hapgop.algorithms import Problem
-from hapgop.engine import Block, Call, Outside, Prepared, Runnable, Sequence, empty, prepare_many, rounded
+from hapgop.engine import (
+    Block,
+    Call,
+    Outside,
+    Prepared,
+    Runnable,
+    Sequence,
+    address,
+    empty,
+    prepare_many,
+    rounded,
+)
 from hapgop.program.running import compute
 from hapgop.program.schedule import Schedule
 from hapgop.program.sizes import Size
@@ -19,6 +30,7 @@ from hapgop.program.steps import Step
 from hapgop.program.weights import Weights
 
 Array = NDArray[np.float32]
+_FLOAT = np.dtype(np.float32)
 _IMAGES, _RESULT = Outside(0), Outside(1)
 
 
@@ -68,9 +80,9 @@ class Ready:
 
     def _result(self) -> Array:
         if len(self._shape) < 4:
-            return empty(self._shape, np.dtype(np.float32))
+            return empty(self._shape, _FLOAT)
         n, c, h, w = self._shape
-        return empty((n, h, w, c), np.dtype(np.float32)).transpose(0, 3, 1, 2)
+        return empty((n, h, w, c), _FLOAT).transpose(0, 3, 1, 2)
 
     def _instance(self) -> _Instance:
         return _Instance(self.plan, self._runnables, self._pointers, self._tensors)
@@ -87,7 +99,7 @@ class Ready:
 
         x, *rest = [value(name) for name in step.reads]
         y = value(step.writes, 4 * step.offset)
-        others = [array.ctypes.data for array in self._others[i]]
+        others = [address(array) for array in self._others[i]]
         problem = step.problem
         if not isinstance(problem, Problem):
             return (x, *rest, *others, y)
@@ -121,13 +133,13 @@ class _Instance:
 
     def run(self, x: Array, y: Array) -> None:
         if self._whole is not None:
-            self._whole(x.ctypes.data, y.ctypes.data)
+            self._whole(address(x), address(y))
             return
         if not self._parts:
             y[...] = x.reshape(y.shape)
         for steps, sequence in self._parts:
             if sequence is not None:
-                sequence(x.ctypes.data, y.ctypes.data)
+                sequence(address(x), address(y))
             else:
                 for i in steps:
                     self._in_python(self._plan.steps[i], x, y)
@@ -135,7 +147,7 @@ class _Instance:
     def seconds(self, x: Array, y: Array, repeats: int) -> tuple[float | None, ...] | None:
         found: list[float | None] = []
         for steps, sequence in self._parts:
-            times = None if sequence is None else sequence.seconds(x.ctypes.data, y.ctypes.data, repeats=repeats)
+            times = None if sequence is None else sequence.seconds(address(x), address(y), repeats=repeats)
             found += [None] * len(steps) if times is None else times
             if sequence is None:
                 for i in steps:

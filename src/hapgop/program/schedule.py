@@ -13,6 +13,8 @@ from hapgop.program.sizes import Size, result_sizes
 from hapgop.program.steps import LAUNCH, MEET, Cost, Step, cost
 from hapgop.program.wording import told
 
+_GAIN = 0.9  # of the time with fewer threads
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -71,7 +73,7 @@ def schedule(graph: Graph, batch: int, layout: str = "nhwc", threads: int = 1, f
     """
     steps, alias = lower(graph, batch, layout, threads, fuse)
     costs = tuple(None if step.problem is None else cost(step.problem) for step in steps)
-    team = min(range(1, threads + 1), key=lambda t: (_seconds(costs, t), t))
+    team = _team(costs, threads)
     sizes = dict(result_sizes(graph))
     for step in steps:
         sizes.setdefault(step.writes, sizes[step.node.inputs[0]])
@@ -82,6 +84,15 @@ def schedule(graph: Graph, batch: int, layout: str = "nhwc", threads: int = 1, f
     starts, arena = first_fit(lives)
     separate = sum(life.size for life in lives.values())
     return Schedule(graph, batch, layout, team, tuple(steps), costs, sizes, alias, starts, arena, separate)
+
+
+def _team(costs: tuple[Cost | None, ...], most: int) -> int:
+    """How many threads pay: more are taken only for a gain that also a busy machine leaves something of."""
+    best = 1
+    for team in range(2, most + 1):
+        if _seconds(costs, team) < _GAIN * _seconds(costs, best):
+            best = team
+    return best
 
 
 def _seconds(costs: tuple[Cost | None, ...], team: int) -> float:

@@ -13,8 +13,8 @@ from hapgop.program.graph import Node
 from hapgop.program.sizes import Size
 
 _JUMP = 0.05e-6  # seconds to begin a step
-MEET = 0.5e-6  # seconds for all threads to wait for one another
-LAUNCH = 3e-6  # seconds to call a team that is awake
+MEET = 1e-6  # seconds for all threads to wait for one another
+LAUNCH = 5e-6  # seconds to call a team that is awake, and until all are done
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The small kernel language: programs as data, a checker, and an interpreter that is their meaning."""
 
+from hapgop.tile.bfloat16 import narrowed, widened
 from hapgop.tile.builder import Bound, Builder
 from hapgop.tile.check import Checked, TileError, check, reads, writes
 from hapgop.tile.index import Affine, Quotient, Size, Var, depth
@@ -29,6 +30,7 @@ from hapgop.tile.program import (
     Transpose,
     apart,
 )
+from hapgop.tile.replace import with_buffers
 
 __all__ = [
     "Affine",
@@ -65,6 +67,9 @@ __all__ = [
     "check",
     "depth",
     "interpret",
+    "narrowed",
     "reads",
+    "widened",
+    "with_buffers",
     "writes",
 ]

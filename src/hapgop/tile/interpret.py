@@ -6,10 +6,11 @@ This is the reference for `native`. It is slow and meant for small programs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hapgop.tile.bfloat16 import narrowed, widened
 from hapgop.tile.index import Atom
 from hapgop.tile.program import (
     At,
@@ -46,11 +47,11 @@ _BINARY = {
 }
 
 
-def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes: Mapping[str, int]) -> None:
+def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> None:
     """Runs a kernel on flat arrays, one thread, items in order; scratch and private buffers are made here.
 
-    arrays: by buffer name, of the kernel's dtype; outputs are written in place. Scratch starts as NaN, so that
-    reading what was never written shows.
+    arrays: by buffer name, of the kernel's dtype (of a narrow buffer the bits, as uint16); outputs are written in
+    place. Scratch starts as NaN, so that reading what was never written shows.
     """
     values: dict[Atom, int] = {size: sizes[size.name] for size in kernel.sizes}
     memory = dict(arrays)
@@ -70,7 +71,7 @@ def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes:
 
 
 class _Run:
-    def __init__(self, kernel: Kernel, memory: Mapping[str, NDArray[np.floating]], values: dict[Atom, int]) -> None:
+    def __init__(self, kernel: Kernel, memory: Mapping[str, NDArray[Any]], values: dict[Atom, int]) -> None:
         self.kernel, self.memory, self.values = kernel, memory, values
         self.registers: dict[int, NDArray[np.floating]] = {}
 
@@ -104,9 +105,7 @@ class _Run:
     def inside(self, where: tuple[Coordinate, ...]) -> bool:
         return all(0 <= c.value.value(self.values) < c.extent.value(self.values) for c in where)
 
-    def lanes(
-        self, at: At, count: int, stride: int, where: tuple[Coordinate, ...] = ()
-    ) -> tuple[NDArray[np.floating], slice]:
+    def lanes(self, at: At, count: int, stride: int, where: tuple[Coordinate, ...] = ()) -> tuple[NDArray[Any], slice]:
         start = at.index.value(self.values) + sum(c.value.value(self.values) * c.stride for c in where)
         last = start + (count - 1) * stride
         array = self.memory[at.buffer.name]
@@ -125,14 +124,15 @@ class _Run:
                 r[s.dst] = np.zeros(width, self.kernel.dtype)
                 if self.inside(s.where):
                     array, part = self.lanes(s.at, s.count, s.stride, s.where)
-                    r[s.dst][: s.count] = array[part]
+                    r[s.dst][: s.count] = widened(array[part]) if s.at.buffer.narrow else array[part]
             case Broadcast():
                 array, part = self.lanes(s.at, 1, 1)
-                r[s.dst] = np.repeat(array[part], width)
+                r[s.dst] = np.repeat(widened(array[part]) if s.at.buffer.narrow else array[part], width)
             case Store():
                 if self.inside(s.where):
                     array, part = self.lanes(s.at, s.count, s.stride, s.where)
-                    array[part] = r[s.src][: s.count]
+                    values = r[s.src][: s.count]
+                    array[part] = narrowed(values) if s.at.buffer.narrow else values
             case Binary():
                 r[s.dst] = _BINARY[s.op](r[s.a], r[s.b])
             case Fma():

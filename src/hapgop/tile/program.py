@@ -26,11 +26,14 @@ class Buffer:
     An `inout` one is a result that is read again once it is written.
 
     A `private` one is passed as one array for all threads, in which each has `apart(size)` elements.
+    The elements of a `narrow` one, in a kernel of float32, are bfloat16: a load widens them, a store rounds to the
+    nearest, of two to the even one.
     """
 
     name: str
     size: Affine
     role: Role
+    narrow: bool = False
 
 
 def apart(size: Affine) -> Affine:

@@ -39,6 +39,8 @@ from hapgop.train.suggestion import suggested_net, suggested_recipe
 
 # What the checkpoint's numbers mean depends on these.
 _FIXED = ("seed", "batch_size", "optimizer", "average")
+# So many training images, about, are shown to a net whose first weights follow from such.
+_SAMPLE = 5000
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +129,8 @@ def fit(
                 write_config(folder, data, recipe, spec, graph)
             return _trained(training)
         fresh = not folder.exists()
+        if (initialise := getattr(module, "initialise_from", None)) is not None:
+            initialise(_sample(data))
         training.remember_filters()
         try:
             if workers.first:
@@ -249,6 +253,12 @@ def _net(net: torch.nn.Module | str | None, data: Data) -> tuple[torch.nn.Module
     args: dict[str, Any] = {"classes": len(data.classes), "input_shape": list(data.input_shape)}
     module = nets.build(name, classes=len(data.classes), input_shape=data.input_shape)
     return module, {"name": name, "args": args}
+
+
+def _sample(data: Data) -> torch.Tensor:
+    """Training images, evenly from all of them, as the net reads them: some nets' first weights follow from such."""
+    every = max(1, len(data.train) // _SAMPLE)
+    return torch.from_numpy(data.preprocessing.batch(data.train.batch(slice(None, None, every))))
 
 
 def _check_fit(net: torch.nn.Module, data: Data, recipe: Recipe) -> None:

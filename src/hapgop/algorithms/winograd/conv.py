@@ -14,7 +14,7 @@ from hapgop.algorithms import costs
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.winograd import price
-from hapgop.algorithms.winograd.phases import Finishing, Gathering, multiply, patch_size, place, vectors
+from hapgop.algorithms.winograd.phases import Ahead, Finishing, Gathering, Results, multiply, patch_size, place, vectors
 from hapgop.algorithms.winograd.points import GROWTH
 from hapgop.algorithms.winograd.refusal import refusal
 from hapgop.algorithms.winograd.tiling import Tiling
@@ -110,20 +110,28 @@ def _seconds(t: Tiling) -> float:
     passes = 1 if t.few else max(1, t.batch * t.tiles / t.block)
     if not t.few or t.problem.packed:
         total += passes * costs.traffic(max(0, size - t.machine.l2 // 2), t.machine)
-    total += costs.traffic(itemsize * t.batch * (s.ic * s.ih * s.iw + s.oc * s.oh * s.ow), t.machine)
+    read, written = t.source.total * t.source.height * t.source.width, t.result.total * t.result.height * t.result.width
+    more = s.oc * s.oh * s.ow * t.problem.residual + written * (t.problem.pooled and t.problem.winners)
+    total += costs.traffic(itemsize * t.batch * (read + written + more), t.machine)
     return total + costs.CALL + (costs.STAGE if t.few else 0)
 
 
-def _buffers(k: Builder, t: Tiling, n: Affine) -> tuple[Buffer, Buffer, Buffer | None, Buffer]:
+def _buffers(k: Builder, t: Tiling, n: Affine) -> tuple[Buffer, Buffer, Results]:
+    """(source, filters, what is written and added) of the op."""
     s, p = t.shape, t.problem
     x_size, y_size = n * (s.ic * s.ih * s.iw), n * (s.oc * s.oh * s.ow)
     w_size = t.filters.size if p.packed else s.oc * (s.ic // s.groups) * s.kh * s.kw
     w_name = "packed" if p.packed else "w"
     if t.backward:
-        return k.buffer("g", y_size, "in"), k.buffer(w_name, w_size, "in"), None, k.buffer("dx", x_size, "out")
+        g, w = k.buffer("g", y_size, "in"), k.buffer(w_name, w_size, "in")
+        return g, w, Results(k.buffer("dx", x_size, "out"))
     x, w = k.buffer("x", x_size, "in"), k.buffer(w_name, w_size, "in")
     bias = k.buffer("bias", s.oc, "in")
-    return x, w, bias if p.bias else None, k.buffer("y", y_size, "out")
+    result = n * (s.oc * t.result.height * t.result.width)
+    y = k.buffer("y", result, "out")
+    residual = k.buffer("residual", y_size, "in") if p.residual else None
+    winners = k.buffer("winners", result, "out") if p.pooled else None
+    return x, w, Results(y, bias if p.bias else None, residual, winners)
 
 
 def _gathering(k: Builder, t: Tiling, patch: Buffer, n: Affine) -> Gathering:
@@ -134,7 +142,7 @@ def _kernel(t: Tiling) -> Kernel:
     """Blocks of tiles, each through all phases by one thread."""
     k = Builder("winograd", t.problem.dtype, t.lanes)
     n = k.size("n", low=0)
-    x, w, bias, y = _buffers(k, t, n)
+    x, w, results = _buffers(k, t, n)
     f, lanes, block = t.filters, t.lanes, t.block
     u = w if t.problem.packed else k.buffer("filters", f.size, "scratch")
     patch = k.buffer("patch", patch_size(t), "private")
@@ -144,23 +152,21 @@ def _kernel(t: Tiling) -> Kernel:
         f.emit(k, w, u, k.buffer("squares", f.private[0], "private"), patch)
     every = n * t.tiles
     with k.stage("blocks", ("group", t.shape.groups), ("block", (every + (block - 1)) // block)) as (group, b):
-        gathering, finishing = _gathering(k, t, patch, n), Finishing(k, t, bias, patch, y, n, t.m_step)
+        gathering, finishing = _gathering(k, t, patch, n), Finishing(k, t, n, results, patch, t.m_step)
         with k.loop("tile", 0, [Affine(block), every - b * block]) as i:
-            at_tile = place(t, b * block + i)
-            vectors(
-                k, t.source.channels,
-                lambda c, count: gathering.emit(
-                    x, group, at_tile, c, count, v, c * (block * lanes) + i * lanes, t.v_step
-                ),
-            )  # fmt: skip
+            gathering.emit(x, group, place(t, b * block + i), v, i * lanes, t.v_step, block * lanes)
+        ahead = [*Ahead.of(t, x, t.source, b + 1), *Ahead.of(t, results.y, t.result, b)]
+        if results.residual:
+            ahead += Ahead.of(t, results.residual, t.target, b)
         with k.loop("product", 0, t.products) as xi:
             for first, width, blocks in f.runs():
                 with k.loop("out", 0, blocks) as o:
                     vector = o * f.vectors + first
+                    unit = (xi * len(f.blocks) + o + first // f.vectors) * (block // t.tile[0])
                     multiply(
                         k, t, v, xi * t.v_step, u, f.start(group, xi, vector), m,
                         xi * t.m_step + vector * (block * lanes), width, f.ic,
-                        [Affine(block), every - b * block], add=False,
+                        [Affine(block), every - b * block], add=False, unit=unit, ahead=ahead,
                     )  # fmt: skip
         with k.loop("tile", 0, [Affine(block), every - b * block]) as i:
             at_tile = place(t, b * block + i)
@@ -175,7 +181,7 @@ def _few_kernel(t: Tiling) -> Kernel:
     """All tiles first, then blocks of output channels, each by one thread."""
     k = Builder("winograd", t.problem.dtype, t.lanes)
     n = k.size("n", low=t.batch, high=t.batch)
-    x, w, bias, y = _buffers(k, t, n)
+    x, w, results = _buffers(k, t, n)
     f, lanes, block, packed = t.filters, t.lanes, t.block, t.problem.packed
     v = k.buffer("inputs", t.shape.groups * t.products * t.v_step, "scratch")
     patch = k.buffer("patch", patch_size(t), "private")
@@ -190,7 +196,7 @@ def _few_kernel(t: Tiling) -> Kernel:
         with k.stage(f"inputs {first}", *grid) as (group, i, c):
             vector = c + first
             at = group * (t.products * t.v_step) + vector * (block * lanes) + i * lanes
-            _gathering(k, t, patch, n).emit(x, group, place(t, i), vector, count, v, at, t.v_step)
+            _gathering(k, t, patch, n).one(x, group, place(t, i), vector, count, v, at, t.v_step)
     for begin, size, blocks in f.runs():
         step = size * lanes  # from one input channel's filters to the next
         with k.stage(f"channels {begin}", ("group", t.shape.groups), ("block", blocks)) as (group, o):
@@ -220,7 +226,7 @@ def _few_kernel(t: Tiling) -> Kernel:
                                 k, t, v, inputs + xi * t.v_step + channel * block, u, xi * (depth * step + lanes), m,
                                 xi * (size * block * lanes), size, depth, block, add=True,
                             )  # fmt: skip
-            finishing = Finishing(k, t, bias, patch, y, n, size * block * lanes)
+            finishing = Finishing(k, t, n, results, patch, size * block * lanes)
             with k.loop("tile", 0, tiles) as i:
                 for j in range(size):
                     finishing.emit(

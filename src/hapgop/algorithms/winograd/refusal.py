@@ -29,4 +29,4 @@ def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> 
         return f"takes {_LEAST} channels a group or more, not {channels}"
     if m + r - 1 >= machine.registers // 2:
         return f"needs more than {machine.registers} registers"
-    return unfused(problem)
+    return unfused(problem, "residual", "pooled")

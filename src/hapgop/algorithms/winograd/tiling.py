@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from hapgop.algorithms import registers
@@ -80,6 +80,12 @@ class Tiling:
         return x if self.backward else y
 
     @property
+    def result(self) -> Side:
+        """What is written: the target, or its pool."""
+        side = self.target
+        return replace(side, height=side.height // 2, width=side.width // 2) if self.problem.pooled else side
+
+    @property
     def origin(self) -> tuple[int, int]:
         """Row and column of the source that the first tile starts at."""
         s = self.shape
@@ -120,9 +126,12 @@ class Tiling:
             return every
         itemsize = self.problem.itemsize
         filters = self.products * self.source.channels * self.target.channels * itemsize
-        least = 56 if filters > _LARGE else 28
         one = self.products * itemsize * self.lanes * (self.in_vectors + self.out_vectors)
-        block = max(least, min(112, self.machine.l2 // 2 // one))
+        # Filters that stay in the second cache may come again for few tiles; others have to be worth the way.
+        stay = filters < self.machine.l2 * 3 // 4
+        least = 14 if stay else 56 if filters > _LARGE else 28
+        room = self.machine.l2 - filters if stay else self.machine.l2
+        block = max(least, min(56, room // 2 // one))
         # Enough blocks for every core to get as many as the others.
         return min(block, ceil(every / (self.machine.cores * ceil(every / (self.machine.cores * block)))))
 

@@ -1,4 +1,4 @@
-"""`hapgop bench layers` and `hapgop bench random`"""
+"""`hapgop bench layers`, `hapgop bench nets` and `hapgop bench random`"""
 
 import json as codec
 import shlex
@@ -21,18 +21,26 @@ _QUICK_REPEATS = 5
 
 class _What(StrEnum):
     LAYERS = "layers"
+    NETS = "nets"
     RANDOM = "random"
 
 
 def command(
     what: Annotated[
-        _What, typer.Argument(metavar="layers|random", help="What to measure: known layers, or random ones.")
+        _What,
+        typer.Argument(
+            metavar="layers|nets|random", help="What to measure: known layers, whole nets, or random layers."
+        ),
     ],
     against: Annotated[
         list[str] | None,
-        typer.Option(help="Only this peer: torch, onnxruntime, openvino or ncnn; may be given again."),
+        typer.Option(
+            help="Only this peer: torch, onnxruntime, openvino, ncnn; of nets also torch.compile; may be given again."
+        ),
     ] = None,
-    case: Annotated[list[str] | None, typer.Option(help="Only cases whose names begin so; may be given again.")] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(help="Only cases whose names begin so, or nets so called; may be given again.")
+    ] = None,
     family: Annotated[
         list[str] | None, typer.Option("--class", help="Only cases of this class, such as 3x3; may be given again.")
     ] = None,
@@ -59,7 +67,7 @@ def command(
     shapes: Annotated[int, typer.Option(min=1, help="random: how many layers.")] = 300,
     seed: Annotated[int, typer.Option(help="random: another seed draws other layers.")] = 0,
 ) -> None:
-    """Measure single layers against PyTorch and other libraries, all sides interleaved in one process.
+    """Measure single layers or whole nets against PyTorch and other libraries, all interleaved in one process.
 
     `random` draws layers that nobody tuned for, and measures each against PyTorch's operator on the same tensors, and
     our algorithms against one another; of the other options it takes --op, --threads, --repeats, --quick and --json.
@@ -74,6 +82,21 @@ def command(
         raise InputError(f"--picture {picture}: the name has to end with .svg or .png")
     if source is not None:
         result = bench.from_json(_read(source), str(source))
+    elif what is _What.NETS:
+        for option, given in (("--class", family), ("--op", op), ("--cases", cases)):
+            if given:
+                raise InputError(f"{option}: only bench layers has it; bench nets knows --case, --batch and --against")
+        counts = _numbers("--threads", threads)
+        nets = bench.plan_nets(
+            case or (),
+            batches=_numbers("--batch", batch) if batch is not None else (),
+            against=against or (),
+            threads=counts[-1:] if quick else counts,
+            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            quick=quick,
+            allocator=allocator,
+        )
+        result = _measured_nets(nets)
     else:
         wanted = bench.Wanted(
             names=case or (),
@@ -132,6 +155,13 @@ def _measured(run: bench.Run) -> bench.BenchResult:
     console.say(f"{run.rows} rows, about {clock(60 * run.minutes)}.")
     with Bar() as bar:
         return bench.bench_layers(run, _command(), _counted(bar))
+
+
+def _measured_nets(run: bench.NetRun) -> bench.BenchResult:
+    for name, reason in run.missing.items():
+        console.say(f"Without {name}: {reason}.")
+    with Bar() as bar:
+        return bench.bench_nets(run, _command(), _counted(bar))
 
 
 def _counted(bar: Bar) -> Callable[[int, int, str], None]:
