@@ -70,6 +70,14 @@ def solved(call, problem, inputs, threads=2):
     return {t.name: t.logical(inside if inside.dtype == np.float32 else widened(inside)) for t, inside in outs}
 
 
+# The pairs' kernels run anywhere, without the instruction more slowly.
+machines = machines.map(lambda machine: replace(machine, bf16=True))
+
+
+def is_fast(algorithm):
+    return getattr(algorithm, "inner", None) in FAST
+
+
 def narrow_problem(data, op):
     return replace(data.draw(problems(op)), dtype="bfloat16")
 
@@ -82,7 +90,7 @@ def test_whole_numbers_are_right_to_the_last_bit(op, data, machine, seed):
     problem = narrow_problem(data, op)
     inputs = inputs_of(problem, seed)
     right = {key: rounded(values) for key, values in answers(problem, inputs).items()}
-    accepting = [a for a in BFLOAT16 if a.inner not in FAST and a.refuses(problem, machine) is None]
+    accepting = [a for a in BFLOAT16 if not is_fast(a) and a.refuses(problem, machine) is None]
     assume(accepting or problem.residual or problem.pooled)
     for algorithm in accepting:
         result = solved(prepared(algorithm, problem, machine), problem, inputs)
@@ -115,7 +123,7 @@ def test_any_number_of_threads_gives_the_same_bits(op):
             np.testing.assert_array_equal(values, alone[key])
 
 
-@pytest.mark.parametrize("algorithm", [a for a in BFLOAT16 if a.inner in FAST], ids=name)
+@pytest.mark.parametrize("algorithm", [a for a in BFLOAT16 if is_fast(a)], ids=name)
 def test_fast_algorithms_serve_it_too(algorithm):
     op = "grad_w" if "grad_w" in algorithm.name else "conv"
     problem = next((p for p in usual(op) if algorithm.refuses(replace(p, dtype="bfloat16"), AVX512) is None), None)
@@ -130,6 +138,56 @@ def test_fast_algorithms_serve_it_too(algorithm):
 
 
 def test_each_algorithm_has_its_narrow_one():
-    assert tuple(a.inner for a in BFLOAT16) == ALL
+    assert tuple(a.inner for a in BFLOAT16 if hasattr(a, "inner")) == ALL
     problem = Problem("conv", ConvShape(1, 8, 8, 8, 8, 3, 3))
-    assert all("bfloat16" in a.refuses(problem, AVX512) for a in BFLOAT16)
+    assert all("bfloat16" in a.refuses(problem, AVX512) for a in BFLOAT16 if hasattr(a, "inner"))
+
+
+PAIRED = [a for a in BFLOAT16 if "pairs" in a.name]
+
+
+@st.composite
+def paired_problems(draw, op):
+    """What pairs take: an even number of what is summed, channels last; all else as it comes."""
+    groups = draw(st.sampled_from([1, 1, 2])) if op != "grad_w" else 1
+    ic, oc = draw(st.sampled_from([16, 18, 34])), draw(st.sampled_from([16, 22, 40]))
+    k = draw(st.sampled_from([1, 2, 3])) if op != "grad_w" else 1
+    stride, dilation, padding = (draw(st.integers(low, 2)) for low in (1, 1, 0)) if op != "grad_w" else (1, 1, 0)
+    ih, iw = (draw(st.integers(1 + (k - 1) * dilation, 9)) for _ in range(2))
+    n = draw(st.sampled_from([1, 2, 3])) if op != "grad_w" else draw(st.sampled_from([2, 4]))
+    shape = ConvShape(n, ic * groups, ih, iw, oc * groups, k, k, stride, padding, dilation, groups)
+    conv = op == "conv"
+    return Problem(
+        op,
+        shape,
+        "bfloat16",
+        y_layout=draw(st.sampled_from(["nhwc", "nchw"])) if conv else "nhwc",
+        w_layout=draw(st.sampled_from(["oihw", "ohwi"])),
+        bias=conv and draw(st.booleans()),
+        activation=draw(st.sampled_from([None, "relu6"])) if conv else None,
+        packed=op != "grad_w" and draw(st.booleans()),
+        residual=conv and draw(st.booleans()),
+        pooled=conv and min(shape.oh, shape.ow) > 1 and draw(st.booleans()),
+    )
+
+
+@pytest.mark.parametrize("op", ["conv", "grad_x", "grad_w"])
+@settings(max_examples=40)
+@given(st.data(), machines, seeds)
+def test_products_of_pairs_are_exact(op, data, machine, seed):
+    problem = data.draw(paired_problems(op))
+    inputs = inputs_of(problem, seed)
+    right = {key: rounded(values) for key, values in answers(problem, inputs).items()}
+    taken = [a for a in PAIRED if a.refuses(problem, machine) is None]
+    assert taken or problem.pooled
+    for algorithm in taken:
+        call = prepared(algorithm, problem, machine)
+        for threads in (1, 3):
+            for key, values in solved(call, problem, inputs, threads).items():
+                np.testing.assert_array_equal(values, right[key], err_msg=key)
+
+
+def test_a_machine_without_the_instruction_has_no_pairs():
+    problem = Problem("conv", ConvShape(1, 16, 8, 8, 16, 3, 3), "bfloat16")
+    assert "hardware" in PAIRED[0].refuses(problem, replace(AVX512, bf16=False))
+    assert PAIRED[0].refuses(problem, replace(AVX512, bf16=True)) is None

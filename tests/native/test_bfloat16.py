@@ -82,3 +82,43 @@ def test_only_what_float32_kernels_are_given_can_be_narrow(dtype, role):
         k.const(1.0)
     with pytest.raises(TileError, match="narrow"):
         check(k.kernel())
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_products_of_pairs(lanes, cpu):
+    """Whole vectors, parts of them, broadcasts, and pairs made of two vectors; numbers whose sums are rounded."""
+    if cpu != "host" and not compiler.is_x86():
+        pytest.skip(f"{cpu} is another kind of CPU")
+    rng, rows = np.random.default_rng(1), 40
+    k = Builder("dot", "float32", lanes)
+    x, w = (k.buffer(name, rows * 2 * lanes + 1, "in", narrow=True) for name in "xw")
+    y = k.buffer("y", rows * 4 * lanes, "out")
+    with k.stage("all", ("i", rows)) as (i,):
+        at, to = i * (2 * lanes), i * (4 * lanes)
+        c = k.const(1.25)
+        k.store(k.dot(k.load(x, at, stride=2, pairs=True), k.load(w, at + 1, stride=2, pairs=True), c), y, to)
+        spread = k.broadcast(x, at + 1, pairs=True)
+        k.store(k.dot(k.load(w, at, 3, stride=2, pairs=True), spread, c), y, to + lanes)
+        k.store(k.dot(k.load(w, at, 2, stride=3, pairs=True), spread, c), y, to + 2 * lanes)
+        k.store(k.dot(k.pair(k.load(x, at), k.load(w, at)), k.pair(k.load(w, at), k.load(x, at)), c), y, to + 3 * lanes)
+    arrays = {name: narrowed(rng.standard_normal(rows * 2 * lanes + 1)) for name in "xw"}
+    arrays["y"] = np.zeros(rows * 4 * lanes, np.float32)
+    wanted = {name: a.copy() for name, a in arrays.items()}
+    interpret(k.kernel(), wanted, {})
+    np.testing.assert_array_equal(emitted(k.kernel(), arrays, {}, cpu=cpu)["y"], wanted["y"])
+
+
+def test_pairs_are_checked():
+    k = Builder("wrong", "float32", 4)
+    x, wide = k.buffer("x", 8, "in", narrow=True), k.buffer("wide", 8, "in")
+    with k.stage("all", ("i", 1)):
+        k.load(x, 1, 4, 2, pairs=True)
+    with pytest.raises(TileError, match="pass the end"):
+        check(k.kernel())
+    k = Builder("wrong", "float32", 4)
+    wide = k.buffer("wide", 8, "in")
+    with k.stage("all", ("i", 1)):
+        k.broadcast(wide, 1, pairs=True)
+    with pytest.raises(TileError, match="not narrow"):
+        check(k.kernel())

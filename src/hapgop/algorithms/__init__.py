@@ -2,6 +2,7 @@
 
 from hapgop.algorithms.batch_norm import BatchNorm
 from hapgop.algorithms.bfloat16 import Bfloat16
+from hapgop.algorithms.bfloat16_pairs import DirectPairs, PointwiseGradWPairs
 from hapgop.algorithms.bias import Bias
 from hapgop.algorithms.depthwise import Depthwise
 from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
@@ -44,7 +45,7 @@ ALL: tuple[Algorithm, ...] = (
     Direct(),
 )
 
-_BFLOAT16 = tuple(map(Bfloat16, ALL))
+_BFLOAT16 = (DirectPairs(), PointwiseGradWPairs(), *map(Bfloat16, ALL))
 
 
 def algorithms_of(dtype: str) -> tuple[Algorithm, ...]:

@@ -183,7 +183,7 @@ class _Program:
             width = max(c.count for _, c in pairs)  # all residue classes in blocks of the same channels
             if pooled:
                 # Two rows of pairs of pixels.
-                quarter = replace(free, registers=free.registers // 4)
+                quarter = replace(free, registers=(free.registers - 2) // 4 + 2)
                 pixels, block = registers.choose_tile(width // 2, vectors, quarter, max(1, most // 2))
                 pixels *= 2
             else:

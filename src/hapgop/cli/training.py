@@ -1,6 +1,7 @@
 """From data to a judged run: what `hapgop train` and `hapgop demo` have in common."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,8 @@ from hapgop.predict import Predictor
 from hapgop.program import layers
 
 REPORT = "report.html"
+# So many images tell a filter that never answers from one that seldom does.
+_HEALTH_IMAGES = 64
 
 
 def use_threads(threads: int | None) -> None:
@@ -55,6 +58,15 @@ def recipe_changes(path: Path | None, settings: Iterable[str]) -> dict[str, Any]
         except ValueError:
             changes[name.strip()] = text.strip()
     return changes
+
+
+def share(option: str, text: str) -> float:
+    """0.99 or 99% as a number. Raises InputError for anything that is no share above 0."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", text.strip())
+    value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
+    if not 0 < value <= 1:
+        raise InputError(f"{option} {text}: a share of right answers is wanted, as in 0.99 or 99%.")
+    return value
 
 
 def only_report_missing(run: Path) -> bool:
@@ -103,6 +115,8 @@ def judged(data: train.Data, result: train.Result) -> train.Evaluation:
     predictor = Predictor(result.run)
     with Bar() as bar:
         evaluation = train.evaluate(predictor, data, progress=lambda done, n: bar.count("judging", done, n))
+        # A temperature that was fitted on the very images that it is judged by would flatter.
+        validation = train.evaluate(predictor, data, "validation") if evaluation.split == "test" else None
     image = evaluation.images(0)
     command = shlex.join(["hapgop", *sys.argv[1:]])
     studio.write_report(
@@ -115,6 +129,9 @@ def judged(data: train.Data, result: train.Result) -> train.Evaluation:
         feature_maps=explain.feature_maps(predictor, image),
         image=image,
         layers=layers(predictor.graph),
+        calibration=None if validation is None else train.calibration(validation, evaluation),
+        snapshots=train.load_filters(result.run),
+        health=_health(predictor, evaluation),
     )
     return evaluation
 
@@ -176,3 +193,12 @@ def begun(run: Path) -> Mapping[str, Any]:
 def _filters(predictor: Predictor) -> explain.Filters | None:
     convolutions = any(node.op == "conv2d" for node in predictor.graph.nodes)
     return explain.filters(predictor) if convolutions else None
+
+
+def _health(predictor: Predictor, evaluation: train.Evaluation) -> list[explain.FilterHealth]:
+    """All convolutions of the net, judged on images evenly from all that it was judged on."""
+    convolutions = [node.name for node in predictor.graph.nodes if node.op == "conv2d"]
+    every = max(1, len(evaluation.labels) // _HEALTH_IMAGES)
+    images = [predictor.prepare(evaluation.images(number)) for number in range(0, len(evaluation.labels), every)]
+    net = explain.opened(predictor)
+    return [explain.filter_health(net, images[:_HEALTH_IMAGES], name) for name in convolutions]

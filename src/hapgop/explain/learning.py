@@ -44,7 +44,7 @@ def learn_filter(image: Array, target: Array, steps: int = 200, rate: float = 0.
         if step in kept:
             numbers.append(step)
             filters.append(w.detach()[0, 0].numpy().copy())
-            losses.append(float(loss))
+            losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

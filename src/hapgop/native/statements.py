@@ -14,11 +14,13 @@ from hapgop.tile import (
     Buffer,
     Const,
     Coordinate,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Prefetch,
     Register,
@@ -104,7 +106,7 @@ class StatementWriter:
             case Load():
                 self.load(s)
             case Broadcast():
-                self.set(s.dst, self.splat(self.element(s.at.buffer, s.at.index)))
+                self.set(s.dst, self.splat(self.element(s.at.buffer, s.at.index, s.pairs)))
             case Store():
                 self.store(s)
             case Binary():
@@ -117,6 +119,10 @@ class StatementWriter:
                 self.set(s.dst, self.op(f"call {v} {name}({v} {self.get(s.src)})"))
             case Select():
                 self.select(s)
+            case Pair():
+                self.pair(s)
+            case Dot():
+                self.set(s.dst, self.dot(self.get(s.a), self.get(s.b), self.get(s.c)))
             case Permute():
                 v, order = self.c.vector, ", ".join(f"i32 {i}" for i in s.order)
                 mask = f"<{len(s.order)} x i32> <{order}>"
@@ -163,11 +169,11 @@ class StatementWriter:
 
     # Memory
 
-    def element(self, buffer: Buffer, index: Affine) -> str:
-        """One element of memory."""
+    def element(self, buffer: Buffer, index: Affine, pairs: bool = False) -> str:
+        """One element of memory, or a pair of them."""
         p = self.c.pointer(buffer, index)
-        if not buffer.narrow:
-            return self.op(f"load {self.c.scalar}, ptr {p}, align {self.c.itemsize}")
+        if pairs or not buffer.narrow:
+            return self.op(f"load {self.c.scalar}, ptr {p}, align {2 if pairs else self.c.itemsize}")
         wide = self.op(f"zext i16 {self.op(f'load i16, ptr {p}, align 2')} to i32")
         return self.op(f"bitcast i32 {self.op(f'shl i32 {wide}, 16')} to float")
 
@@ -212,9 +218,9 @@ class StatementWriter:
         return (f"<{n} x i16>", f"v{n}i16", 2) if buffer.narrow else (self.c.vector, self.suffix, self.c.itemsize)
 
     def load(self, s: Load) -> None:
-        lanes, narrow = self.c.kernel.lanes, s.at.buffer.narrow
-        if s.stride == 1:
-            v, suffix, size = self.kind(s.at.buffer)
+        lanes, narrow = self.c.kernel.lanes, s.at.buffer.narrow and not s.pairs
+        if s.stride == 1 + s.pairs:
+            v, suffix, size = (self.c.vector, self.suffix, 2) if s.pairs else self.kind(s.at.buffer)
             p = self.place(s, "@nothing")
             if s.where:
                 self.c.declared.add(f"@nothing = internal constant {self.c.vector} zeroinitializer")
@@ -228,7 +234,7 @@ class StatementWriter:
             return
         v, value = self.c.vector, "zeroinitializer"
         for i in range(s.count):
-            one = self.element(s.at.buffer, s.at.index + i * s.stride)
+            one = self.element(s.at.buffer, s.at.index + i * s.stride, s.pairs)
             value = self.op(f"insertelement {v} {value}, {self.c.scalar} {one}, i32 {i}")
         self.set(s.dst, value)
 
@@ -265,6 +271,32 @@ class StatementWriter:
             return self.op(f"fadd {v} {self.op(f'fmul {v} {a}, {b}')}, {c}")
         self.c.declared.add(f"declare {v} @llvm.fma.{self.suffix}({v}, {v}, {v})")
         return self.op(f"call {v} @llvm.fma.{self.suffix}({v} {a}, {v} {b}, {v} {c})")
+
+    def pair(self, s: Pair) -> None:
+        n, v = self.c.kernel.lanes, self.c.vector
+        words = f"<{n} x i32>"
+        a, b = (self.op(f"bitcast {v} {self.get(r)} to {words}") for r in (s.a, s.b))
+        low = self.op(f"lshr {words} {a}, splat (i32 16)")
+        both = self.op(f"or {words} {low}, {self.op(f'and {words} {b}, splat (i32 -65536)')}")
+        self.set(s.dst, self.op(f"bitcast {words} {both} to {v}"))
+
+    def dot(self, a: str, b: str, c: str) -> str:
+        n, v = self.c.kernel.lanes, self.c.vector
+        if self.c.bf16:
+            halves, name = f"<{2 * n} x bfloat>", f"@llvm.x86.avx512bf16.dpbf16ps.{32 * n}"
+            self.c.declared.add(f"declare {v} {name}({v}, {halves}, {halves})")
+            x, y = (self.op(f"bitcast {v} {r} to {halves}") for r in (a, b))
+            return self.op(f"call {v} {name}({v} {c}, {halves} {x}, {halves} {y})")
+        (a1, a2), (b1, b2) = self.parts(a), self.parts(b)
+        return self.fma(a1, b1, self.fma(a2, b2, c))
+
+    def parts(self, pairs: str) -> tuple[str, str]:
+        """The first and the second number of each pair."""
+        n, v = self.c.kernel.lanes, self.c.vector
+        words = f"<{n} x i32>"
+        bits = self.op(f"bitcast {v} {pairs} to {words}")
+        first = self.op(f"bitcast {words} {self.op(f'shl {words} {bits}, splat (i32 16)')} to {v}")
+        return first, self.op(f"bitcast {words} {self.op(f'and {words} {bits}, splat (i32 -65536)')} to {v}")
 
     def binary(self, s: Binary) -> None:
         v, a, b = self.c.vector, self.get(s.a), self.get(s.b)

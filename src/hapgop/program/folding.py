@@ -74,6 +74,8 @@ def _normed(node: Node, norm: Node, tensors: Tensors, made: dict[str, NDArray[An
     assert weight is not None
     params = {role: f"{node.name}:folded.{role}" for role in ("weight", "bias")}
     per_filter = scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    made[params["weight"]] = (weight * per_filter).astype(np.float32)
+    made[params["weight"]] = np.multiply(  # rounded as it goes: a float64 copy of the weights would take as long again
+        weight, per_filter, out=np.empty(weight.shape, np.float32), dtype=np.float64, casting="same_kind"
+    )
     made[params["bias"]] = (shift if bias is None else bias * scale + shift).astype(np.float32)
     return replace(node, params=params)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hapgop.engine import get_precision, get_threads, get_tuning, prepare_many
+from hapgop.engine import Prepared, get_precision, get_threads, get_tuning, prepare_many
 from hapgop.errors import InputError
 from hapgop.program.folding import fold
 from hapgop.program.graph import Graph
@@ -100,8 +100,10 @@ class Program:
     def _settled(self, batch: int, layout: str, threads: int) -> Schedule:
         """The plan, with what was measured on the way: kernels whose predictions are close are compared when made."""
         plan = schedule(self.graph, batch, layout, threads, self._fuse)
-        prepare_many([step.problem for step in plan.steps if step.problem is not None])
-        return schedule(self.graph, batch, layout, threads, self._fuse)
+        made = prepare_many([step.problem for step in plan.steps if step.problem is not None])
+        predicted = [cost.algorithm for cost in plan.costs if cost is not None]
+        chosen = [one.plan.algorithm.name if isinstance(one, Prepared) else "map" for one in made]
+        return plan if predicted == chosen else schedule(self.graph, batch, layout, threads, self._fuse)
 
     def __str__(self) -> str:
         ready = next(reversed(self._ready.values()), None) or self.ready(1)

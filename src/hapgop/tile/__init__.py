@@ -12,11 +12,13 @@ from hapgop.tile.program import (
     Buffer,
     Const,
     Coordinate,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Prefetch,
     Range,
@@ -30,7 +32,7 @@ from hapgop.tile.program import (
     Transpose,
     apart,
 )
-from hapgop.tile.replace import with_buffers
+from hapgop.tile.replace import as_pairs, with_buffers
 
 __all__ = [
     "Affine",
@@ -43,11 +45,13 @@ __all__ = [
     "Checked",
     "Const",
     "Coordinate",
+    "Dot",
     "Fma",
     "FromIndex",
     "Kernel",
     "Load",
     "Loop",
+    "Pair",
     "Permute",
     "Prefetch",
     "Quotient",
@@ -64,6 +68,7 @@ __all__ = [
     "Transpose",
     "Var",
     "apart",
+    "as_pairs",
     "check",
     "depth",
     "interpret",

@@ -28,3 +28,14 @@ def narrowed(numbers: NDArray[Any]) -> NDArray[np.uint16]:
     bits = np.ascontiguousarray(numbers, np.float32).view(np.uint32)
     rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
     return np.where(np.isnan(numbers), (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def paired(first: NDArray[np.uint16], second: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The bits of two numbers each as those of one float32, the first in the lower half, as they lie in memory."""
+    return (first.astype(np.uint32) | (second.astype(np.uint32) << 16)).view(np.float32)
+
+
+def parts(pairs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The two numbers of each pair, as float32."""
+    bits = np.ascontiguousarray(pairs).view(np.uint32)
+    return (bits << 16).view(np.float32), (bits & 0xFFFF0000).astype(np.uint32).view(np.float32)

@@ -11,11 +11,13 @@ from hapgop.tile.program import (
     At,
     Binary,
     Broadcast,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Prefetch,
     Range,
@@ -85,8 +87,10 @@ def reads(s: Statement) -> tuple[Register, ...]:
             return (s.src,)
         case Binary():
             return (s.a, s.b)
-        case Fma():
+        case Fma() | Dot():
             return (s.a, s.b, s.c)
+        case Pair():
+            return (s.a, s.b)
         case Select():
             return (s.a, s.b, s.x, s.y)
         case Permute() | Sqrt():
@@ -181,6 +185,10 @@ class _Access:
             if not 1 <= s.count <= self.kernel.lanes or s.stride < 1:
                 raise TileError(f"{s.count} lanes with stride {s.stride} of {at.buffer.name}")
             reach = (s.count - 1) * s.stride
+        if not isinstance(s, Store) and s.pairs:
+            if not at.buffer.narrow:
+                raise TileError(f"pairs of {at.buffer.name}, which is not narrow")
+            reach += 1
         index = at.index
         if not isinstance(s, Broadcast):
             index = self.placed(s)

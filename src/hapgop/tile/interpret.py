@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hapgop.tile.bfloat16 import narrowed, widened
+from hapgop.tile.bfloat16 import narrowed, paired, parts, widened
 from hapgop.tile.index import Atom
 from hapgop.tile.program import (
     At,
@@ -18,11 +18,13 @@ from hapgop.tile.program import (
     Broadcast,
     Const,
     Coordinate,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Range,
     Rounds,
@@ -113,6 +115,12 @@ class _Run:
             raise IndexError(f"{at.buffer.name}[{start}..{last}] of {array.size}")
         return array, slice(start, last + 1, stride)
 
+    def read(self, s: Load | Broadcast, array: NDArray[Any], part: slice) -> NDArray[Any]:
+        if s.pairs:
+            second = slice(part.start + 1, part.stop + 1, part.step)
+            return paired(array[part], array[second])
+        return widened(array[part]) if s.at.buffer.narrow else array[part]
+
     def step(self, s: Statement) -> None:
         r, width = self.registers, self.kernel.lanes
         match s:
@@ -124,10 +132,10 @@ class _Run:
                 r[s.dst] = np.zeros(width, self.kernel.dtype)
                 if self.inside(s.where):
                     array, part = self.lanes(s.at, s.count, s.stride, s.where)
-                    r[s.dst][: s.count] = widened(array[part]) if s.at.buffer.narrow else array[part]
+                    r[s.dst][: s.count] = self.read(s, array, part)
             case Broadcast():
                 array, part = self.lanes(s.at, 1, 1)
-                r[s.dst] = np.repeat(widened(array[part]) if s.at.buffer.narrow else array[part], width)
+                r[s.dst] = np.repeat(self.read(s, array, part), width)
             case Store():
                 if self.inside(s.where):
                     array, part = self.lanes(s.at, s.count, s.stride, s.where)
@@ -141,6 +149,11 @@ class _Run:
                 r[s.dst] = wide.astype(self.kernel.dtype)
             case Sqrt():
                 r[s.dst] = np.sqrt(r[s.src])
+            case Pair():
+                r[s.dst] = paired(narrowed(r[s.a]), narrowed(r[s.b]))
+            case Dot():
+                (a1, a2), (b1, b2) = parts(r[s.a]), parts(r[s.b])
+                r[s.dst] = (r[s.c] + a2 * b2) + a1 * b1
             case Permute():
                 r[s.dst] = r[s.src][list(s.order)]
             case Transpose():

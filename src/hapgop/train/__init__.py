@@ -1,6 +1,7 @@
 """Training and judging: data, recipes, the loop, and what came of it."""
 
 from hapgop.train.budget import Fitting, fitting
+from hapgop.train.calibration import Calibration, calibration
 from hapgop.train.data import SPLITS, Data, Skipped, Split
 from hapgop.train.distributed import ALONE, WorkerLost, Workers, joined
 from hapgop.train.evaluation import Evaluation, PerClass, evaluate, wilson
@@ -17,6 +18,7 @@ from hapgop.train.suggestion import suggested_net, suggested_recipe
 __all__ = [
     "ALONE",
     "SPLITS",
+    "Calibration",
     "Data",
     "Diverged",
     "EpochDone",
@@ -36,6 +38,7 @@ __all__ = [
     "Validating",
     "WorkerLost",
     "Workers",
+    "calibration",
     "evaluate",
     "finished_run",
     "fit",

@@ -13,6 +13,7 @@ from hapgop.errors import InputError
 from hapgop.nn import capture, nets
 from hapgop.predict import read_config
 from hapgop.predict.folder import WEIGHTS
+from hapgop.program import Graph
 from hapgop.train import generators
 from hapgop.train.batches import weights_seed
 from hapgop.train.checkpoint import TENSORS, load_checkpoint, remove_checkpoint
@@ -72,6 +73,7 @@ def fit(
     overwrite: bool = False,
     checkpoint_every: float = 30.0,
     workers: Workers = ALONE,
+    graph: Graph | None = None,
 ) -> Result:
     """Trains a net on the training split and keeps everything in the folder `run`.
 
@@ -81,7 +83,8 @@ def fit(
     PyTorch's threads give the same bits, stopped in between or not: Ctrl-C ends after the current step and
     resume=True goes on there, as it does after a crash, from the last checkpoint (checkpoint_every: seconds). When
     going on, recipe and net may be left out; a recipe may differ in what does not change the order of the images.
-    workers: the processes that share the work (`hapgop.train.distributed`); the first of them keeps the files.
+    workers: the processes that share the work (`hapgop.train.distributed`); the first of them keeps the files. graph:
+    the net as a graph, where `hapgop.nn.capture` cannot find it.
 
     Raises InputError where the folder is in use, net and data do not fit, or there is nothing to go on with, and
     its kinds Diverged where the loss is no number any more, Unwritable where the disk is full, and WorkerLost where
@@ -107,7 +110,7 @@ def fit(
         if weights is not None:
             load_pretrained(module, weights)
             spec["weights"] = Path(weights).name
-        graph = capture(module, data.input_shape)
+        graph = graph or capture(module, data.input_shape)
         _check_fit(module, data, recipe)
         task = {"data": data.fingerprint, **{key: getattr(recipe, key) for key in _FIXED}}
         training = Training(

@@ -66,25 +66,21 @@ class WinogradGradW(Algorithm):
             kept = w.sums_size * itemsize <= machine.l2 // 2
             total += (blocks * (0.5 if kept else 2) + 2 * w.parts) * sums
         total += costs.traffic(itemsize * w.batch * (s.ic * s.ih * s.iw + s.oc * s.oh * s.ow), machine)
+        for layout, side in ((problem.x_layout, w.x), (problem.y_layout, w.g)):
+            if layout == "nchw":
+                total += costs.turned(itemsize * w.batch * side.total * side.height * side.width, machine)
         return total + costs.CALL + 2 * costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         w = Work.of(problem, machine, self.m)
-        blocks = (w.inputs_size, w.gradients_size)
         channels = len(w.co) * (w.lanes // w.rows) * len(w.ci_blocks)
-        match w.way:
-            case "once":
-                scratch, private, items = blocks, (w.patch_size, w.local_size), channels
-            case "parts":
-                scratch, private, items = (w.parts * w.sums_size,), (*blocks, w.patch_size), w.parts
-            case "rounds":
-                scratch, private, items = (*blocks, w.sums_size), (w.patch_size,), max(channels * w.products, w.block)
+        items = {"once": channels, "parts": w.parts, "rounds": max(channels * w.products, w.block)}[w.way]
         return Recipe(
             key=f"{self.name} {w.problem} {machine} {w.way} block={w.block} {w.way == 'once' and w.batch}",
             build=lambda: build(w),
             sizes=(w.batch,),
-            scratch=scratch,
-            private=private,
+            scratch=tuple(size for _, size in w.scratch_sizes),
+            private=tuple(size for _, size in w.private_sizes),
             items=w.groups * items,
             tiles=f"{w.rows} channels x {w.width} vectors, blocks of {w.block} tiles",
         )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hapgop.algorithms.layout import weight_strides
+from hapgop.algorithms.turn import turn
+from hapgop.algorithms.winograd.ahead import Ahead, Blocks
 from hapgop.algorithms.winograd.grad_w_work import CHAIN, Work
 from hapgop.algorithms.winograd.phases import Gathering, place
 from hapgop.algorithms.winograd.transform import sandwich
 from hapgop.algorithms.winograd.triple import transposed
 from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
+
+_ZERO = Affine(0)
 
 
 def build(w: Work) -> Kernel:
@@ -47,9 +51,14 @@ class _Emitting:
 
     def multiply(
         self, start: Affine, xi: Affine, c: Affine, part: Affine, first: Affine, width: int, to: Buffer, at: Affine,
-        row: int, add: bool,
+        row: int, add: bool, unit: Affine = _ZERO, ahead: Sequence[Ahead] = (),
     ) -> None:  # fmt: skip
-        """A register tile's sums over a block, a chain at a time; stored, or added to what is there with `add`."""
+        """A register tile's sums over a block, a chain at a time; stored, or added to what is there with `add`.
+
+        unit: the register tile's number, for what is fetched `ahead`.
+        """
+        for more in ahead:
+            more.fetch(self.k, unit)
         k, w, lanes = self.k, self.w, self.w.lanes
         places = [[at + i * row + j * lanes for j in range(width)] for i in range(w.rows)]
         from_x = (start * w.products + xi) * w.x_step + first * (w.block * lanes)
@@ -101,27 +110,34 @@ class _Emitting:
                 self.filters(sums, at, w.sums_step, parts, group, o, v + first, count)
 
 
-def _emitting(w: Work, low: int, high: int, sums: int) -> tuple[_Emitting, Buffer | None]:
-    """The buffers that all kernels have, and sums in memory, of so many elements."""
+def _emitting(w: Work) -> tuple[_Emitting, Buffer | None]:
+    """The buffers that all kernels have, the stages that turn images to channels last, and the sums in memory."""
     k = Builder("winograd_grad_w", w.problem.dtype, w.lanes)
-    s, apart = w.shape, w.way == "parts"
-    n = k.size("n", low, high)
+    s = w.shape
+    n = k.size("n", w.batch, w.batch) if w.way == "once" else k.size("n", 0)
     x, g = k.buffer("x", n * (s.ic * s.ih * s.iw), "in"), k.buffer("g", n * (s.oc * s.oh * s.ow), "in")
     dw = k.buffer("dw", s.oc * (s.ic // s.groups) * s.kh * s.kw, "out")
-    shared = k.buffer("sums", sums, "scratch") if sums and apart else None
-    inputs = k.buffer("inputs", w.inputs_size, "private" if apart else "scratch")
-    gradients = k.buffer("gradients", w.gradients_size, "private" if apart else "scratch")
-    if sums and not apart:
-        shared = k.buffer("sums", sums, "scratch")
-    patch = k.buffer("patch", w.patch_size, "private")
-    return _Emitting(k, w, n, x, g, dw, inputs, gradients, patch), shared
+    buffers: dict[str, Buffer] = {}
+    for name, size in w.scratch_sizes:
+        side = {"x_last": w.x, "g_last": w.g}.get(name)
+        elements = n * (side.total * side.height * side.width) if side else Affine(size)
+        buffers[name] = k.buffer(name, elements, "scratch")
+    for name, size in w.private_sizes:
+        buffers[name] = k.buffer(name, size, "private")
+    if "x_last" in buffers:
+        turn(k, "x channels last", n, x, buffers["x_last"], s.ic, s.ih * s.iw)
+    if "g_last" in buffers:
+        turn(k, "g channels last", n, g, buffers["g_last"], s.oc, s.oh * s.ow)
+    x, g = buffers.get("x_last", x), buffers.get("g_last", g)
+    e = _Emitting(k, w, n, x, g, dw, buffers["inputs"], buffers["gradients"], buffers["patch"])
+    return e, buffers.get("sums")
 
 
 def _once(w: Work) -> Kernel:
     """All tiles are transformed, then each thread takes register tiles from the sums to the filters."""
-    e, _ = _emitting(w, w.batch, w.batch, 0)
+    e, local = _emitting(w)
+    assert local is not None
     k, lanes = e.k, w.lanes
-    local = k.buffer("local", w.local_size, "private")
     with k.stage("tiles", ("group", w.groups), ("tile", w.block)) as (group, i):
         e.transforms(group, i, i, group)
     for first, width, blocks in _runs(w):
@@ -143,10 +159,12 @@ def _once(w: Work) -> Kernel:
 
 def _parts(w: Work) -> Kernel:
     """The tiles in parts that do not depend on the threads, each with sums of its own; these are added at the end."""
-    e, sums = _emitting(w, 0, 2**31, w.parts * w.sums_size)
+    e, sums = _emitting(w)
     assert sums is not None
     k, lanes, row = e.k, w.lanes, len(w.ci) * w.lanes
     blocks = (e.n * w.tiles + (w.block - 1)) // w.block
+    units = w.products * len(w.ci_blocks) * len(w.co) * (lanes // w.rows)
+    shares = Blocks(w.tiles, w.block, units, w.groups, w.problem.itemsize, w.machine)
     with k.stage("parts", ("group", w.groups), ("part", w.parts)) as (group, p):
         own = p * w.sums_size + group * (w.products * w.sums_step)
         with k.loop("zero", 0, w.products * w.sums_step // lanes) as i:
@@ -154,6 +172,7 @@ def _parts(w: Work) -> Kernel:
         with k.loop("block", p, blocks, w.parts) as block:
             with k.loop("tile", 0, w.block) as i:
                 e.transforms(group, block * w.block + i, i, Affine(0))
+            ahead = shares.ahead(e.x, w.x, block + w.parts) + shares.ahead(e.g, w.g, block + w.parts)
             for first, width, runs in _runs(w):
                 with (
                     k.loop("product", 0, w.products) as xi,
@@ -163,14 +182,16 @@ def _parts(w: Work) -> Kernel:
                 ):
                     vector = b * w.width + first
                     at = own + xi * w.sums_step + (c * lanes + part * w.rows) * row + vector * lanes
-                    e.multiply(Affine(0), xi, c, part, vector, width, sums, at, row, True)
+                    number = xi * len(w.ci_blocks) + b + first // w.width
+                    number = (number * len(w.co) + c) * (lanes // w.rows) + part
+                    e.multiply(Affine(0), xi, c, part, vector, width, sums, at, row, True, number, ahead)
     e.every_filter(sums, w.parts)
     return k.kernel()
 
 
 def _rounds(w: Work) -> Kernel:
     """Block after block, each shared out by tile and then by product and channel; the sums are added to memory."""
-    e, sums = _emitting(w, 0, 2**31, w.sums_size)
+    e, sums = _emitting(w)
     assert sums is not None
     k, lanes, row = e.k, w.lanes, len(w.ci) * w.lanes
     with k.stage("zero", ("vector", w.sums_size // lanes)) as (i,):

@@ -16,6 +16,7 @@ from hapgop.shape import ConvShape
 
 _ONCE = 256  # tiles, at most, that are transformed in one go
 _ROUND = 112  # tiles of a round, at least
+_SHARE = 32  # tiles of a block of a part, at most
 _PARTS = 8  # at least, so that as many threads have something to do
 _APART = 1 << 20  # bytes of sums, at most, of which every part has its own
 
@@ -110,7 +111,7 @@ class Work:
                 wanted = every
             case "parts":
                 # The tiles stay in half of the second cache; sums beyond it come once for every block.
-                most = max(28, min(CHAIN, self.machine.l2 // 2 // one))
+                most = max(_SHARE // 2, min(_SHARE, self.machine.l2 // 2 // one))
                 share = ceil(every / self.parts)
                 wanted = ceil(share / ceil(share / most))
             case "rounds":
@@ -167,19 +168,29 @@ class Work:
         return self.groups * self.products * self.sums_step
 
     @property
-    def _blocks(self) -> int:
-        """Blocks of transformed tiles that are there at once, or for one thread."""
-        return 1 if self.way == "parts" else self.groups
+    def scratch_sizes(self) -> list[tuple[str, int]]:
+        """(name, elements) of the buffers that all threads share."""
+        sizes = []
+        for name, layout, side in (
+            ("x_last", self.problem.x_layout, self.x),
+            ("g_last", self.problem.y_layout, self.g),
+        ):
+            if layout == "nchw":
+                sizes.append((name, self.batch * side.total * side.height * side.width))
+        if self.way == "parts":
+            return [*sizes, ("sums", self.parts * self.sums_size)]
+        sizes += self._tiles(self.groups)
+        return [*sizes, ("sums", self.sums_size)] if self.way == "rounds" else sizes
 
     @property
-    def inputs_size(self) -> int:
-        return self._blocks * self.products * self.x_step
+    def private_sizes(self) -> list[tuple[str, int]]:
+        """(name, elements) of the buffers of one thread; of one register tile's sums where they stay there."""
+        sizes = [("patch", self.patch_size)]
+        if self.way == "parts":
+            return sizes + self._tiles(1)
+        tile = self.products * self.rows * self.width * self.lanes
+        return [*sizes, ("sums", tile)] if self.way == "once" else sizes
 
-    @property
-    def gradients_size(self) -> int:
-        return self._blocks * self.products * self.g_step
-
-    @property
-    def local_size(self) -> int:
-        """Elements of one register tile's sums, of all products."""
-        return self.products * self.rows * self.width * self.lanes
+    def _tiles(self, groups: int) -> list[tuple[str, int]]:
+        """Buffers of a block's transformed tiles."""
+        return [("inputs", groups * self.products * self.x_step), ("gradients", groups * self.products * self.g_step)]

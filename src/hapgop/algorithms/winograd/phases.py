@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Protocol
 
 from hapgop.algorithms.epilogue import activated
+from hapgop.algorithms.winograd.ahead import Ahead
 from hapgop.algorithms.winograd.tiling import Side, Tiling
 from hapgop.algorithms.winograd.transform import sandwich, sandwich_in_registers
 from hapgop.algorithms.winograd.triple import Matrix
@@ -91,52 +91,19 @@ class Gathering:
         sandwich(k, self.matrix, self.patch, load, store)
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """Memory that the thread needs next, fetched while it multiplies: a few lines for each register tile.
-
-    The tiles of a block are neighbours, so that what they cover lies together but for their borders.
-
-    start  the first element
-    lines  cache lines for each register tile
-    """
-
-    buffer: Buffer
-    start: Affine
-    lines: int
-
-    @classmethod
-    def of(cls, t: Tiling, buffer: Buffer, side: Side, block: Affine) -> list[Ahead]:
-        """For a block of tiles; nothing where it has channels of other groups in between, or would fill the cache."""
-        elements = t.block * ceil(side.height * side.width * side.total / t.tiles)
-        if t.shape.groups > 1 or elements * t.problem.itemsize > t.machine.l2 // 2:
-            return []
-        units = t.products * len(t.filters.blocks) * (t.block // t.tile[0])
-        return [cls(buffer, block * elements, ceil(elements / _line(t) / units))]
-
-    def fetch(self, k: Builder, t: Tiling, unit: Affine, tile: Affine) -> None:
-        """The share of the register tile that starts at a tile; `unit` is the first one's number."""
-        step = self.lines * _line(t)
-        at = self.start + unit * step + (tile * step) // t.tile[0]
-        for i in range(self.lines):
-            k.prefetch(self.buffer, at + i * _line(t))
-
-
-def _line(t: Tiling) -> int:
-    """Elements of a cache line."""
-    return 64 // t.problem.itemsize
-
-
 def multiply(
     k: Builder, t: Tiling, v: Buffer, v_at: Affine, u: Buffer, u_at: Affine, m: Buffer, m_at: Affine,
     width: int, depth: int, tiles: Bound, add: bool, unit: Affine = _ZERO, ahead: Sequence[Ahead] = (),
 ) -> None:  # fmt: skip
-    """m[vector][tile] = (or +=, with `add`) sum over `depth` channels of v[channel][tile] * u[channel][vector]."""
+    """m[vector][tile] = (or +=, with `add`) sum over `depth` channels of v[channel][tile] * u[channel][vector].
+
+    unit: the number of the first register tile, for what is fetched `ahead`.
+    """
     lanes, pixels = k.lanes, t.tile[0]
     row = t.block * lanes  # from one vector of channels to the next
     with k.loop("tiles", 0, tiles, pixels) as first:
         for more in ahead:
-            more.fetch(k, t, unit, first)
+            more.fetch(k, unit + first // pixels)
         places = [[m_at + w * row + first * lanes + p * lanes for w in range(width)] for p in range(pixels)]
         acc = [[k.load(m, place) if add else k.const(0.0) for place in line] for line in places]
 
@@ -239,4 +206,4 @@ def patch_size(t: Tiling) -> int:
     return max(a.products * a.inputs, a.outputs**2, a.products * a.taps) * t.lanes
 
 
-__all__ = ["Ahead", "Finishing", "Gathering", "Results", "multiply", "patch_size", "place", "vectors"]
+__all__ = ["Finishing", "Gathering", "Results", "multiply", "patch_size", "place", "vectors"]

@@ -39,15 +39,17 @@ def command(
         Path | None, typer.Option(help="Where to keep the trained net; runs/<name of the data> otherwise.")
     ] = None,
     net: Annotated[str | None, typer.Option(help="The net; one that fits the images otherwise.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A .safetensors file to begin with; names as torchvision and timm have them."),
-    ] = None,
     time_budget: Annotated[
         str | None, typer.Option(metavar="90s|10m|2h", help="Find net and epochs that fit into this time.")
     ] = None,
     target_accuracy: Annotated[
         str | None, typer.Option(metavar="0.99|99%", help="End once this validation accuracy is reached.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .safetensors file to begin with; names as torchvision and timm have them."
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
@@ -94,7 +96,7 @@ def command(
         "flip": flip,
         "shift": shift,
         "seed": seed,
-        "target_accuracy": None if target_accuracy is None else _share("--target-accuracy", target_accuracy),
+        "target_accuracy": None if target_accuracy is None else training.share("--target-accuracy", target_accuracy),
     }
     changes = training.recipe_changes(recipe_from, setting or ())
     changes |= {name: value for name, value in given.items() if value is not None}
@@ -215,14 +217,6 @@ def _seconds(option: str, text: str) -> float:
     if found is None or float(found[1]) == 0:
         raise InputError(f"{option} {text}: a time is wanted, as in 90s, 10m or 2h.")
     return float(found[1]) * _UNITS[found[2]]
-
-
-def _share(option: str, text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", text.strip())
-    value = float(found[1]) / (100 if found[2] else 1) if found else -1.0
-    if not 0 < value <= 1:
-        raise InputError(f"{option} {text}: a share of right answers is wanted, as in 0.99 or 99%.")
-    return value
 
 
 def _sides(text: str | None) -> int | tuple[int, int] | None:

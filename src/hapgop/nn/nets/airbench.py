@@ -54,7 +54,7 @@ class Airbench(nn.Module):
         channels, *sides = input_shape
         filters = 2 * 4 * channels
         # One row and column more, so that sides that are multiples of 8 are halved three times without a rest.
-        self.whiten = Conv2d(channels, filters, 2, padding=(0, 1, 0, 1))
+        self.whiten = Conv2d(channels, filters, 2, padding="same")
         self.whiten.weight.requires_grad_(False)
         self.relu = nn.ReLU()
         widths = (filters, *_WIDTHS)

@@ -55,6 +55,12 @@ def pixels_of(subject: Subject, ask: Ask) -> Packed:
     return shown(subject, one), {"pixels:": one.pixels}
 
 
+def larger(subject: Subject, ask: Ask) -> Packed:
+    """The picture before it was made to fit the net."""
+    one = subject.picture(text(ask, "image"))
+    return {}, {"pixels:": one.larger}
+
+
 def weights(subject: Subject, ask: Ask) -> Packed:
     node = subject.net.node(text(ask, "layer"))
     roles = [role for role in ("weight", "bias") if role in node.params]
@@ -143,7 +149,7 @@ def play(subject: Subject, wanted: Mapping[str, Any]) -> Packed:
         x = _array(wanted["numbers"], 3, "numbers")
     else:
         one = subject.picture(str(wanted.get("image")))
-        x = np.ascontiguousarray(one.pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
+        x = np.ascontiguousarray(one.larger.transpose(2, 0, 1), np.float32) / np.float32(255)
     filters = _array(wanted.get("filters"), 4, "filters")
     if filters.shape[1] == 1 < x.shape[0]:
         filters = filters.repeat(x.shape[0], axis=1) / np.float32(x.shape[0])
@@ -168,6 +174,7 @@ QUESTIONS: Final[Mapping[str, Callable[[Subject, Any], Any]]] = {
     "sample": sample,
     "picture": picture,
     "pixels": pixels_of,
+    "larger": larger,
     "maps": maps_of,
     "weights": weights,
     "window": window,

@@ -139,5 +139,3 @@ def _json(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError("A JSON object is wanted.")
     return value
-
-

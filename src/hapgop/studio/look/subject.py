@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hapgop import explain
 from hapgop.errors import InputError
 from hapgop.predict import Picture, Predictor, Preprocessing
 
 _PICTURES = 512
+_LARGER = 128
 _MAPS_BYTES = 256 * 2**20
 
 
@@ -29,12 +31,16 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A picture as the net takes it: pixels, uint8 (h, w, c), and numbers, float32 (c, h, w)."""
+    """A picture as the net takes it: pixels, uint8 (h, w, c), and numbers, float32 (c, h, w).
+
+    `larger`, uint8 (h, w, c): the picture before it was made to fit, at most 128 pixels wide or high.
+    """
 
     id: str
     name: str
     pixels: NDArray[np.uint8]
     x: NDArray[np.float32]
+    larger: NDArray[np.uint8]
     truth: str | None = None
 
 
@@ -60,7 +66,9 @@ class Subject:
         """Takes a picture in; equal pixels have equal ids."""
         pixels = self.preprocessing.pixels(picture)
         x = np.ascontiguousarray(self.preprocessing.batch(pixels[np.newaxis])[0])
-        shown = Shown(hashlib.sha256(pixels.tobytes()).hexdigest()[:12], name, pixels, x, truth)
+        shown = Shown(
+            hashlib.sha256(pixels.tobytes()).hexdigest()[:12], name, pixels, x, _larger(picture, pixels), truth
+        )
         with self._lock:
             self._pictures.setdefault(shown.id, shown)
             self._pictures.move_to_end(shown.id)
@@ -104,3 +112,11 @@ class Subject:
 
 def _size(maps: Mapping[str, NDArray[Any]]) -> int:
     return sum(array.nbytes for array in maps.values())
+
+
+def _larger(picture: Picture, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if not isinstance(picture, Image.Image):
+        return pixels
+    made = picture.copy()
+    made.thumbnail((_LARGER, _LARGER))
+    return np.atleast_3d(np.asarray(made, np.uint8))

@@ -29,7 +29,9 @@ def picture(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise InputError(_too_large()) from error
     except UnidentifiedImageError as error:
-        raise InputError("This file is no picture that can be read. JPEG, PNG, WebP, GIF, BMP and TIFF work.") from error
+        raise InputError(
+            "This file is no picture that can be read. JPEG, PNG, WebP, GIF, BMP and TIFF work."
+        ) from error
     except Exception as error:  # decoders raise whatever comes
         raise InputError(f"This picture is damaged ({error}).") from error
 

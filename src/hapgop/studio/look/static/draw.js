@@ -22,13 +22,13 @@ export async function draw(root, ctx) {
     const canvases = Array.from({ length: Math.min(PER_LAYER, layer.output[0]) }, () => h("canvas", { "aria-hidden": "true" }));
     return { layer, canvases, element: h("section", { class: "following" }, h("h2", {}, h("a", { href: address({ view: "window", layer: layer.name, c: 0, y: 0, x: 0, k: 0 }) }, layer.name), " ", h("small", {}, layer.output.join(" × "))), h("div", { class: "tiles", role: "img", "aria-label": t("maps.of", { layer: layer.name }) }, canvases)) };
   });
-  let pen = null, dirty = true, busy = false, alive = true, stream = null, at = [SIZE / 2, SIZE / 2], inked = false, times = [];
+  let pen = null, dirty = true, busy = false, alive = true, stream = null, at = [SIZE / 2, SIZE / 2], inked = false, blank = true, times = [];
 
-  function clear() { context.fillStyle = "#000"; context.fillRect(0, 0, SIZE, SIZE); dirty = true; }
+  function clear() { context.fillStyle = "#000"; context.fillRect(0, 0, SIZE, SIZE); blank = true; dirty = true; }
   function line(from, to) {
     context.strokeStyle = "#fff"; context.lineWidth = SIZE / 9; context.lineCap = context.lineJoin = "round";
     context.beginPath(); context.moveTo(...from); context.lineTo(...to); context.stroke();
-    dirty = true;
+    blank = false; dirty = true;
   }
   const place = (event) => { const box = pad.getBoundingClientRect(); return [(event.clientX - box.left) / box.width * SIZE, (event.clientY - box.top) / box.height * SIZE]; };
   pad.addEventListener("pointerdown", (event) => { pad.setPointerCapture(event.pointerId); pen = place(event); line(pen, pen); });
@@ -50,7 +50,7 @@ export async function draw(root, ctx) {
     if (stream && camera.videoWidth) {
       const side = Math.min(camera.videoWidth, camera.videoHeight);
       context.drawImage(camera, (camera.videoWidth - side) / 2, (camera.videoHeight - side) / 2, side, side, 0, 0, SIZE, SIZE);
-      dirty = true;
+      blank = false; dirty = true;
     }
     if (!dirty || busy) return;
     dirty = false; busy = true;
@@ -71,15 +71,18 @@ export async function draw(root, ctx) {
       const { data, shape: [, height, width] } = found.arrays[layer.name], scale = most(data);
       canvases.forEach((element, c) => paint(element, data.subarray(c * height * width, (c + 1) * height * width), height, width, scale));
     }
+    root.dataset.updates = String(Number(root.dataset.updates ?? 0) + 1);
+    why.hidden = blank;
+    if (blank) { word.textContent = "…"; replace(bars); rate.textContent = ""; return; }
     const order = found.probabilities.map((p, i) => [p, i]).sort((a, b) => b[0] - a[0]).slice(0, 5);
     if (word.textContent !== facts.classes[order[0][1]]) word.textContent = facts.classes[order[0][1]];
     replace(bars, order.map(([p, i]) => h("li", {}, h("span", { class: "name" }, facts.classes[i]), h("span", { class: "track" }, h("i", { style: `width:${100 * p}%` })), h("span", { class: "figure" }, percent(p)))));
     times = [...times, performance.now()].slice(-20);
     const seconds = (times.at(-1) - times[0]) / 1000;
     if (times.length > 4 && seconds < 3) { rate.textContent = t("rate", { n: Math.round((times.length - 1) / seconds) }); rate.dataset.rate = String((times.length - 1) / seconds); }
-    root.dataset.updates = String(Number(root.dataset.updates ?? 0) + 1);
   }
   let shown = null;
+  const why = h("p", {}, h("button", { type: "button", class: "button", onclick: () => shown && go({ view: "question", image: shown, label: null }) }, t("ask.why")));
 
   async function watch(event) {
     const button = event.currentTarget;
@@ -96,7 +99,7 @@ export async function draw(root, ctx) {
     try {
       const bitmap = await createImageBitmap(file.files[0]), side = Math.min(bitmap.width, bitmap.height);
       context.drawImage(bitmap, (bitmap.width - side) / 2, (bitmap.height - side) / 2, side, side, 0, 0, SIZE, SIZE);
-      dirty = true;
+      blank = false; dirty = true;
     } catch { tell(t("no.picture")); }
   } });
   clear();
@@ -107,7 +110,7 @@ export async function draw(root, ctx) {
         h("button", { type: "button", class: "button", "aria-pressed": "false", onclick: watch }, t("camera")),
         file, h("label", { for: "photo", class: "button" }, t("open"))), h("p", { class: "note" }, t(channels === 1 ? "draw.lead" : "draw.lead.colour")))),
       h("div", { class: "answer" }, h("p", { class: "eyebrow" }, t("what")), word, bars, rate,
-        h("p", {}, h("button", { type: "button", class: "button", onclick: () => shown && go({ view: "question", image: shown, label: null }) }, t("ask.why"))))),
+        why)),
     rows.map((row) => row.element));
   tick();
   return { update() {}, leave() { alive = false; stop(); } };

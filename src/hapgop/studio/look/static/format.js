@@ -2,7 +2,7 @@
 
 export function num(value) {
   if (!Number.isFinite(value)) return String(value);
-  if (value === 0) return "0";
+  if (Number.isInteger(value) && Math.abs(value) < 10000) return String(value).replace("-", "−");
   const size = Math.abs(value);
   let text;
   if (size < 5e-5) text = value.toExponential(1);
@@ -19,7 +19,7 @@ export const full = (value) => String(Number(Math.fround(value).toPrecision(9)))
 
 export const short = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 10 ? 2 : 1)).replace("-", "−");
 
-export const percent = (share) => `${(100 * share).toFixed(share > 0.0995 && share < 0.9995 ? 1 : 2)} %`;
+export const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : share < 1 && share > 0.9995 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
 
 export function large(count) {
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {

@@ -48,7 +48,7 @@ export function heat(canvas, values, height, width) {
   for (let i = 0; i < values.length; i++) {
     const share = Math.max(-1, Math.min(1, values[i] / scale));
     image.data.set(share > 0 ? [240, 125, 30] : [50, 125, 225], 4 * i);
-    image.data[4 * i + 3] = Math.round(225 * Math.abs(share) ** 0.8);
+    image.data[4 * i + 3] = Math.round(170 * Math.abs(share) ** 0.8);
   }
   context.putImageData(image, 0, 0);
   canvas.classList.toggle("pixels", Math.max(height, width) <= 64);

@@ -3,7 +3,7 @@
 import { choice, h, replace, slider } from "./dom.js";
 import { numbers, products, sum } from "./equation.js";
 import { canvas, cell, frame, most, paint, photo } from "./plane.js";
-import { post } from "./source.js";
+import { once, post } from "./source.js";
 import { go, state } from "./state.js";
 import { t } from "./words.js";
 
@@ -25,7 +25,7 @@ export function filterOf(kind, size) {
 export async function play(root, ctx) {
   const now = { size: int("size", 3), stride: int("stride", 1), padding: int("padding", 0), dilation: int("dilation", 1), count: int("count", 1), flip: state.flip === "1" };
   let kinds = (state.kinds ?? "edge").split("-"), filters = [], result = null, unit = [0, 0, 0], sending = false, again = false;
-  const pixels = await ctx.pixels(), [height, width] = pixels.shape;
+  const pixels = (await once("larger", { image: ctx.image.image })).arrays["pixels:"], [height, width] = pixels.shape;
   const learned = ctx.facts.layers.find((layer) => layer.op === "conv2d");
   const input = photo(canvas(t("image")), pixels.data, pixels.shape), inFrame = h("i", { class: "frame" });
   const outputs = h("ul", { class: "outputs" }), editor = h("div", { class: "editor" }), formula = h("p", { class: "formula big", role: "status" });
