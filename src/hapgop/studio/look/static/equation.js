@@ -40,7 +40,10 @@ function term(words, value) {
 export function products(place, { values, weights, padded, kh, kw }, words, scales) {
   const made = values.map((value, i) => value * weights[i]);
   replace(place,
-    numbers(values, kh, kw, { scale: scales[0], padded, caption: words[0] }), h("span", { class: "sign", "aria-hidden": "true" }, "×"),
-    numbers(weights, kh, kw, { scale: scales[1], caption: words[1] }), h("span", { class: "sign", "aria-hidden": "true" }, "="),
-    numbers(made, kh, kw, { scale: Math.max(...made.map(Math.abs)), padded, caption: words[2] }));
+    numbers(values, kh, kw, { scale: scales[0], padded, caption: words[0] }),
+    signed("×", numbers(weights, kh, kw, { scale: scales[1], caption: words[1] })),
+    signed("=", numbers(made, kh, kw, { scale: Math.max(...made.map(Math.abs)), padded, caption: words[2] })));
 }
+
+// A sign and what follows it stay on one line.
+export const signed = (sign, table) => h("div", { class: "signed" }, h("span", { class: "sign", "aria-hidden": "true" }, sign), table);

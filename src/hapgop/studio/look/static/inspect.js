@@ -241,7 +241,7 @@ class Layer {
     [...this.partial.children].forEach((item, number) => {
       const button = item.firstChild, figure = button.lastChild;
       figure.textContent = num(sums[number]);
-      figure.style.opacity = String(0.55 + 0.45 * Math.abs(sums[number]) / (scale || 1));
+      figure.classList.toggle("strong", Math.abs(sums[number]) > 0.5 * scale);
       button.setAttribute("aria-pressed", String(number === k));
       button.setAttribute("aria-label", t("partial.of", { k: this.channels[number], value: num(sums[number]) }));
     });
