@@ -21,14 +21,14 @@ export function numbers(values, kh, kw, { scale, padded = null, caption, changed
   return h("table", { class: `numbers${kh * kw > 49 ? " many" : ""}` }, h("caption", {}, caption), h("tbody", {}, rows));
 }
 
-// One line for the whole sum: products, bias, activation, value.
-export function sum(parts, result) {
+// One line for the whole sum: products, bias, activation, value. A single part is led to its result by an arrow.
+export function sum(parts, result, sign = "+") {
   const list = [];
   parts.forEach(([words, value], number) => {
-    if (number) list.push(h("span", { class: "sign", "aria-hidden": "true" }, "+"));
+    if (number) list.push(h("span", { class: "sign", "aria-hidden": "true" }, sign));
     list.push(term(words, value));
   });
-  list.push(h("span", { class: "sign", "aria-hidden": "true" }, "="), term(...result[0]));
+  list.push(h("span", { class: "sign", "aria-hidden": "true" }, sign ? "=" : "→"), term(...result[0]));
   for (const [words, value] of result.slice(1)) list.push(h("span", { class: "sign", "aria-hidden": "true" }, "→"), term(words, value));
   return h("p", { class: "sum" }, list);
 }
