@@ -13,6 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 # Several workers' teams share the cores: a thread that waits should sleep, not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# What is chosen, and so the last bits, must not hang on how busy the machine is; tests of tuning turn it on themselves.
+os.environ.setdefault("HAPGOP_TUNE", "off")
+
 # Compiling a kernel takes longer than any deadline; a special algorithm refuses most problems; a continuous integration
 # run has to be repeatable.
 settings.register_profile(

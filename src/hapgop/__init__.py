@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         conv2d,
         get_precision,
         get_threads,
+        get_tuning,
         linear,
         max_pool2d,
         release_memory,
         set_precision,
         set_threads,
+        set_tuning,
         tune_allocator,
     )
     from hapgop.engine import describe as plan
@@ -43,12 +45,14 @@ __all__ = [
     "conv2d",
     "get_precision",
     "get_threads",
+    "get_tuning",
     "linear",
     "max_pool2d",
     "plan",
     "release_memory",
     "set_precision",
     "set_threads",
+    "set_tuning",
     "tune_allocator",
 ]
 
@@ -64,12 +68,14 @@ _HOMES = {
     "conv2d": ("hapgop.engine", "conv2d"),
     "get_precision": ("hapgop.engine", "get_precision"),
     "get_threads": ("hapgop.engine", "get_threads"),
+    "get_tuning": ("hapgop.engine", "get_tuning"),
     "linear": ("hapgop.engine", "linear"),
     "max_pool2d": ("hapgop.engine", "max_pool2d"),
     "plan": ("hapgop.engine", "describe"),
     "release_memory": ("hapgop.engine", "release_memory"),
     "set_precision": ("hapgop.engine", "set_precision"),
     "set_threads": ("hapgop.engine", "set_threads"),
+    "set_tuning": ("hapgop.engine", "set_tuning"),
     "tune_allocator": ("hapgop.engine", "tune_allocator"),
 }
 

@@ -1,5 +1,7 @@
 """Every algorithm that accepts a problem gives the right answer: exactly on whole numbers, else within the bound."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -43,6 +45,17 @@ def test_whole_numbers_are_exact(algorithm, op, data):
     problem, machine, seed = drawn(data, algorithm, op)
     inputs = random_inputs(problem, seed)
     assert_equal(solved(algorithm, problem, machine, inputs), answers(problem, inputs))
+
+
+@pytest.mark.parametrize("algorithm", [a for a, op in ANSWERS if op == "conv"], ids=name)
+@settings(max_examples=10)
+@given(st.data())
+def test_hard_swish_is_within_the_bound(algorithm, data):
+    problem, machine, seed = drawn(data, algorithm, "conv")
+    problem = replace(problem, activation="hardswish", winners=False)
+    inputs = random_inputs(problem, seed, whole=False)
+    result, right = solved(algorithm, problem, machine, inputs), answers(problem, inputs)
+    assert_within(result, right, bounds(problem, inputs))
 
 
 @every_answer

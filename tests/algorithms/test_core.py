@@ -135,7 +135,7 @@ def test_nan_passes_through(algorithm, op):
     """Through sums, through ReLU, and through comparisons; and no further than its windows."""
     problem, machine = plain(op, "overlapping" if op == "max_pool" else "border"), MACHINES[0]
     if op == "conv":
-        problem = replace(problem, activation="relu")
+        problem = replace(problem, activation="relu6")
     if algorithm.refuses(problem, machine) is None:
         inputs = random_inputs(problem, seed=6)
         inputs["x"][0, 2, 3, 4] = np.nan

@@ -59,6 +59,16 @@ small_depthwise = st.builds(
     st.integers(0, 2),
     st.integers(0, 1),
 )
+small_narrow = st.builds(
+    lambda ic, oc, size, k, stride, top, left: ConvShape(2, ic, size, size + 1, oc, k, 3, stride, (top, 1, left, 2)),
+    st.sampled_from([1, 3, 19]),
+    st.sampled_from([1, 3, 17]),
+    st.integers(4, 6),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.integers(0, 1),
+)
 small_pool = st.builds(
     lambda c, size, k, stride, padding, ceil: PoolShape(
         2, c, size, size + 1, k, 2, stride, (padding if k > 1 else 0, 0, 1, padding), ceil_mode=ceil
@@ -74,7 +84,7 @@ small_pool = st.builds(
 
 def small(op):
     """Problems that the interpreter can do in a moment."""
-    return problems(op, small_pool if "pool" in op else small_conv | small_depthwise)
+    return problems(op, small_pool if "pool" in op else small_conv | small_depthwise | small_narrow)
 
 
 @every_answer
@@ -141,11 +151,26 @@ def neighbours(draw, op):
     problem, another = draw(problems(op)), draw(problems(op))
     field = draw(
         st.sampled_from(
-            ["shape", "dtype", "x_layout", "y_layout", "w_layout", "bias", "activation", "winners", "packed"]
+            [
+                "shape",
+                "dtype",
+                "x_layout",
+                "y_layout",
+                "w_layout",
+                "bias",
+                "activation",
+                "winners",
+                "packed",
+                "residual",
+                "pooled",
+            ]
         )
     )
+    if field == "pooled":
+        assume(min(problem.shape.oh, problem.shape.ow) > 1)
     if field != "shape":
-        return problem, replace(problem, **{field: getattr(another, field)})
+        other = replace(problem, **{field: getattr(another, field)})
+        return problem, other if other.pooled or op != "conv" else replace(other, winners=True)
     shape = problem.shape
     field = draw(st.sampled_from(["n", "ih", "iw", "stride", "padding", "dilation"]))
     value = getattr(shape, field)

@@ -41,13 +41,22 @@ def sprinkled(array, seed, share=0.1):
     return np.where(where, rng.choice(SPECIAL, array.shape), array).astype(array.dtype)
 
 
-def torch_conv(problem, x, w, bias=None):
+def torch_conv(problem, x, w, bias=None, residual=0):
     s = problem.shape
     top, bottom, left, right = s.padding
     tensors = [None if a is None else torch.from_numpy(np.ascontiguousarray(a, np.float64)) for a in (x, w, bias)]
     tensors[0] = torch.nn.functional.pad(tensors[0], (left, right, top, bottom))
     y = torch.nn.functional.conv2d(*tensors, s.stride, 0, s.dilation, s.groups)
-    return {"y": (torch.relu(y) if problem.activation == "relu" else y).numpy()}
+    y = _ACTIVATIONS[problem.activation](y + residual)
+    if not problem.pooled:
+        return {"y": y.numpy()}
+    # Of a window's places, counted through the whole row, the place in the window.
+    y, at = torch.nn.functional.max_pool2d(y, 2, return_indices=True)
+    winners = at // s.ow % 2 * 2 + at % s.ow % 2
+    return {"y": y.numpy(), "winners": winners.numpy()} if problem.winners else {"y": y.numpy()}
+
+
+_ACTIVATIONS = {None: lambda y: y, "relu": torch.relu, "relu6": torch.nn.functional.relu6}
 
 
 @answering("conv")

@@ -46,7 +46,7 @@ def test_rows_with_only_what_everyone_writes_are_read(result):
     ],
 )
 def test_another_file_is_refused(text):
-    with pytest.raises(InputError, match=r"x\.json: not what `hapgop bench layers --json` writes"):
+    with pytest.raises(InputError, match=r"x\.json: not what `hapgop bench --json` writes"):
         from_json(text, "x.json")
 
 

@@ -22,7 +22,7 @@ def trained(hapgop):
 
 def test_training_leaves_a_whole_run_and_says_how_good_it_is(trained):
     assert {path.name for path in Path("first").iterdir()} == {
-        "model.safetensors", "config.json", "metrics.jsonl", "report.html",
+        "model.safetensors", "config.json", "metrics.jsonl", "filters.safetensors", "report.html",
     }  # fmt: skip
     assert "Test accuracy: " in trained.out
     assert "of 359 right; 95 % interval" in trained.out
@@ -43,6 +43,19 @@ def test_the_options_reach_the_recipe(hapgop):
         "schedule": "constant", "label_smoothing": 0.1, "epochs": 1, "batch_size": 256,
     }  # fmt: skip
     assert {name: recipe[name] for name in wanted} == wanted
+
+
+def test_a_training_begins_with_the_weights_of_a_file(trained, hapgop):
+    done = hapgop("train", "--run", "more", "--weights", "first/model.safetensors", *QUICK)
+    assert done.code == 0, done.err
+    assert json.loads(Path("more/config.json").read_text())["net"]["weights"] == "model.safetensors"
+    lines = [json.loads(Path(run, "metrics.jsonl").read_text().splitlines()[0]) for run in ("first", "more")]
+    assert lines[1]["train_loss"] < lines[0]["train_loss"]
+    refused = hapgop("train", "--run", "other", "--weights", "none.safetensors", *QUICK)
+    assert refused.code == 2
+    assert "none.safetensors: there is no such file" in refused.err
+    assert not Path("other").exists()
+    assert hapgop("train", "--resume", "--run", "more", "--weights", "none.safetensors").code == 2
 
 
 def test_without_run_a_free_folder_is_taken(hapgop):

@@ -33,6 +33,8 @@ _USUAL = (
     ConvShape(2, 32, 12, 12, 32, 5, 5, padding=2),
     ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1, groups=32),
     ConvShape(2, 24, 12, 12, 24, 5, 5, 2, 2, groups=24),
+    ConvShape(2, 3, 12, 12, 32, 3, 3, padding=1),
+    ConvShape(2, 32, 12, 12, 3, 3, 3, padding=1),
     PoolShape(2, 32, 12, 12, 2, 2),
     PoolShape(2, 32, 12, 12, 3, 3, 2, 1),
 )
@@ -105,7 +107,13 @@ def tensors(p: Problem) -> list[Tensor]:
         }[p.op]
     w, dw = (Tensor(n, s.w_shape, p.w_layout, n == "dw") for n in ("w", "dw"))
     bias, db = (Tensor(n, (s.oc,), "c", n == "db") for n in ("bias", "db"))
-    return {"conv": [x, w, bias, y], "grad_x": [g, w, dx], "grad_w": [x, g, dw], "grad_b": [g, db]}[p.op]
+    if p.op == "conv":
+        out = p.pool.y_shape if p.pooled else s.y_shape
+        residual = Tensor("residual", s.y_shape, p.y_layout)
+        winners = Tensor("winners", out, p.y_layout, True)
+        y = replace(y, shape=out)
+        return [x, w, bias, y] + [residual] * p.residual + [winners] * p.pooled
+    return {"grad_x": [g, w, dx], "grad_w": [x, g, dw], "grad_b": [g, db]}[p.op]
 
 
 Arrays = dict[str, np.ndarray]
@@ -141,7 +149,11 @@ def answers(p: Problem, a: Arrays) -> Arrays:
     match p.op:
         case "conv":
             y = oracle.conv(a["x"], a["w"], a.get("bias"), shape=s)
-            return {"y": np.maximum(y, 0) if p.activation == "relu" else y}
+            y = activated(y + a["residual"] if p.residual else y, p.activation)
+            if not p.pooled:
+                return {"y": y}
+            y, winners = oracle.max_pool(y, p.pool)
+            return {"y": y, "winners": winners} if p.winners else {"y": y}
         case "grad_x":
             return {"dx": oracle.grad_x(a["g"], a["w"], shape=s)}
         case "grad_w":
@@ -160,6 +172,18 @@ def answers(p: Problem, a: Arrays) -> Arrays:
     raise ValueError(p.op)
 
 
+def activated(y: np.ndarray, activation: str | None) -> np.ndarray:
+    """The definition of the activations."""
+    match activation:
+        case "relu":
+            return np.maximum(y, 0)
+        case "relu6":
+            return np.clip(y, 0, 6)
+        case "hardswish":
+            return y * np.clip(y + 3, 0, 6) / 6
+    return y
+
+
 def bounds(p: Problem, a: Arrays) -> Arrays:
     """How far each output may lie from the right one: k u times the sum of the terms' magnitudes."""
     s = p.shape
@@ -176,8 +200,10 @@ def bounds(p: Problem, a: Arrays) -> Arrays:
         case _:
             terms = s.kh * s.kw
     unit = np.finfo(p.dtype).eps / 2
+    # No slope of an activation is above 1.5, and hard-swish multiplies three times.
+    slope = 2.0 if p.activation == "hardswish" else 1.0
     magnitudes = answers(replace(p, activation=None), size)
-    return {name: (16 + 2 * sqrt(terms)) * unit * values for name, values in magnitudes.items()}
+    return {name: slope * (16 + 2 * sqrt(terms)) * unit * values for name, values in magnitudes.items()}
 
 
 # Answers
@@ -320,6 +346,8 @@ def problems(draw, op: str, shapes=None):
     last, first = "nhwc", "nchw"
     orders = [(last, last)] * 3 + [(first, first)] * 3 + [(first, last), (last, first)]
     x_layout, y_layout = draw(st.sampled_from(orders))
+    residual, pooled = (op == "conv" and draw(st.sampled_from([False, False, False, True])) for _ in range(2))
+    pooled = pooled and min(shape.oh, shape.ow) > 1
     return Problem(
         op,
         shape,
@@ -328,10 +356,12 @@ def problems(draw, op: str, shapes=None):
         y_layout,
         draw(st.sampled_from(["oihw", "ohwi"])) if conv else "oihw",
         draw(st.booleans()) if op == "conv" else False,
-        draw(st.sampled_from([None, "relu"])) if op == "conv" else None,
+        draw(st.sampled_from([None, "relu", "relu6"])) if op == "conv" else None,
         draw(st.booleans()) if op.startswith("avg") else True,
-        draw(st.booleans()) if op == "max_pool" else True,
+        draw(st.booleans()) if op == "max_pool" or pooled else True,
         draw(st.booleans()) if op in ("conv", "grad_x") else False,
+        residual=residual,
+        pooled=pooled,
     )
 
 

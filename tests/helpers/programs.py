@@ -114,8 +114,10 @@ class _Writer:
     def arithmetic(self, into: int | None) -> None:
         k, a, b = self.k, self.any(), self.any()
         p, q = self.some(self.leaves), self.some(self.leaves)
-        match self.some(["add", "sub", "max", "fma", "select", "mul", "div"] if into is None else ["add", "fma"]):
-            case "add" | "sub" | "max" as op:
+        match self.some(
+            ["add", "sub", "max", "min", "fma", "select", "mul", "div"] if into is None else ["add", "fma"]
+        ):
+            case "add" | "sub" | "max" | "min" as op:
                 made = getattr(k, op)(a, b if into is None else into, into=into)
             case "mul" | "div" as op:
                 made = getattr(k, op)(p, q, into=into)

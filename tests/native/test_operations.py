@@ -45,7 +45,7 @@ def both(kernel, arrays):
 
 
 @pytest.mark.parametrize(("dtype", "width"), WIDTHS)
-@pytest.mark.parametrize("op", ["add", "sub", "mul", "div", "max"])
+@pytest.mark.parametrize("op", ["add", "sub", "mul", "div", "max", "min"])
 def test_binary(dtype, width, op):
     y, wanted = both(*vectors(dtype, width, lambda k, a, b: getattr(k, op)(a, b)))
     np.testing.assert_array_equal(y, wanted)

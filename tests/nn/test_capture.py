@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import hapgop.nn as ours
 from hapgop.errors import InputError
 from hapgop.nn import capture, nets
-from hapgop.program import layers, run
+from hapgop.program import fold, layers, run
 
 pytestmark = pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
 
@@ -62,7 +62,7 @@ def test_a_net_of_everything():
     assert graph.nodes[4].name != "twice"
 
 
-@pytest.mark.parametrize("name", nets.NAMES)
+@pytest.mark.parametrize("name", ["digits", "lenet5", "tinyvgg", "cifar", "resnet20"])
 def test_the_nets_by_name(name):
     shape = (3, 16, 16)
     graph = _alike(nets.build(name, classes=4, input_shape=shape), shape)
@@ -104,6 +104,70 @@ class Forward(nn.Module):
         return self._forward(self, x)
 
 
+class ChannelsAtTheEnd(nn.Module):
+    """The block of ConvNeXt as torchvision writes it: layers between two permutations, and a drop path."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.up, self.act, self.down = nn.LayerNorm(3), nn.Linear(3, 5), nn.GELU("tanh"), nn.Linear(5, 3)
+        self.gamma = nn.Parameter(torch.randn(3))
+        self.drop = DropPath()
+
+    def forward(self, x):
+        y = self.down(self.act(self.up(self.norm(x.permute(0, 2, 3, 1))))) * self.gamma
+        return F.adaptive_max_pool2d(x + self.drop(torch.permute(y, (0, 3, 1, 2))), (2, 3))
+
+
+class DropPath(nn.Module):
+    def forward(self, x):
+        return x * torch.empty(len(x), 1, 1, 1).bernoulli_(0.5) if self.training else x
+
+
+class Functions(nn.Module):
+    """Parameters handed to functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.filters = nn.Parameter(torch.randn(4, 3, 3, 3))
+        self.register_buffer("mean", torch.randn(4))
+        self.register_buffer("var", torch.rand(4) + 0.5)
+        self.end = nn.Parameter(torch.randn(5, 4))
+
+    def forward(self, x):
+        x = F.conv2d(x, self.filters, None, 2, padding=1)
+        x = F.leaky_relu(F.batch_norm(x, self.mean, self.var), 0.2)
+        x = F.elu(x)
+        return F.linear(F.adaptive_avg_pool2d(x, 1).flatten(1), self.end)
+
+
+def test_channels_at_the_end():
+    graph = _alike(ChannelsAtTheEnd(), (3, 7, 8))
+    assert [node.op for node in graph.nodes] == [
+        "layer_norm", "pointwise", "gelu", "pointwise", "scale", "add", "adaptive_max_pool2d",
+    ]  # fmt: skip
+    tensors = {key: np.ones(tensor.shape, np.float32) for key, tensor in ChannelsAtTheEnd().state_dict().items()}
+    assert "scale" not in [node.op for node in fold(graph, tensors)[0].nodes]
+
+
+def test_functions_of_parameters():
+    graph = _alike(Functions(), (3, 7, 8))
+    assert graph.tensor_names() == ("filters", "mean", "var", "end")
+    assert graph.nodes[0].attrs["kernel_size"] == (3, 3)
+
+
+def test_a_layer_that_computes_otherwise_is_looked_into():
+    class Doubled(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) + super().forward(x)
+
+    assert [node.op for node in _alike(nn.Sequential(Doubled(3, 2, 3)), (3, 5, 5)).nodes] == ["conv2d", "conv2d", "add"]
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        return F.conv2d(x, self.weight.tanh(), self.bias)
+
+
 class TwoInputs(nn.Module):
     def forward(self, x, y):
         return x + y
@@ -115,6 +179,12 @@ class TwoInputs(nn.Module):
         (nn.Sequential(nn.Flatten(2), ours.Conv1d(3, 4, 3)), "'1' is a Conv1d"),
         (nn.Sequential(ours.ConvTranspose2d(3, 4, 3)), "'0' is a ConvTranspose2d"),
         (nn.Sequential(nn.GroupNorm(1, 3)), "'0' is a GroupNorm"),
+        (nn.Sequential(Standardised(3, 4, 3)), "own tensor '0.weight' outside a layer"),
+        (nn.Sequential(nn.LayerNorm(8, elementwise_affine=False)), "'0' norms over columns"),
+        (nn.Sequential(nn.LayerNorm((8, 8))), "'0' norms over more than the channels"),
+        (Forward(lambda net, x: x.permute(0, 1, 3, 2)), "'permute' permutes"),
+        (Forward(lambda net, x: x.permute(0, 2, 3, 1)), "a graph returns one tensor"),
+        (Forward(lambda net, x: F.max_pool2d(x.permute(0, 2, 3, 1), 2)), "reads channels at the end"),
         (nn.Sequential(ours.MaxPool2d(2, return_indices=True)), "'0' returns indices"),
         (nn.Sequential(ours.AvgPool2d(2, divisor_override=3)), "'0' has a divisor_override"),
         (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), "'0' keeps no running statistics"),

@@ -14,11 +14,34 @@ SIZES = {
     "tinyvgg": (3, 64, 64),
     "cifar": (3, 32, 32),
     "resnet20": (3, 32, 32),
+    "resnet56": (3, 32, 32),
 }
+
+# For photographs; test_nets_plain.py computes with them. Here they are looked at without memory for their weights.
+LARGE = (
+    "resnet18", "resnet34", "resnet50", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn", "mobilenet_v2", "convnext_tiny",
+)  # fmt: skip
 
 
 def test_every_name_has_its_size_here():
-    assert set(SIZES) == set(nets.NAMES)
+    assert {*SIZES, *LARGE} == set(nets.NAMES)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_nets_take_odd_sizes_and_are_captured(name):
+    with torch.device("meta"):
+        assert nets.build(name, classes=3, input_shape=(1, 33, 46))(torch.empty(2, 1, 33, 46)).shape == (2, 3)
+        net = nets.build(name, classes=3, input_shape=(3, 32, 32))
+        with pytest.raises(InputError, match="at least 32 x 32 pixels"):
+            nets.build(name, classes=3, input_shape=(3, 31, 40))
+    named = set(capture(net, (3, 32, 32)).tensor_names())
+    assert named == {key for key in net.state_dict() if not key.endswith("num_batches_tracked")}
+
+
+def test_a_residual_net_for_photographs_learns():
+    net = nets.build("resnet18", classes=2, input_shape=(3, 32, 32))
+    net(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -52,10 +75,10 @@ def _builds(name, size):
     ("name", "classes", "shape", "words"),
     [
         ("lenet", 10, (1, 28, 28), "did you mean 'lenet5'"),
-        ("alexnet", 10, (1, 28, 28), "no net 'alexnet'.*digits, lenet5, tinyvgg, cifar, resnet20"),
+        ("alexnet", 10, (1, 28, 28), "no net 'alexnet'.*digits, lenet5, tinyvgg, cifar, resnet20, resnet56, resnet18"),
         ("lenet5", 0, (1, 28, 28), "classes is 0"),
         ("lenet5", 10, (28, 28), r"wanted 1 or more, and \(c, h, w\)"),
-        ("tinyvgg", 10, (1, 8, 8), "what fits them: digits, cifar, resnet20"),
+        ("tinyvgg", 10, (1, 8, 8), "what fits them: digits, cifar, resnet20, resnet56"),
     ],
 )
 def test_wrong_names_and_sizes(name, classes, shape, words):

@@ -30,7 +30,14 @@ def run(dtype, write, lanes=8, size=8, **inputs):
 
 @pytest.mark.parametrize(
     ("op", "function"),
-    [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide), ("max", np.maximum)],
+    [
+        ("add", np.add),
+        ("sub", np.subtract),
+        ("mul", np.multiply),
+        ("div", np.divide),
+        ("max", np.maximum),
+        ("min", np.minimum),
+    ],
 )
 def test_binary(dtype, op, function):
     y = run(dtype, lambda k, y, a, b: k.store(getattr(k, op)(k.load(a, 0), k.load(b, 0)), y, 0), a=A, b=B)

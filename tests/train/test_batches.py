@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hapgop.train import Recipe
-from hapgop.train.batches import Order, changed, step_seed
+from hapgop.train.augment import changed as changed_as_drawn
+from hapgop.train.augment import drawn
+from hapgop.train.batches import Order, step_seed
 
 
 @given(images=st.integers(1, 60), batch_size=st.integers(1, 70), seed=st.integers(0, 3))
@@ -27,6 +29,11 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert (late == [first.batch(step) for step in range(41)][-1]).all()
     assert (Order(50, 8, seed=2).batch(0) != first.batch(0)).any()
     assert (first.batch(0) != first.batch(50)).any()
+
+
+def changed(images: np.ndarray, recipe: Recipe, step: int) -> np.ndarray:
+    """All images of a data set, in order, as some step changes them."""
+    return changed_as_drawn(images, drawn(recipe, Order(len(images), len(images), recipe.seed), step), recipe)
 
 
 def pictures(count: int = 200, height: int = 5, width: int = 6, channels: int = 3) -> np.ndarray:

@@ -58,7 +58,8 @@ def test_it_learns(tmp_path: Path, data: Data, net: NetMaker, optimizer: str) ->
 
 def test_a_run_folder_holds_what_it_promises(tmp_path: Path, data: Data, net: NetMaker) -> None:
     result = fit(data, tmp_path / "run", RECIPE, net=net())
-    assert sorted(path.name for path in result.run.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
+    names = ["config.json", "filters.safetensors", "metrics.jsonl", "model.safetensors"]
+    assert sorted(path.name for path in result.run.iterdir()) == names
     config = json.loads((result.run / "config.json").read_text())
     assert config["format"] == 1
     assert config["classes"] == ["high", "middle", "low"]
@@ -77,6 +78,7 @@ def test_a_run_folder_holds_what_it_promises(tmp_path: Path, data: Data, net: Ne
         "learning_rate",
         "seconds",
         "images_per_second",
+        "seconds_waiting",
     ]
     assert result.finished
     assert list(result.metrics) == lines

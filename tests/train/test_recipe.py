@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hapgop.errors import InputError
-from hapgop.train import Data, Recipe, load
+from hapgop.train import Data, Recipe, load, suggested_recipe
 from hapgop.train.schedule import learning_rate
 
 
@@ -55,13 +55,13 @@ def test_nonsense_is_refused_by_name(settings: dict[str, object], said: str) -> 
 
 
 def test_digits_and_letters_are_never_mirrored_and_photographs_are(data: Data) -> None:
-    assert not Recipe.suggested(load("digits")).flip
-    assert not Recipe.suggested(data).flip
+    assert not suggested_recipe(load("digits")).flip
+    assert not suggested_recipe(data).flip
     pixels = data.train.pixels.repeat(3, axis=3)
     colour = dataclasses.replace(data, train=dataclasses.replace(data.train, pixels=pixels))
-    assert Recipe.suggested(colour).flip
-    assert Recipe.suggested(colour, flip=False, epochs=2) == dataclasses.replace(
-        Recipe.suggested(colour), flip=False, epochs=2
+    assert suggested_recipe(colour).flip
+    assert suggested_recipe(colour, flip=False, epochs=2) == dataclasses.replace(
+        suggested_recipe(colour), flip=False, epochs=2
     )
 
 

@@ -13,7 +13,19 @@ from safetensors.torch import load_file
 
 from hapgop import files
 from hapgop.errors import InputError
-from hapgop.train import Data, EpochDone, Event, Recipe, Result, Step, Validating, fit, load_model
+from hapgop.train import (
+    Data,
+    EpochDone,
+    Event,
+    Recipe,
+    Result,
+    Step,
+    Unwritable,
+    Validating,
+    finished_run,
+    fit,
+    load_model,
+)
 
 NetMaker = Callable[[], torch.nn.Module]
 RECIPE = Recipe(epochs=3, batch_size=9, learning_rate=0.05, flip=True, shift=1)
@@ -22,7 +34,7 @@ RECIPE = Recipe(epochs=3, batch_size=9, learning_rate=0.05, flip=True, shift=1)
 class Stop:
     """Presses Ctrl-C at the nth event of a kind."""
 
-    def __init__(self, kind: type, nth: int, *, by_signal: bool = False) -> None:
+    def __init__(self, kind: type, nth: int, *, by_signal: int | None = None) -> None:
         self.kind, self.left, self.by_signal = kind, nth, by_signal
 
     def __call__(self, event: Event) -> None:
@@ -30,7 +42,7 @@ class Stop:
             self.left -= 1
             if self.left == 0:
                 if self.by_signal:
-                    os.kill(os.getpid(), signal.SIGINT)
+                    os.kill(os.getpid(), self.by_signal)
                 else:
                     raise KeyboardInterrupt
 
@@ -50,24 +62,27 @@ def assert_same(one: Path, other: Path) -> None:
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 @pytest.mark.parametrize(
     "stop",
     [
         Stop(Step, 1),
         Stop(Step, 4),
         Stop(Step, 7),
-        Stop(Step, 11, by_signal=True),
+        Stop(Step, 11, by_signal=signal.SIGINT),
+        Stop(Step, 11, by_signal=signal.SIGTERM),
         Stop(Validating, 2),
         Stop(EpochDone, 1),
         Stop(Step, 20),
     ],
-    ids=["first step", "mid-epoch", "end of the steps", "signal", "validating", "between epochs", "late"],
+    ids=["first step", "mid-epoch", "end of the steps", "Ctrl-C", "SIGTERM", "validating", "between epochs", "late"],
 )
 def test_stopped_and_gone_on_is_as_if_never_stopped(
     tmp_path: Path, data: Data, net: NetMaker, stop: Stop, optimizer: str
 ) -> None:
-    recipe = dataclasses.replace(RECIPE, optimizer=optimizer)
+    # Muon has AdamW beside it, so that all three are stopped here.
+    more = {"average": 0.9, "mixup": 0.3, "cutout": 2, "colour": 0.1, "balance": 1.0} if optimizer == "muon" else {}
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, **more)
     stop = Stop(stop.kind, stop.left, by_signal=stop.by_signal)
     fit(data, tmp_path / "whole", recipe, net=net())
     stopped = fit(data, tmp_path / "parts", recipe, net=net(), progress=stop)
@@ -120,6 +135,61 @@ def test_a_kill_in_any_write_leaves_a_training_that_goes_on(
     begun = (tmp_path / "parts" / "checkpoint.safetensors").exists()
     fit(data, tmp_path / "parts", RECIPE, net=net(), resume=begun, overwrite=not begun)
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("nth", [1, 3, 6, 9, 14])
+def test_a_full_disk_ends_with_a_sentence_and_a_checkpoint(
+    tmp_path: Path, data: Data, net: NetMaker, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    fit(data, tmp_path / "whole", RECIPE, net=net())
+    write, left = files.os.fsync, nth
+
+    def full(handle: int) -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            raise OSError(28, "No space left on device")
+        write(handle)
+
+    run = tmp_path / "parts"
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(Unwritable, match="No space left on device") as caught:
+            fit(data, run, RECIPE, net=net(), checkpoint_every=0)
+    if run.exists():
+        assert "--resume" in str(caught.value)
+        fit(data, run, net=net(), resume=True)
+        assert_same(tmp_path / "whole", run)
+    else:
+        assert "Nothing has been trained yet" in str(caught.value)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    fit(data, tmp_path / "whole", RECIPE, net=net())
+    stopped(tmp_path / "parts", data, net)
+    for path in (tmp_path / "parts").iterdir():
+        if path.name != "config.json":
+            path.unlink()
+    fit(data, tmp_path / "parts", net=net(), resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_finished_run_comes_back_as_it_ended(tmp_path: Path, data: Data) -> None:
+    recipe = dataclasses.replace(RECIPE, average=0.9)
+    whole = fit(data, tmp_path / "run", recipe, net="digits")
+    again = finished_run(tmp_path / "run")
+    assert (again.metrics, again.best, again.recipe) == (whole.metrics, whole.best, recipe)
+    assert all(torch.equal(a, b) for a, b in zip(again.net.parameters(), whole.net.parameters(), strict=True))
+
+
+def test_the_accuracy_wanted_ends_the_training(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=40, batch_size=12, learning_rate=0.1, target_accuracy=0.6, warmup=0.05)
+    result = fit(data, tmp_path / "run", recipe, net=net())
+    assert result.finished
+    assert len(result.metrics) < 40
+    reached = [line["val_accuracy"] >= 0.6 for line in result.metrics]
+    assert reached == [False] * (len(reached) - 1) + [True]
+    assert "as the accuracy wanted was reached" in result.message
 
 
 def stopped(run: Path, data: Data, net: NetMaker) -> Result:

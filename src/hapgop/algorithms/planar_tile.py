@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hapgop.algorithms.epilogue import activated
 from hapgop.algorithms.layout import Strides, vector_counts
 from hapgop.algorithms.margins import Margins
 from hapgop.algorithms.segments import Segment
@@ -49,6 +50,7 @@ class Buffers:
     bias: Buffer | None
     target: Buffer
     numbers: Buffer
+    residual: Buffer | None
 
 
 @dataclass(slots=True)
@@ -144,9 +146,8 @@ class Tile:
             k.select("above", self.numbers, k.const(first - 0.5), value, total, into=total)
 
     def finish(self) -> None:
-        """Bias, activation, store."""
+        """Bias, residual, activation, store."""
         k, plane, to = self.k, self.plane, self.plane.target
-        zero = k.const(0.0) if self.activation == "relu" else None
         channel = self.group * plane.oc + self.block * plane.channels
         at = self.image * to.n + channel * to.c + self.column + plane.skipped
         at += (self.row * plane.rows.out_step + plane.rows.out_first) * to.h
@@ -154,5 +155,7 @@ class Tile:
             bias = None if self.buffers.bias is None else k.broadcast(self.buffers.bias, channel + j)
             for v, count in enumerate(self.counts):
                 value = sums[v] if bias is None else k.add(sums[v], bias)
-                value = value if zero is None else k.max(value, zero)
-                k.store(value, self.buffers.target, at + j * to.c + v * k.lanes, count)
+                place = at + j * to.c + v * k.lanes
+                if self.buffers.residual is not None:
+                    value = k.add(value, k.load(self.buffers.residual, place, count))
+                k.store(activated(k, value, self.activation), self.buffers.target, place, count)

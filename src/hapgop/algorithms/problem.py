@@ -6,10 +6,17 @@ from typing import Literal
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape, PoolShape
 
-Op = Literal["conv", "grad_x", "grad_w", "grad_b", "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"]
+Op = Literal[
+    "conv", "grad_x", "grad_w", "grad_b",
+    "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad",
+    "batch_norm", "batch_norm_grad", "relu_grad",
+]  # fmt: skip
 CONV_OPS: tuple[Op, ...] = ("conv", "grad_x", "grad_w", "grad_b")
 POOL_OPS: tuple[Op, ...] = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
-DTYPES = ("float32", "float64")
+NORM_OPS: tuple[Op, ...] = ("batch_norm", "batch_norm_grad")
+MAP_OPS: tuple[Op, ...] = (*NORM_OPS, "relu_grad")
+DTYPES = ("float32", "float64", "bfloat16")
+ACTIVATIONS = ("relu", "relu6", "hardswish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,7 @@ class Problem:
     dense, last axis fastest: "nhwc" and "ohwi" are what PyTorch calls channels_last.
 
     op            the tensors, in the order in which a kernel takes their addresses
-    conv          x, w, bias (or 0), y         y = activation(x * w + bias)
+    conv          x, w, bias (or 0), y, r, winners   y = pool(activation(x * w + bias + r))
     grad_x        g, w, dx                     also the transposed convolution of g
     grad_w        x, g, dw
     grad_b        g, db
@@ -28,11 +35,23 @@ class Problem:
     max_pool_grad g, winners, dx
     avg_pool      x, y
     avg_pool_grad g, dx
+    batch_norm    x, weight, bias, r, y, stats             y = activation((x - mean) * inverse * weight + bias + r)
+    batch_norm_grad g, x, weight, bias, stats, y, dx, dr, dparams
+    relu_grad     g, y, dx, db                             dx = g where y is above zero, db its sum
 
-    Without `winners` a max pool does not store them, and takes 0 for their address.
+    Of conv, r is there only with `residual`: shaped and laid out as the result is before pooling. With `pooled` y is
+    the largest of each 2 x 2 pixels (what fills no window is dropped), and only then winners are there.
+    Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only.
+    Without `winners` they are not stored, and 0 is taken for their address.
     With `packed`, which conv and grad_x know, the weights come as the plan's `Pack` made them of w.
 
-    Raises InputError for an unknown op, dtype, layout or activation, and for `packed` where there are no weights.
+    batch_norm, batch_norm_grad and relu_grad go through the maps of a `PoolShape` of single pixels. stats: mean,
+    variance (of all, not of a sample), and `inverse`, 1 / sqrt(variance + eps), of c numbers each; dparams: the
+    gradients of weight and bias. 0 is taken for the address of r and dr without `residual`, of y without both
+    `residual` and a ReLU (batch_norm_grad takes from y what the ReLU let through), and of dr where nothing is masked.
+
+    Raises InputError for an unknown op, dtype, layout or activation, for `packed` where there are no weights, and for
+    `residual` or `pooled` of an op that has no such step.
 
     >>> Problem("conv", ConvShape(n=1, ic=3, ih=32, iw=32, oc=6, kh=5, kw=5)).shape.y_shape
     (1, 6, 28, 28)
@@ -50,15 +69,18 @@ class Problem:
     winners: bool = True
     packed: bool = False
     precision: str = "fast"
+    residual: bool = False
+    pooled: bool = False
+    eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("op", CONV_OPS + POOL_OPS),
+            ("op", CONV_OPS + POOL_OPS + MAP_OPS),
             ("dtype", DTYPES),
             ("x_layout", ("nchw", "nhwc")),
             ("y_layout", ("nchw", "nhwc")),
             ("w_layout", ("oihw", "ohwi")),
-            ("activation", (None, "relu")),
+            ("activation", (None, *ACTIVATIONS)),
             ("precision", ("fast", "exact")),
         ):
             value = getattr(self, name)
@@ -66,11 +88,52 @@ class Problem:
                 raise InputError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, allowed))}")
         if self.packed and self.op not in ("conv", "grad_x"):
             raise InputError(f"packed is True, but {self.op} takes no weights; conv and grad_x do")
+        for name, able in (("residual", ("conv", *NORM_OPS)), ("pooled", ("conv",))):
+            if getattr(self, name) and self.op not in able:
+                raise InputError(f"{name} is True, but {self.op} has no such step; of {', '.join(able)} it may be")
+        if self.pooled:
+            _ = self.pool
         wanted = ConvShape if self.op in CONV_OPS else PoolShape
         if not isinstance(self.shape, wanted):
             raise InputError(f"{self.op} wants a {wanted.__name__}, not {type(self.shape).__name__}")
 
     @property
+    def pool(self) -> PoolShape:
+        """The pool that follows a convolution with `pooled`. Raises ShapeError where its result has no 2 x 2 pixels."""
+        assert isinstance(self.shape, ConvShape)
+        return PoolShape(*self.shape.y_shape, 2, 2)
+
+    @property
+    def tensors(self) -> int:
+        """How many addresses a kernel takes for the tensors."""
+        return _TENSORS[self.op] + (self.residual + self.pooled if self.op == "conv" else 0)
+
+    @property
     def itemsize(self) -> int:
-        """Bytes of one element."""
+        """Bytes of one element of a tensor."""
+        return {"bfloat16": 2, "float32": 4, "float64": 8}[self.dtype]
+
+    @property
+    def inside(self) -> str:
+        """The dtype in which kernels compute: of scratch, of tables, and of packed weights."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
+    @property
+    def lane_bytes(self) -> int:
+        """Bytes of one number of the `inside` dtype."""
         return 8 if self.dtype == "float64" else 4
+
+
+_TENSORS = {
+    "conv": 4,
+    "grad_x": 3,
+    "grad_w": 3,
+    "grad_b": 2,
+    "max_pool": 3,
+    "max_pool_grad": 3,
+    "avg_pool": 2,
+    "avg_pool_grad": 2,
+    "batch_norm": 6,
+    "batch_norm_grad": 9,
+    "relu_grad": 4,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,6 +92,13 @@ class Algorithm(ABC):
         The bound is (16 + 2 sqrt(terms)) unit roundings of the sum of the terms' magnitudes, element by element.
         """
         return 1.0
+
+    def variants(self, problem: Problem, machine: Machine) -> Sequence[Algorithm]:
+        """The ways of this algorithm that are worth comparing, each with its own name; only asked where it accepts.
+
+        Block sizes, for example: what prediction cannot tell apart, the engine measures.
+        """
+        return (self,)
 
     @abstractmethod
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:

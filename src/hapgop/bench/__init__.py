@@ -1,31 +1,45 @@
 """Speed, measured fairly: the same operation on both sides, interleaved in one process, outputs checked."""
 
-from hapgop.bench.allocator import ALLOCATORS
+from hapgop.bench.allocator import ALLOCATORS, use_allocator
 from hapgop.bench.case import OPS, Case
 from hapgop.bench.choosing import Job, Wanted, cases
+from hapgop.bench.in_pytorch import in_pytorch
 from hapgop.bench.layers import Run, bench_layers, plan
 from hapgop.bench.picture import draw
 from hapgop.bench.reading import from_text
 from hapgop.bench.rows import BenchResult, ClassMean, Match, Row, class_means, from_json
+from hapgop.bench.survey import OPS as SURVEY_OPS
+from hapgop.bench.survey import SurveyRow, SurveySummary, survey, survey_json
 from hapgop.bench.table import table
+from hapgop.bench.whole import NetRun, bench_nets, plan_nets
 
 __all__ = [
     "ALLOCATORS",
     "OPS",
+    "SURVEY_OPS",
     "BenchResult",
     "Case",
     "ClassMean",
     "Job",
     "Match",
+    "NetRun",
     "Row",
     "Run",
+    "SurveyRow",
+    "SurveySummary",
     "Wanted",
     "bench_layers",
+    "bench_nets",
     "cases",
     "class_means",
     "draw",
     "from_json",
     "from_text",
+    "in_pytorch",
     "plan",
+    "plan_nets",
+    "survey",
+    "survey_json",
     "table",
+    "use_allocator",
 ]

@@ -114,7 +114,8 @@ def bench_layers(run: Run, command: str, progress: Progress) -> BenchResult:
         raise InputError("nothing was measured: " + "; ".join(words))
     for threads in run.threads:
         peaks[threads].append(measure_peak(threads))
-    machine = _machine(run, command, allocator, peaks, words)
+    versions = {peer.packages[0]: peer.version() for peer in run.peers}
+    machine = described(run.threads, run.repeats, versions, run.missing, words, command, allocator, peaks)
     return BenchResult(machine, tuple(_of_higher_peak(row, *peaks[row.threads]) for row in rows))
 
 
@@ -125,17 +126,25 @@ def _of_higher_peak(row: Row, before: Peak, after: Peak) -> Row:
     return replace(row, peak_share=row.peak_share * (before.gflops / max(before.gflops, after.gflops)))
 
 
-def _machine(
-    run: Run, command: str, allocator: str, peaks: Mapping[int, Sequence[Peak]], words: Sequence[str]
+def described(
+    threads: Sequence[int],
+    repeats: int,
+    versions: Mapping[str, str],
+    missing: Mapping[str, str],
+    words: Sequence[str],
+    command: str,
+    allocator: str,
+    peaks: Mapping[int, Sequence[Peak]],
 ) -> dict[str, Any]:
+    """Where and how a benchmark was measured. words: what was left out."""
     m = host()
     times = ("before", "after")
     return {
         "name": m.name,
         "isa": m.isa,
         "cores": m.cores,
-        "threads": [*run.threads],
-        "repeats": run.repeats,
+        "threads": [*threads],
+        "repeats": repeats,
         "hapgop": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -143,13 +152,13 @@ def _machine(
         "versions": {
             "hapgop": __version__,
             "torch": torch.__version__,
-            **{p.packages[0]: p.version() for p in run.peers},
+            **versions,
         },
-        "missing": dict(run.missing),
+        "missing": dict(missing),
         "left_out": [*words],
         "allocator": allocator,
         "command": command,
         "peaks": [
-            {**peak.to_json(), "when": when} for t in run.threads for peak, when in zip(peaks[t], times, strict=True)
+            {**peak.to_json(), "when": when} for t in threads for peak, when in zip(peaks[t], times, strict=True)
         ],
     }

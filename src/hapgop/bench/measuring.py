@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from statistics import median
@@ -18,7 +18,7 @@ from hapgop.bench.timing import interleave, paired, spread
 from hapgop.bench.work import Work, eager
 from hapgop.machine import host
 
-_OURS, _PACKED = "ours", "ours, prepacked"
+OURS, _PACKED = "ours", "ours, prepacked"
 _ALLOWED = 1e-4  # of the largest value; F(4x4, 3x3) Winograd stays below, a wrong tap does not
 _PEERS_ALLOWED = 1e-3  # more is another operation, or another precision
 _CONTENDS = 1.3  # times the fastest peer of its kind: what is slower after three rounds will not be the strongest
@@ -62,8 +62,8 @@ def measured(
     """
     work = judge.work
     torch.set_num_threads(threads)
-    entries = {_OURS: Entry(sides.ours(work))}
-    algorithms = {_OURS: sides.algorithm(entries[_OURS].run)}
+    entries = {OURS: Entry(sides.ours(work))}
+    algorithms = {OURS: sides.algorithm(entries[OURS].run)}
     packed = sides.prepacked(work)
     if packed is not None:
         entries[_PACKED], algorithms[_PACKED] = Entry(packed[0]), packed[1]
@@ -81,11 +81,11 @@ def measured(
     if not kinds:
         words.append(f"{work.case.name} {work.op} n={work.case.batch} t={threads}: no peer is left")
         return None
-    tries = [_measurement(calls, kinds, algorithms, repeats)]
+    tries = [measurement(calls, kinds, algorithms, repeats)]
     while len(tries) <= again and tries[-1].spread > _CALM:
-        tries.append(_measurement(calls, kinds, algorithms, repeats))
+        tries.append(measurement(calls, kinds, algorithms, repeats))
     best = min(tries, key=lambda one: one.spread)
-    match, ours = best.match, _PACKED if best.match.ours_prepacked else _OURS
+    match, ours = best.match, _PACKED if best.match.ours_prepacked else OURS
     winograd = any(part.startswith("winograd") for part in match.algorithm.split(" + "))
     share = work.flops / min(best.times[ours]) / (peak.gflops * 1e9)
     return Row(
@@ -95,7 +95,7 @@ def measured(
         threads=threads,
         algorithm=match.algorithm,
         ours_ms=match.ours_ms,
-        peers={name: median(best.times[name]) * 1e3 for name in kinds},
+        peers=best.medians(kinds),
         strongest=match.strongest,
         ratio=match.ratio,
         best_ratio=match.best_ratio,
@@ -157,7 +157,7 @@ def _contenders(medians: Mapping[str, float], kinds: Mapping[str, bool]) -> list
 
 
 @dataclass(frozen=True, slots=True)
-class _Measurement:
+class Measurement:
     """The times of all sides, and what they say; `match` is that of the two which has the fastest peer."""
 
     times: _Times
@@ -166,15 +166,20 @@ class _Measurement:
     match: Match
     spread: float
 
+    def medians(self, names: Iterable[str]) -> dict[str, float]:
+        """Milliseconds of the sides with these names."""
+        return {name: median(self.times[name]) * 1e3 for name in names}
 
-def _measurement(
+
+def measurement(
     calls: Mapping[str, Callable[[], object]], kinds: Mapping[str, bool], algorithms: Mapping[str, str], repeats: int
-) -> _Measurement:
+) -> Measurement:
+    """Times all sides in turns. kinds: of each peer, whether it packs its weights ahead."""
     times = interleave(calls, repeats, contenders=lambda medians: _contenders(medians, kinds))
     eager, prepacked = (_match(times, kinds, algorithms, prepacked) for prepacked in (False, True))
     match = min((m for m in (eager, prepacked) if m is not None), key=lambda m: median(times[m.strongest]))
-    ours = times[_PACKED if match.ours_prepacked else _OURS]
-    return _Measurement(times, eager, prepacked, match, spread(ours, times[match.strongest]))
+    ours = times[_PACKED if match.ours_prepacked else OURS]
+    return Measurement(times, eager, prepacked, match, spread(ours, times[match.strongest]))
 
 
 def _match(times: _Times, kinds: Mapping[str, bool], algorithms: Mapping[str, str], prepacked: bool) -> Match | None:
@@ -184,7 +189,7 @@ def _match(times: _Times, kinds: Mapping[str, bool], algorithms: Mapping[str, st
     rivals = {name: median(t) for name, t in times.items() if kinds.get(name) is prepacked and len(t) == most}
     if not rivals:
         return None
-    ours = _PACKED if prepacked and _PACKED in times else _OURS
+    ours = _PACKED if prepacked and _PACKED in times else OURS
     strongest = min(rivals, key=lambda name: rivals[name])
     ratio, best = paired(times[ours], times[strongest])
     return Match(median(times[ours]) * 1e3, ours == _PACKED, algorithms[ours], strongest, ratio, best)

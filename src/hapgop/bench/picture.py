@@ -126,7 +126,8 @@ def _class(axes: Axes, mean: ClassMean, rows: list[Row], top: float, height: flo
 
 def _words(figure: Figure, result: BenchResult, every: ClassMean, total: float) -> None:
     peers = sorted({peer for row in result.rows for peer in row.peers})
-    title = f"Layers against the strongest of {len(peers)} peers"
+    what = "Nets" if result.machine.get("what") == "nets" else "Layers"
+    title = f"{what} against the strongest of {len(peers)} peers"
     figure.text(0.02, 1 - 0.2 / total, title, va="center", fontweight="bold", fontsize=11.5, color=_INK)
     threads = ", ".join(map(str, result.machine.get("threads", "?")))
     allocator = str(result.machine.get("allocator", "?")).partition(" ")[0]

@@ -138,7 +138,7 @@ def from_json(text: str, source: str) -> BenchResult:
         if not isinstance(machine, dict) or not rows:
             raise ValueError("no machine or no rows in it")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{source}: not what `hapgop bench layers --json` writes ({error})") from None
+        raise InputError(f"{source}: not what `hapgop bench --json` writes ({error})") from None
     return BenchResult(machine, rows)
 
 

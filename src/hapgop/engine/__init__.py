@@ -1,31 +1,59 @@
 """The engine: plans become calls on memory. The only room that knows plans and pointers both."""
 
+from hapgop.engine.address import address
 from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
+from hapgop.engine.changes import on_change
 from hapgop.engine.describe import describe
-from hapgop.engine.memory import empty
-from hapgop.engine.precision import get_precision, on_change, set_precision
-from hapgop.engine.prepared import Prepared, Refused, plan_for, prepare, prepare_many
+from hapgop.engine.kept import Kept
+from hapgop.engine.many import prepare_many
+from hapgop.engine.mapped import PreparedMap, prepare_map
+from hapgop.engine.memory import ALIGN, Block, empty, rounded
+from hapgop.engine.precision import at_precision, get_precision, set_precision
+from hapgop.engine.prepared import Prepared
+from hapgop.engine.ready import Refused, plan_for, prepare, prepare_candidates
+from hapgop.engine.runnable import Runnable
+from hapgop.engine.sequence import Call, Outside, Sequence
 from hapgop.engine.team import get_threads, set_threads, use_openmp
+from hapgop.engine.tuning import compare, get_tuning, may_measure, measured, set_tuning, usual
 
 __all__ = [
+    "ALIGN",
+    "Block",
+    "Call",
+    "Kept",
+    "Outside",
     "Prepared",
+    "PreparedMap",
     "Refused",
+    "Runnable",
+    "Sequence",
+    "address",
+    "at_precision",
     "avg_pool2d",
+    "compare",
     "conv2d",
     "describe",
     "empty",
     "get_precision",
     "get_threads",
+    "get_tuning",
     "linear",
     "max_pool2d",
+    "may_measure",
+    "measured",
     "on_change",
     "plan_for",
     "prepare",
+    "prepare_candidates",
     "prepare_many",
+    "prepare_map",
     "release_memory",
+    "rounded",
     "set_precision",
     "set_threads",
+    "set_tuning",
     "tune_allocator",
     "use_openmp",
+    "usual",
 ]

@@ -40,7 +40,7 @@ def compiled(key: str, build: Callable[[], Kernel], machine: Machine) -> Functio
         try:
             function = _loaded.get(key)
             if function is None:
-                function = load(f"{key} {_generator()}", make, machine.cpu)
+                function = load(f"{key} {generator()}", make, machine.cpu)
                 _loaded.put(key, function, function.bytes)
         finally:
             with _table:
@@ -49,7 +49,7 @@ def compiled(key: str, build: Callable[[], Kernel], machine: Machine) -> Functio
 
 
 @cache
-def _generator() -> str:
+def generator() -> str:
     """A digest of the code that makes kernels: an object made by other code is not ours."""
     rooms = Path(__file__).parents[1]
     sources = sorted(path for room in ("tile", "algorithms", "native") for path in (rooms / room).rglob("*.py"))

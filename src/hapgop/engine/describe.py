@@ -3,7 +3,7 @@
 from hapgop.algorithms import Problem
 from hapgop.algorithms.problem import Op
 from hapgop.engine.precision import at_precision
-from hapgop.engine.prepared import plan_for
+from hapgop.engine.ready import plan_for
 from hapgop.planning import Plan
 from hapgop.shape import ConvShape, PoolShape
 

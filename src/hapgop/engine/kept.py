@@ -55,6 +55,11 @@ class Kept(Generic[V]):
                 else:
                     self._drop(first)
 
+    def drop(self, key: Hashable) -> None:
+        """Keeps a key's value no longer, if there is one."""
+        with self._lock:
+            self._drop(key)
+
     def clear(self) -> None:
         """Keeps nothing."""
         with self._lock:

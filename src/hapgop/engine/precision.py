@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from hapgop.algorithms import Problem
+from hapgop.engine.changes import changed
 from hapgop.errors import InputError
 
 CHOICES: Final = ("fast", "exact")
 
 _precision = "fast"
-_told: list[Callable[[], object]] = []
 
 
 def set_precision(precision: str) -> None:
@@ -31,18 +30,12 @@ def set_precision(precision: str) -> None:
         raise InputError(f"precision is {precision!r}; it has to be 'fast' or 'exact'")
     if precision != _precision:
         _precision = precision
-        for forget in _told:
-            forget()
+        changed()
 
 
 def get_precision() -> str:
     """Which algorithms calls may use: "fast" or "exact"."""
     return _precision
-
-
-def on_change(forget: Callable[[], object]) -> None:
-    """Has `forget` called whenever the precision changes: for those who keep prepared problems."""
-    _told.append(forget)
 
 
 def at_precision(problem: Problem) -> Problem:

@@ -1,43 +1,18 @@
-"""A problem made ready to run: planned, compiled or loaded, and called on addresses."""
+"""A plan made ready to run: compiled or loaded, and called on addresses."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-import struct
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from math import prod
 
-from hapgop.algorithms import Problem
-from hapgop.engine.compiled import MOST, compiled
-from hapgop.engine.kept import Kept
-from hapgop.engine.memory import rounded
 from hapgop.engine.packer import Packer
-from hapgop.engine.precision import at_precision
-from hapgop.engine.scratch import scratch
-from hapgop.engine.team import get_threads, most_threads
+from hapgop.engine.runnable import Runnable
 from hapgop.errors import InputError
-from hapgop.machine import host
-from hapgop.native import launch
-from hapgop.planning import Plan, choose
+from hapgop.planning import Plan
 from hapgop.shape import ConvShape
-from hapgop.tile import Affine, apart
-
-_PLANS = 4096  # of about four kilobytes each
-_READY = 4096  # bytes of a prepared problem, without its kernel
 
 
-class Refused(InputError):
-    """No algorithm here takes the problem; `reason` says why."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Prepared:
+class Prepared(Runnable):
     """A problem ready to run; call it with the addresses of its tensors, in the order that `Problem` documents.
 
     The tensors are dense, of the problem's dtype and layouts; results are written whole. The bits are the same for any
@@ -45,48 +20,17 @@ class Prepared:
     """
 
     def __init__(self, plan: Plan) -> None:
+        problem = plan.problem
+        super().__init__(plan.recipe, problem.tensors, problem.lane_bytes, plan.seconds, plan.machine)
         self.plan = plan
-        recipe, problem = plan.recipe, plan.problem
-        tables = [table.ctypes.data for table in recipe.tables]
-        self._buffers = len(recipe.scratch) + len(recipe.private)
-        self._layouts: dict[int, tuple[tuple[int, ...], int]] = {}
-        self._words = struct.Struct(
-            f"={_TENSORS[problem.op] + len(tables) + self._buffers + len(recipe.sizes)}q"
-        ).pack  # a ctypes array takes twice as long
-        self._tables, self._sizes = tuple(tables), recipe.sizes
-        self._function = compiled(recipe.key, recipe.build, plan.machine)  # kept: the code lives as long as this object
-        self._run = self._function.address
-        self.bytes = self._function.bytes
-        self._team = most_threads(plan.seconds, recipe.items)
-        self._expected = int(plan.seconds * 1e9)
         self._pack: Packer | None = None
-
-    def __call__(self, *pointers: int, threads: int | None = None) -> None:
-        team = self._team
-        if team > 1:
-            team = min(team, threads or get_threads())
-        if self._buffers:
-            offsets, size = self._layouts.get(team) or self._laid_out(team)
-            block = scratch(size)  # a name keeps it, whatever a signal's handler computes before the launch
-            base = block.address
-            words = self._words(*pointers, *self._tables, *[base + o for o in offsets], *self._sizes)
-        else:
-            words = self._words(*pointers, *self._tables, *self._sizes)
-        launch(self._run, words, team, self._expected)
-
-    def _laid_out(self, team: int) -> tuple[tuple[int, ...], int]:
-        """Where scratch and private buffers start in one block, and the block's bytes."""
-        recipe = self.plan.recipe
-        private = [apart(Affine(elements)).const * team for elements in recipe.private]
-        offsets = [0]
-        for elements in (*recipe.scratch, *private):
-            offsets.append(offsets[-1] + rounded(elements * self.plan.problem.itemsize))
-        self._layouts[team] = tuple(offsets[:-1]), offsets[-1]
-        return self._layouts[team]
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed weights. Raises InputError where the problem takes them as they are."""
+        """Elements of the packed weights: of the problem's `inside` dtype where its recipe has a `Pack`, else w itself.
+
+        Raises InputError where the problem takes the weights as they are.
+        """
         problem = self.plan.problem
         if not problem.packed or not isinstance(problem.shape, ConvShape):
             raise InputError(f"this {problem.op} takes its weights as they are: plan the problem with packed=True")
@@ -103,61 +47,5 @@ class Prepared:
             ctypes.memmove(packed, w, size * self.plan.problem.itemsize)
             return
         if self._pack is None:
-            self._pack = Packer(self.plan.recipe.pack, self.plan.problem.itemsize, self.plan.machine)
+            self._pack = Packer(self.plan.recipe.pack, self.plan.problem.lane_bytes, self.plan.machine)
         self._pack(w, packed, threads)
-
-
-_TENSORS = {
-    "conv": 4,
-    "grad_x": 3,
-    "grad_w": 3,
-    "grad_b": 2,
-    "max_pool": 3,
-    "max_pool_grad": 3,
-    "avg_pool": 2,
-    "avg_pool_grad": 2,
-}
-
-_ready: Kept[Prepared] = Kept(MOST)  # their kernels count
-
-
-def prepare(problem: Problem) -> Prepared:
-    """A problem ready to run; the second call with an equal problem costs a look-up.
-
-    Raises Refused where no algorithm takes it.
-    """
-    problem = at_precision(problem)
-    prepared = _ready.get(problem)
-    if prepared is None:
-        prepared = Prepared(plan_for(problem))
-        _ready.put(problem, prepared, _READY + prepared.bytes)
-    return prepared
-
-
-def prepare_many(problems: Iterable[Problem], threads: int | None = None) -> list[Prepared]:
-    """Problems ready to run, in their order; kernels that have to be made are made on several cores at once.
-
-    threads: how many; None for as many as calls use. Raises Refused for the first problem that no algorithm takes.
-    """
-    wanted = [at_precision(problem) for problem in problems]
-    missing = [p for p in dict.fromkeys(wanted) if _ready.get(p) is None]
-    count = min(threads or get_threads(), len(missing))
-    if count > 1:
-        with ThreadPoolExecutor(count, "hapgop-making") as makers:
-            made = dict(zip(missing, makers.map(prepare, missing), strict=True))
-    else:
-        made = {p: prepare(p) for p in missing}
-    return [made.get(p) or prepare(p) for p in wanted]
-
-
-@lru_cache(_PLANS)
-def plan_for(problem: Problem) -> Plan:
-    """The plan for a problem on this machine."""
-    try:
-        return choose(problem, host())
-    except InputError as error:
-        raise Refused(str(error)) from None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ready.after_fork)

@@ -7,18 +7,25 @@ from collections.abc import Callable
 
 from hapgop.native import cache, compiler, objects
 from hapgop.native.emit import emit
+from hapgop.native.sequence import ALONE, HEAD, MEET, STEP, clocked, sequence
 from hapgop.native.threads import launch, runtime, use_openmp
 from hapgop.tile import Kernel
 
 __all__ = [
+    "ALONE",
+    "HEAD",
+    "MEET",
+    "STEP",
     "Function",
     "assembly",
     "cache_folder",
+    "clocked",
     "compiled_count",
     "identity",
     "launch",
     "load",
     "runtime",
+    "sequence",
     "use_openmp",
 ]
 
@@ -48,7 +55,7 @@ def load(key: str, make: Callable[[], Kernel], cpu: str = "host") -> Function:
 
 
 def _text(kernel: Kernel, cpu: str) -> str:
-    return emit(kernel, compiler.is_x86(), compiler.has_fma(cpu))
+    return emit(kernel, compiler.is_x86(), compiler.has_fma(cpu), compiler.has_bf16(cpu))
 
 
 def compiled_count() -> int:

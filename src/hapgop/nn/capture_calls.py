@@ -1,7 +1,8 @@
 """The calls that a graph knows: functions and tensor methods, each with the arguments of the original."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -19,17 +20,23 @@ class Call(NamedTuple):
     attrs: dict[str, Any]
     features: int | None = None
     """The features that the result must have for the call to be this operation, where only the sizes can tell."""
+    params: Mapping[str, Any] = MappingProxyType({})
+    """What is given for each role of a parameter; None is left out."""
+    pool: Any = None
+    """The windows of a max pool that the call does in one with the operation."""
+    inplace: bool = False
+    """Whether the first input becomes the result."""
 
 
 Translate = Callable[..., Call | None]
 
 
 def _unary(op: str) -> Translate:
-    return lambda input, inplace=False: Call(op, [input], {})
+    return lambda input, inplace=False: Call(op, [input], {}, inplace=inplace)
 
 
-def _binary(op: str) -> Translate:
-    return lambda input, other: Call(op, [input, other], {})
+def _binary(op: str, inplace: bool = False) -> Translate:
+    return lambda input, other: Call(op, [input, other], {}, inplace=inplace)
 
 
 def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:
@@ -108,6 +115,73 @@ def _adaptive(input: Any, output_size: Any) -> Call:
     return Call("adaptive_avg_pool2d", [input], {"output_size": output_size})
 
 
+def _adaptive_max(input: Any, output_size: Any, return_indices: bool = False) -> Call:
+    if return_indices:
+        raise TypeError("return_indices")
+    return Call("adaptive_max_pool2d", [input], {"output_size": output_size})
+
+
+def _conv(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    pool: Any = None,
+) -> Call:
+    attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
+    return Call("conv2d", [input], attrs, params={"weight": weight, "bias": bias}, pool=pool)
+
+
+def _linear(input: Any, weight: Any, bias: Any = None, activation: str | None = None) -> Call:
+    return Call("linear", [input], {"activation": activation}, params={"weight": weight, "bias": bias})
+
+
+def _batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Call:
+    if training or running_mean is None:
+        raise TypeError("statistics of the batch")
+    params = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    return Call("batch_norm2d", [input], {"eps": eps}, params=params)
+
+
+def _layer_norm(
+    input: Any, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Call:
+    if len(normalized_shape) != 1:
+        raise TypeError("a norm over more than the channels")
+    return Call("layer_norm", [input], {"eps": eps}, params={"weight": weight, "bias": bias})
+
+
+def _gelu(input: Any, approximate: str = "none") -> Call:
+    return Call("gelu", [input], {"approximate": approximate})
+
+
+def _leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Call:
+    return Call("leaky_relu", [input], {"negative_slope": negative_slope}, inplace=inplace)
+
+
+def _elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Call:
+    return Call("elu", [input], {"alpha": alpha}, inplace=inplace)
+
+
+def _permute(input: Any, *dims: Any) -> Call:
+    """A view; the translation knows which two of them it can follow."""
+    dims = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
+    return Call("permute", [input], {"dims": tuple(dim % 4 for dim in dims)})
+
+
 def _size_of(*_: Any) -> None:
     """Sizes are no tensors: they may only be used by `_reshape`, which looks at what they are."""
 
@@ -125,10 +199,10 @@ _UNARY = {
 FUNCTIONS: Final[dict[Any, Translate]] = {
     **{function: _unary(op) for op, functions in _UNARY.items() for function in functions},
     operator.add: _binary("add"),
-    operator.iadd: _binary("add"),
+    operator.iadd: _binary("add", True),
     torch.add: _binary("add"),
     operator.mul: _binary("mul"),
-    operator.imul: _binary("mul"),
+    operator.imul: _binary("mul", True),
     torch.mul: _binary("mul"),
     torch.flatten: _flatten,
     torch.cat: _concat,
@@ -145,23 +219,41 @@ FUNCTIONS: Final[dict[Any, Translate]] = {
     ours.avg_pool2d: _avg_pool,
     F.adaptive_avg_pool2d: _adaptive,
     ours.adaptive_avg_pool2d: _adaptive,
+    F.adaptive_max_pool2d: _adaptive_max,
+    F.conv2d: _conv,
+    ours.conv2d: _conv,
+    F.linear: _linear,
+    ours.linear: _linear,
+    F.batch_norm: _batch_norm,
+    F.layer_norm: _layer_norm,
+    F.gelu: _gelu,
+    F.leaky_relu: _leaky_relu,
+    F.elu: _elu,
+    torch.permute: _permute,
+    # Our operators, as compiled graphs call them; of a max pool's two results a graph knows the first.
+    torch.ops.hapgop.conv.default: _conv,
+    torch.ops.hapgop.conv_pool.default: _conv,
+    torch.ops.hapgop.linear.default: _linear,
+    torch.ops.hapgop.max_pool.default: _max_pool,
+    torch.ops.hapgop.avg_pool.default: _avg_pool,
     operator.getitem: _size_of,
     getattr: _size_of,
 }
 
 METHODS: Final[dict[str, Translate]] = {
     **{name: _unary(name) for name in ("relu", "sigmoid", "tanh")},
-    "relu_": _unary("relu"),
+    **{f"{name}_": lambda input, op=name: Call(op, [input], {}, inplace=True) for name in ("relu", "sigmoid", "tanh")},
     "add": _binary("add"),
-    "add_": _binary("add"),
+    "add_": _binary("add", True),
     "mul": _binary("mul"),
-    "mul_": _binary("mul"),
+    "mul_": _binary("mul", True),
     "flatten": _flatten,
     "view": _reshape,
     "reshape": _reshape,
     "mean": _mean,
     "softmax": _softmax("softmax"),
     "log_softmax": _softmax("log_softmax"),
-    "contiguous": _unary("identity"),
+    "contiguous": lambda input, memory_format=None: Call("identity", [input], {}),
+    "permute": _permute,
     "size": _size_of,
 }

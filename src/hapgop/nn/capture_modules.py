@@ -40,6 +40,18 @@ def _batch_norm(path: str, m: Any) -> tuple[str, Attrs]:
     return "batch_norm2d", {"eps": m.eps}
 
 
+def _layer_norm(path: str, m: Any) -> tuple[str, Attrs]:
+    if len(m.normalized_shape) != 1:
+        raise InputError(f"layer {path!r} norms over more than the channels; a graph has no word for it")
+    return "layer_norm", {"eps": m.eps}
+
+
+def _adaptive_max(path: str, m: Any) -> tuple[str, Attrs]:
+    if m.return_indices:
+        raise InputError(f"layer {path!r} returns indices; a graph has no word for them")
+    return "adaptive_max_pool2d", {"output_size": m.output_size}
+
+
 def _plain(op: str, *names: str) -> Callable[[str, Any], tuple[str, Attrs]]:
     return lambda path, m: (op, {name: getattr(m, name) for name in names})
 
@@ -51,12 +63,15 @@ MODULES: Final[dict[type[nn.Module], Callable[[str, Any], tuple[str, Attrs]]]] =
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: _plain("adaptive_avg_pool2d", "output_size"),
+    nn.AdaptiveMaxPool2d: _adaptive_max,
     nn.BatchNorm2d: _batch_norm,
+    nn.LayerNorm: _layer_norm,
     nn.ReLU: _plain("relu"),
     nn.ReLU6: _plain("relu6"),
     nn.LeakyReLU: _plain("leaky_relu", "negative_slope"),
     nn.ELU: _plain("elu", "alpha"),
     nn.SiLU: _plain("silu"),
+    nn.GELU: _plain("gelu", "approximate"),
     nn.Hardswish: _plain("hardswish"),
     nn.Hardsigmoid: _plain("hardsigmoid"),
     nn.Sigmoid: _plain("sigmoid"),

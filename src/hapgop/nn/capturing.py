@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
+import torch
 from torch import fx, nn
 
 from hapgop.errors import InputError
 from hapgop.nn import modules
-from hapgop.nn.capture_calls import FUNCTIONS, METHODS
+from hapgop.nn.accelerating import layers
 from hapgop.nn.capture_modules import MODULES
-from hapgop.program import Graph, Node, check_tensors
+from hapgop.nn.translation import Translation
+from hapgop.program import Graph, check_tensors
 
 __all__ = ["capture"]
 
@@ -21,8 +20,13 @@ class _Tracer(fx.Tracer):
     """Looks into modules until it meets one that has a word of its own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        ours = type(m).__module__.startswith(f"{modules.__name__}.")
-        return ours or isinstance(m, tuple(MODULES)) or super().is_leaf_module(m, module_qualified_name)
+        if type(m).__module__.startswith((f"{modules.__name__}.", layers.__name__)):
+            return True
+        kind = next((k for k in MODULES if isinstance(m, k)), None)
+        if kind is None:
+            return super().is_leaf_module(m, module_qualified_name)
+        # A class of the user's own that computes otherwise is looked into.
+        return all(getattr(type(m), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward"))
 
 
 def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
@@ -50,54 +54,42 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
         # Each its own: a frozen batch norm stays frozen.
         for part, training in modes:
             part.training = training
-    translation = _Translation(module, input_shape)
-    graph = translation.graph(traced)
-    # Only the shapes are looked at.
-    shapes = {name: np.broadcast_to(np.float32(0), tuple(t.shape)) for name, t in module.state_dict().items()}
-    translation.check(check_tensors(graph, shapes))
-    return graph
+    state = module.state_dict(keep_vars=True)
+    return _Capture(module, state).graph(traced, input_shape)
 
 
-class _Translation:
-    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
-        self.module, self.input_shape = module, input_shape
-        self.nodes: list[Node] = []
-        self.names: dict[fx.Node, str] = {}
-        self.used: set[str] = set()
-        self.output = "input"
-        self.features: dict[str, int] = {}
+class _Capture(Translation):
+    """The nodes that a traced module has: besides calls, its inputs, layers and tensors."""
 
-    def graph(self, traced: fx.Graph) -> Graph:
+    def __init__(self, module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+        super().__init__({name: tuple(tensor.shape) for name, tensor in state.items()})
+        self.module, self.output = module, "input"
+
+    def graph(self, traced: fx.Graph, input_shape: tuple[int, int, int]) -> Graph:
         for node in traced.nodes:
             if node.op == "placeholder":
                 if self.names:
                     raise InputError(f"{type(self.module).__name__} takes more than one input; a graph has one")
-                self.names[node] = "input"
-                self.used.add("input")
+                self.add_input(node)
             elif node.op == "call_module":
                 self.add_module(node)
             elif node.op in ("call_function", "call_method"):
                 self.add_call(node)
             elif node.op == "output":
                 self.output = self.result(node)
+            elif str(node.target) in self.shapes:
+                self.keys[node] = str(node.target)
             else:
-                raise InputError(
-                    f"the net reads its own tensor {node.target!r} outside a layer; a graph has no word for it"
-                )
-        return Graph(self.input_shape, tuple(self.nodes), self.output)
-
-    def check(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises InputError where a reshape is no flattening after all."""
-        for name, wanted in self.features.items():
-            if sizes[name] != (wanted,):
-                raise InputError(
-                    f"{name!r} makes rows of {wanted} numbers, but one image has {sizes[name][0]} there: "
-                    f"a graph can only flatten. What would work: torch.flatten(x, 1), or {sizes[name][0]} for {wanted}"
-                )
+                raise InputError(f"the net reads {node.target!r}, which is no tensor of its state dict")
+        graph = Graph(input_shape, tuple(self.nodes), self.output)
+        # Only the shapes are looked at.
+        shapes = {name: np.broadcast_to(np.float32(0), shape) for name, shape in self.shapes.items()}
+        self.check(check_tensors(graph, shapes))
+        return graph
 
     def result(self, node: fx.Node) -> str:
         value = node.args[0]
-        if not isinstance(value, fx.Node) or value not in self.names:
+        if not isinstance(value, fx.Node) or value not in self.names or value in self.turned:
             raise InputError(f"{type(self.module).__name__} returns {value!r}; a graph returns one tensor")
         return self.names[value]
 
@@ -111,38 +103,19 @@ class _Translation:
         keys = dict(layer.named_parameters()) | dict(layer.named_buffers())
         params = {role: f"{path}.{role}" for role in keys if role != "num_batches_tracked"}
         self.add(node, path, op, [node.args[0]], attrs, params)
+        if op == "batch_norm2d":
+            self.add_after_norm(node, path, layer)
+        if getattr(layer, "inplace", False) and op != "dropout":
+            self.overwrite(node.args[0], node)  # type: ignore[arg-type]
         pool = getattr(layer, "pool", None)
         if pool is not None:
             # A layer of ours that pools: in a graph a node of its own.
             self.add(node, f"{path}.pool", "max_pool2d", [node], {"kernel_size": pool}, {})
 
-    def add_call(self, node: fx.Node) -> None:
-        table = FUNCTIONS if node.op == "call_function" else METHODS
-        translate = table.get(node.target)  # type: ignore[arg-type]
-        what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", repr(node.target))
-        if translate is None:
-            raise InputError(f"the call of {what} ({node.name}) is one for which a graph has no word")
-        try:
-            call = translate(*node.args, **node.kwargs)
-        except TypeError as error:
-            raise InputError(
-                f"the call of {what} ({node.name}) has arguments that a graph cannot express: {error}"
-            ) from None
-        if call is not None:
-            self.add(node, node.name, call.op, call.inputs, call.attrs, {})
-            if call.features is not None:
-                self.features[self.names[node]] = call.features
-
-    def add(
-        self, node: fx.Node, name: str, op: str, inputs: Any, attrs: dict[str, Any], params: dict[str, str]
-    ) -> None:
-        for given in inputs:
-            if not isinstance(given, fx.Node) or given not in self.names:
-                raise InputError(f"{name!r} ({op}) reads {given!r}, which is no result of an earlier layer")
-        unique, number = name, 1
-        while unique in self.used:
-            number += 1
-            unique = f"{name}:{number}"
-        self.used.add(unique)
-        self.nodes.append(Node(unique, op, tuple(self.names[i] for i in inputs), attrs, params))
-        self.names[node] = unique
+    def add_after_norm(self, node: fx.Node, path: str, layer: nn.Module) -> None:
+        """What a batch norm of ours does beyond PyTorch's: in a graph, nodes of their own."""
+        residual = node.args[1] if len(node.args) > 1 else node.kwargs.get("residual")
+        if residual is not None:
+            self.add(node, f"{path}.add", "add", [node, residual], {}, {})
+        if getattr(layer, "activation", None) == "relu":
+            self.add(node, f"{path}.relu", "relu", [node], {}, {})

@@ -7,11 +7,12 @@ Plain Python functions on the dispatcher's keys: a `custom_op` costs several mic
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import torch
 
-from hapgop.nn import kernels
+from hapgop.nn import kernels, maps
 from hapgop.nn.autograd import CALLS, FORMULAS
 from hapgop.nn.fakes import FAKES
 from hapgop.nn.register import register
@@ -34,6 +35,11 @@ SCHEMAS: Final = {
     "max_pool_grad": f"(Tensor g, Tensor winners, SymInt[] size, {_MAX}, bool channels_last) -> Tensor",
     "avg_pool": f"(Tensor x, {_AVG}) -> Tensor",
     "avg_pool_grad": f"(Tensor g, SymInt[] size, {_AVG}, bool channels_last) -> Tensor",
+    "batch_norm": "(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float eps, str? activation)"
+    " -> (Tensor y, Tensor stats)",
+    "batch_norm_grad": "(Tensor g, Tensor x, Tensor weight, Tensor bias, Tensor stats, Tensor? y, float eps, str? activation)"
+    " -> (Tensor dx, Tensor dr, Tensor dparams)",
+    "relu_grad": "(Tensor g, Tensor y) -> (Tensor dx, Tensor db)",
 }
 
 KERNELS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -47,6 +53,15 @@ KERNELS: Final[Mapping[str, Callable[..., Any]]] = {
     "max_pool_grad": kernels.max_pool_grad,
     "avg_pool": kernels.avg_pool,
     "avg_pool_grad": kernels.avg_pool_grad,
+    "batch_norm": maps.batch_norm,
+    "batch_norm_grad": maps.batch_norm_grad,
+    "relu_grad": maps.relu_grad,
+}
+
+# The kernels where nobody wants a gradient, if those are others.
+_FREE: Final[Mapping[str, Callable[..., Any]]] = {
+    "conv": partial(kernels.conv, free=True),
+    "conv_pool": partial(kernels.conv_pool, free=True),
 }
 
 # The operators that autocast computes in its lower precision; the others take what comes.
@@ -58,7 +73,7 @@ _library = torch.library.Library("hapgop", "DEF")
 
 def _registered(name: str) -> Callable[..., Any]:
     _library.define(name + SCHEMAS[name], tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
-    call = register(_library, name, KERNELS[name], FORMULAS[name], name in _CAST)
+    call = register(_library, name, KERNELS[name], FORMULAS[name], name in _CAST, _FREE.get(name))
     torch.library.register_fake(f"hapgop::{name}", FAKES[name], lib=_library)
     CALLS[name] = call
     return call
@@ -75,3 +90,6 @@ max_pool = _registered("max_pool")
 max_pool_grad = _registered("max_pool_grad")
 avg_pool = _registered("avg_pool")
 avg_pool_grad = _registered("avg_pool_grad")
+batch_norm = _registered("batch_norm")
+batch_norm_grad = _registered("batch_norm_grad")
+relu_grad = _registered("relu_grad")

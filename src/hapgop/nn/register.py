@@ -19,9 +19,16 @@ _AUTOCAST: Final = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 
 
 def register(
-    library: torch.library.Library, name: str, kernel: Callable[..., Any], formula: Formula, casts: bool
+    library: torch.library.Library,
+    name: str,
+    kernel: Callable[..., Any],
+    formula: Formula,
+    casts: bool,
+    free: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Give `hapgop::name` its kernel on every device, its derivative, and where it `casts` its autocast.
+
+    `free`: the kernel for plain tensors of which nobody wants a gradient, where that is another one.
 
     Returns what to call: the operator, with the short way for plain tensors.
     """
@@ -33,13 +40,14 @@ def register(
         library.impl(name, _autocast(op), "AutocastCPU")
 
     # Function.apply looks for function transforms first, of which plain() has found none.
+    without: Callable[..., Any] = free or kernel
     apply: Any = super(torch.autograd.Function, function).apply
 
     def call(*args: Any) -> Any:
         if plain(*args[:3]) and not torch.is_autocast_enabled("cpu"):
             if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
                 return apply(*args, _CPU)
-            return kernel(*args)
+            return without(*args)
         return op(*args)
 
     return call

@@ -1,40 +1,102 @@
-"""The choice: of the algorithms that accept a problem, the one predicted fastest."""
+"""The choice: of the algorithms that accept a problem, the one predicted or measured fastest."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
 
-from hapgop.algorithms import ALL, Algorithm, Problem
+from hapgop.algorithms import Algorithm, Problem, Recipe, algorithms_of
 from hapgop.errors import InputError
 from hapgop.machine import Machine
 from hapgop.planning.plan import Lost, Plan
 
 _WORTH = 10e-6  # seconds of work for which a further thread is woken
+_FAR = 2.0  # times the best, with all the machine's cores: whose recipe is not even made
 
 
-def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] = ALL) -> Plan:
-    """The plan for a problem on a machine.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An algorithm that accepts a problem. seconds: predicted on one core; shared: on all that pay."""
+
+    algorithm: Algorithm
+    recipe: Recipe
+    seconds: float
+    shared: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The candidates for a problem, the one predicted fastest first, and everyone else with the reason."""
+
+    problem: Problem
+    machine: Machine
+    candidates: tuple[Candidate, ...]
+    others: tuple[Lost, ...]
+
+    def close(self, within: float, most: int) -> tuple[Candidate, ...]:
+        """Those predicted to take at most `within` times as long as the best, and at most so many."""
+        limit = self.candidates[0].shared * within
+        return tuple(c for c in self.candidates if c.shared <= limit)[:most]
+
+    def plan(self, measured: Mapping[str, float] | None = None) -> Plan:
+        """The plan for the fastest. measured: seconds of a call of some candidates, by name; of those the fastest is.
+
+        Names that are no candidate's are left out.
+        """
+        times = measured or {}
+        known = [c for c in self.candidates if c.algorithm.name in times]
+        winner = min(known, key=lambda c: times[c.algorithm.name]) if known else self.candidates[0]
+        lost = [Lost(c.algorithm.name, _why(c, winner, times)) for c in self.candidates if c is not winner]
+        taken = times.get(winner.algorithm.name) if known else None
+        return Plan(
+            self.problem, self.machine, winner.algorithm, winner.recipe, winner.seconds, (*lost, *self.others), taken
+        )
+
+
+def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | None = None) -> Plan:
+    """The plan for a problem on a machine, by prediction; `algorithms` are all there are where none are named.
 
     A pure function: the same problem and machine always give the same plan. Raises InputError, with every algorithm's
     reason, where none accepts the problem.
     """
+    return rank(problem, machine, algorithms).plan()
+
+
+def rank(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | None = None) -> Ranking:
+    """All that may do a problem on a machine, and their variants; of equals the first comes first.
+
+    Raises as `choose` does.
+    """
     lost: list[Lost] = []
     able: list[tuple[float, Algorithm]] = []
-    for algorithm in algorithms:
+    for algorithm in algorithms_of(problem.dtype) if algorithms is None else algorithms:
         reason = algorithm.refuses(problem, machine)
         if reason is None:
-            able.append((algorithm.seconds(problem, machine), algorithm))
+            able += [(a.seconds(problem, machine), a) for a in algorithm.variants(problem, machine)]
         else:
             lost.append(Lost(algorithm.name, reason))
     if not able:
         raise InputError(f"no algorithm takes {problem.op}: " + "; ".join(f"{x.algorithm} {x.reason}" for x in lost))
     least = min(seconds for seconds, _ in able)
-    near = [(s, a, a.recipe(problem, machine)) for s, a in able if s <= least * machine.cores]
-    near.sort(key=lambda option: shared(option[0], option[2].items, machine.cores))
-    seconds, winner, recipe = near[0]
-    best = shared(seconds, recipe.items, machine.cores)
-    slower = [Lost(a.name, _slower(shared(s, r.items, machine.cores) / best)) for s, a, r in near[1:]]
-    slower += [Lost(a.name, _slower(s / seconds)) for s, a in able if s > least * machine.cores]
-    return Plan(problem, machine, winner, recipe, seconds, tuple(slower + lost))
+    near = [(s, a) for s, a in able if s <= least * machine.cores * _FAR]
+    candidates = [_candidate(a, s, problem, machine) for s, a in near]
+    candidates.sort(key=lambda c: c.shared)
+    best = candidates[0].seconds
+    far = [Lost(a.name, _slower(s / best)) for s, a in able if s > least * machine.cores * _FAR]
+    return Ranking(problem, machine, tuple(candidates), (*far, *lost))
+
+
+def _candidate(algorithm: Algorithm, seconds: float, problem: Problem, machine: Machine) -> Candidate:
+    recipe = algorithm.recipe(problem, machine)
+    return Candidate(algorithm, recipe, seconds, shared(seconds, recipe.items, machine.cores))
+
+
+def _why(loser: Candidate, winner: Candidate, measured: Mapping[str, float]) -> str:
+    mine, best = (measured.get(c.algorithm.name) for c in (loser, winner))
+    if mine is not None and best is not None:
+        return f"measured {mine / best:.2f} times as long"
+    return _slower(loser.shared / winner.shared)
 
 
 def _slower(times: float) -> str:

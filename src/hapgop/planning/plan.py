@@ -21,7 +21,8 @@ class Lost:
 class Plan:
     """The algorithm for a problem on a machine; `print(plan)` tells the whole choice.
 
-    seconds: the predicted time on one core. losers: every other algorithm, with its reason.
+    seconds: the predicted time on one core. losers: every other algorithm, with its reason. measured: seconds that a
+    call took when the engine compared the candidates, with all the threads that it had; None where prediction decided.
     """
 
     problem: Problem
@@ -30,6 +31,7 @@ class Plan:
     recipe: Recipe
     seconds: float
     losers: tuple[Lost, ...]
+    measured: float | None = None
 
     def __str__(self) -> str:
         p, s = self.problem, self.problem.shape
@@ -42,6 +44,8 @@ class Plan:
             f"  takes {self.algorithm.name}: tiles of {self.recipe.tiles}, {self.recipe.items} work items, "
             f"predicted {_time(self.seconds)} on one core{self._rate()}",
         ]
+        if self.measured is not None:
+            lines.append(f"  measured {_time(self.measured)} a call, when the candidates were compared")
         growth = self.algorithm.growth(p)
         if growth > 1:
             lines.append(f"  error at most {growth:g} times the bound of plain sums, which precision='exact' keeps to")

@@ -103,7 +103,7 @@ def _weights(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _single(tensor: NDArray[Any]) -> NDArray[Any]:
-    return tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
+    return tensor.astype(np.float32, copy=False) if tensor.dtype.kind == "f" else tensor
 
 
 def _classes(value: Any) -> tuple[str, ...]:

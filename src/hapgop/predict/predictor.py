@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hapgop.errors import InputError
-from hapgop.predict.folder import read_run
+from hapgop.predict.folder import Run, read_run
+from hapgop.predict.onnx_file import read_onnx
 from hapgop.predict.preprocessing import Picture, Preprocessing
-from hapgop.program import Graph, fold, run
+from hapgop.program import Graph, Program, layers
 
 _BATCH = 32
 
@@ -33,10 +34,13 @@ class Prediction:
 
 
 class Predictor:
-    """A trained net from its run folder, at work without PyTorch.
+    """A trained net from its run folder, or from an ONNX file, at work without PyTorch.
 
-    Calling it takes paths, PIL images or uint8 arrays (h, w[, c]) and gives one `Prediction` each, in order.
-    Raises InputError naming the file where the folder or a picture cannot be used.
+    An ONNX file does not say how pictures are made into its input, so `preprocessing` has to; `classes` are the labels'
+    names, numbers where they are not given. Calling it takes paths, PIL images or uint8 arrays (h, w[, c]) and gives
+    one `Prediction` each, in order. The net is planned for a batch size when it first comes, and runs in one native
+    call; `program` is what runs, and prints what it does. Raises InputError naming the file where the folder or a
+    picture cannot be used.
 
     >>> Predictor("runs/demo")(["seven.png"])[0].label  # doctest: +SKIP
     '7'
@@ -47,12 +51,27 @@ class Predictor:
     preprocessing: Preprocessing
     tensors: Mapping[str, NDArray[Any]]
     config: Mapping[str, Any]
+    program: Program
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        loaded = read_run(folder)
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        preprocessing: Preprocessing | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        path = Path(source)
+        if path.suffix.lower() == ".onnx":
+            loaded = _of_onnx(path, preprocessing, classes)
+        elif preprocessing is not None or classes is not None:
+            raise InputError(f"{path}: a run folder has its own preprocessing and classes; they are not to be given.")
+        else:
+            loaded = read_run(path)
         self.classes, self.graph, self.config = loaded.classes, loaded.graph, loaded.config
         self.preprocessing, self.tensors = loaded.preprocessing, loaded.tensors
-        self._fast_graph, self._fast_tensors = fold(self.graph, self.tensors)
+        self.program = Program(self.graph, self.tensors)
+        told = self.config.get("prediction")
+        self._mirror = bool(told.get("mirror")) if isinstance(told, Mapping) else False
 
     def __call__(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
         pictures = iter(_many(images))
@@ -66,8 +85,14 @@ class Predictor:
         return self.preprocessing(image)
 
     def logits(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The net's outputs, float32 (n, classes), for prepared pictures (n, c, h, w)."""
-        return run(self._fast_graph, self._fast_tensors, batch)
+        """The net's outputs, float32 (n, classes), for prepared pictures (n, c, h, w).
+
+        Where the run was trained so, they are the mean of those for the pictures and for their mirror images.
+        """
+        outputs = self.program(batch)
+        if self._mirror:
+            outputs = np.float32(0.5) * (outputs + self.program(mirrored(batch)))
+        return outputs
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax of the logits, float32 (n, classes); each row sums to 1.
@@ -90,6 +115,29 @@ class Predictor:
         best = int(row.argmax())
         path = Path(image) if isinstance(image, str | os.PathLike) else None
         return Prediction(path, self.classes[best], float(row[best]), row)
+
+
+def mirrored(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A copy with left and right exchanged, laid out in memory as the batch itself is."""
+    copy = np.empty_like(batch)
+    copy[...] = batch[..., ::-1]
+    return copy
+
+
+def _of_onnx(path: Path, preprocessing: Preprocessing | None, classes: Sequence[str] | None) -> Run:
+    graph, tensors = read_onnx(path)
+    if preprocessing is None:
+        raise InputError(
+            f"{path}: an ONNX file does not say how pictures are prepared: give Predictor a preprocessing."
+        )
+    made = (preprocessing.channels, *preprocessing.size)
+    if graph.input_shape != made:
+        raise InputError(f"{path}: the net reads images of {graph.input_shape}, but the preprocessing makes {made}.")
+    outputs = layers(graph)[-1].output_shape if graph.nodes else graph.input_shape
+    names = tuple(map(str, range(outputs[0]))) if classes is None else tuple(classes)
+    if outputs != (len(names),):
+        raise InputError(f"{path}: the net gives {outputs} numbers for {len(names)} classes.")
+    return Run(path, {}, graph, names, preprocessing, tensors)
 
 
 def _many(images: Picture | Iterable[Picture]) -> Iterable[Picture]:

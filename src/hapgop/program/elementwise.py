@@ -35,6 +35,37 @@ def silu(x: Array, attrs: Mapping[str, Any]) -> Array:
     return x * sigmoid(x, attrs)
 
 
+def gelu(x: Array, attrs: Mapping[str, Any]) -> Array:
+    half = x * np.float32(0.5)
+    if attrs["approximate"] == "tanh":
+        inner = x * x * x * np.float32(0.044715) + x
+        result: Array = half * (1 + np.tanh(inner * np.float32(np.sqrt(2 / np.pi))))
+        return result
+    return half * (1 + erf(x * np.float32(np.sqrt(0.5))))
+
+
+# Numerator in x, x^3, ...; denominator in 1, x^2, ...; highest power first.
+_ERF_OVER: Final = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+                    -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02)  # fmt: skip
+_ERF_UNDER: Final = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+                     -1.42647390514189e-02)  # fmt: skip
+
+
+def erf(x: Array) -> Array:
+    """The error function, within 5e-7.
+
+    Source: the rational approximation of the Eigen library, which clamps to where float32 knows nothing but one.
+    """
+    x = np.clip(x, np.float32(-4), np.float32(4))
+    square = x * x
+    over, under = (np.full_like(x, of[0]) for of in (_ERF_OVER, _ERF_UNDER))
+    for result, of in ((over, _ERF_OVER), (under, _ERF_UNDER)):
+        for factor in of[1:]:
+            result *= square
+            result += np.float32(factor)
+    return x * over / under
+
+
 def hardsigmoid(x: Array, attrs: Mapping[str, Any]) -> Array:
     return relu6(x + np.float32(3), attrs) / np.float32(6)
 
@@ -57,6 +88,21 @@ def log_softmax(x: Array, attrs: Mapping[str, Any]) -> Array:
     shifted = x - x.max(axis=attrs["dim"], keepdims=True)
     result: Array = shifted - np.log(np.exp(shifted).sum(axis=attrs["dim"], keepdims=True))
     return result
+
+
+def layer_norm(
+    x: Array, attrs: Mapping[str, Any], weight: NDArray[Any] | None = None, bias: NDArray[Any] | None = None
+) -> Array:
+    """Over the channels, each pixel by itself."""
+    one_each = (-1, *(1,) * (x.ndim - 2))
+    centred = x - x.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    variance = np.mean(centred * centred, axis=1, keepdims=True, dtype=np.float64)
+    y: Array = centred * (1 / np.sqrt(variance + attrs["eps"])).astype(np.float32)
+    if weight is not None:
+        y *= weight.reshape(one_each)
+    if bias is not None:
+        y += bias.reshape(one_each)
+    return y
 
 
 def flatten(x: Array, attrs: Mapping[str, Any]) -> Array:
@@ -96,6 +142,7 @@ UNARY: Final[Mapping[str, Callable[[Array, Mapping[str, Any]], Array]]] = {
     "leaky_relu": leaky_relu,
     "elu": elu,
     "silu": silu,
+    "gelu": gelu,
     "hardswish": hardswish,
     "hardsigmoid": hardsigmoid,
     "sigmoid": sigmoid,

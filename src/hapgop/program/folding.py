@@ -13,15 +13,15 @@ from hapgop.program.graph import Graph, Node
 
 Tensors = Mapping[str, NDArray[Any]]
 
-_SUMS = ("conv2d", "linear")
+_SUMS = ("conv2d", "linear", "pointwise")
 
 
 def fold(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, NDArray[Any]]]:
     """A graph that computes the same in fewer nodes, and the tensors that it reads.
 
-    Batch norm (eval mode) goes into the convolution or linear layer before it, a ReLU becomes its activation,
-    dropout and identity vanish. A layer whose result is read elsewhere too is left as it is. New tensors are
-    computed in float64 and named after their node, so that shared weights stay untouched.
+    Batch norm (eval mode) and a scale go into the convolution or linear layer before them, a ReLU becomes its
+    activation, dropout and identity vanish. A layer whose result is read elsewhere too is left as it is. New tensors
+    are computed in float64 and named after their node, so that shared weights stay untouched.
 
     >>> fold(graph, tensors)[0].nodes  # doctest: +SKIP
     """
@@ -39,7 +39,7 @@ def fold(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, NDArray[Any]]
             # The readers of the vanished node now read the one before it, which loses this one.
             readers[inputs[0]] += readers[node.name] - 1
         elif (
-            node.op in ("batch_norm2d", "relu")
+            node.op in ("batch_norm2d", "scale", "relu")
             and before is not None
             and before.op in _SUMS
             and before.attrs["activation"] is None
@@ -62,12 +62,20 @@ def _normed(node: Node, norm: Node, tensors: Tensors, made: dict[str, NDArray[An
         name = owner.params.get(role)
         return None if name is None else made[name] if name in made else tensors[name]
 
-    mean, var = tensors[norm.params["running_mean"]], tensors[norm.params["running_var"]]
-    scale, shift = scale_and_shift(mean, var, tensor(norm, "weight"), tensor(norm, "bias"), norm.attrs["eps"])
+    scale: NDArray[Any]
+    shift: NDArray[Any]
+    if norm.op == "scale":
+        scale = tensors[norm.params["weight"]].astype(np.float64)
+        shift = np.zeros_like(scale)
+    else:
+        mean, var = tensors[norm.params["running_mean"]], tensors[norm.params["running_var"]]
+        scale, shift = scale_and_shift(mean, var, tensor(norm, "weight"), tensor(norm, "bias"), norm.attrs["eps"])
     weight, bias = tensor(node, "weight"), tensor(node, "bias")
     assert weight is not None
     params = {role: f"{node.name}:folded.{role}" for role in ("weight", "bias")}
     per_filter = scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    made[params["weight"]] = (weight * per_filter).astype(np.float32)
+    made[params["weight"]] = np.multiply(  # rounded as it goes: a float64 copy of the weights would take as long again
+        weight, per_filter, out=np.empty(weight.shape, np.float32), dtype=np.float64, casting="same_kind"
+    )
     made[params["bias"]] = (shift if bias is None else bias * scale + shift).astype(np.float32)
     return replace(node, params=params)

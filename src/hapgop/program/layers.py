@@ -70,7 +70,7 @@ def layers(graph: Graph) -> tuple[LayerInfo, ...]:
         size, result = sizes[node.inputs[0]], sizes[node.name]
         seen[node.name] = _sees(node, size, result, [seen[name] for name in node.inputs])
         tensors = parameter_sizes(node, size)
-        weights = prod(tensors["weight"]) if node.op in ("conv2d", "linear") else 0
+        weights = prod(tensors["weight"]) if node.op in ("conv2d", "linear", "pointwise") else 0
         found.append(
             LayerInfo(
                 name=node.name,
@@ -153,7 +153,7 @@ def _filter(node: Node, size: Size) -> str:
         conv = conv_shape(node, size)
         groups = f", {conv.groups} groups" if conv.groups > 1 else ""
         return f"{conv.oc} of {conv.ic // conv.groups}×{conv.kh}×{conv.kw}{groups}"
-    if node.op == "linear":
+    if node.op in ("linear", "pointwise"):
         return f"{node.attrs['out_features']} of {size[0]}"
     if node.op.endswith("pool2d"):
         pool = pool_shape(node, size)

@@ -103,6 +103,12 @@ OPS: Final[Mapping[str, Op]] = {
         required=frozenset({"weight"}),
         optional=frozenset({"bias"}),
     ),
+    # The same linear map of the channels of every pixel; the weight is (out, in), as that of a linear layer.
+    "pointwise": Op(
+        attrs={"out_features": (REQUIRED, _whole(1)), "activation": (None, _ACTIVATION)},
+        required=frozenset({"weight"}),
+        optional=frozenset({"bias"}),
+    ),
     "max_pool2d": Op(
         attrs={
             "kernel_size": (REQUIRED, _pair(1)),
@@ -122,16 +128,21 @@ OPS: Final[Mapping[str, Op]] = {
         }
     ),
     "adaptive_avg_pool2d": Op(attrs={"output_size": (REQUIRED, _pair(1, none=True))}),
+    "adaptive_max_pool2d": Op(attrs={"output_size": (REQUIRED, _pair(1, none=True))}),
     "batch_norm2d": Op(
         attrs={"eps": (1e-5, _number)},
         required=frozenset({"running_mean", "running_var"}),
         optional=frozenset({"weight", "bias"}),
     ),
+    # Over the channels of each pixel, or over a vector.
+    "layer_norm": Op(attrs={"eps": (1e-5, _number)}, optional=frozenset({"weight", "bias"})),
+    "scale": Op(required=frozenset({"weight"})),
     "relu": Op(),
     "relu6": Op(),
     "leaky_relu": Op(attrs={"negative_slope": (0.01, _number)}),
     "elu": Op(attrs={"alpha": (1.0, _number)}),
     "silu": Op(),
+    "gelu": Op(attrs={"approximate": ("none", _choice("none", "tanh"))}),
     "hardswish": Op(),
     "hardsigmoid": Op(),
     "sigmoid": Op(),

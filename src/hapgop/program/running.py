@@ -11,7 +11,7 @@ from hapgop.algorithms import Problem
 from hapgop.engine import Refused, prepare
 from hapgop.errors import InputError
 from hapgop.oracle import avg_pool, conv, max_pool
-from hapgop.program.elementwise import UNARY, Array, scale_and_shift
+from hapgop.program.elementwise import UNARY, Array, layer_norm, scale_and_shift
 from hapgop.program.graph import Graph, Node
 from hapgop.program.sizes import (
     Size,
@@ -48,7 +48,7 @@ def run(graph: Graph, tensors: Tensors, x: NDArray[Any], *, observe: Observe | N
     last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
     values: dict[str, Array] = {graph.input: _channels_last(x)}
     for node in graph.nodes:
-        y = _step(node, [values[name] for name in node.inputs], tensors)
+        y = compute(node, [values[name] for name in node.inputs], tensors)
         values[node.name] = y
         if observe is not None:
             observe(node.name, y)
@@ -82,7 +82,8 @@ def refusals() -> dict[str, int]:
     return dict(_refused)
 
 
-def _step(node: Node, given: list[Array], tensors: Tensors) -> Array:
+def compute(node: Node, given: list[Array], tensors: Tensors) -> Array:
+    """One node's result for a batch."""
     x, *rest = given
     if node.op in UNARY:
         return UNARY[node.op](x, node.attrs)
@@ -94,6 +95,13 @@ def _step(node: Node, given: list[Array], tensors: Tensors) -> Array:
         return np.concatenate(given, axis=1)
     if node.op == "batch_norm2d":
         return _batch_norm(node, x, tensors)
+    if node.op == "layer_norm":
+        return layer_norm(x, node.attrs, *(_tensor(node, role, tensors) for role in ("weight", "bias")))
+    if node.op == "scale":
+        return x * tensors[node.params["weight"]].reshape(-1, *(1,) * (x.ndim - 2))
+    if node.op == "pointwise":
+        n, ic, h, w = x.shape
+        return _conv(node, ConvShape(n, ic, h, w, node.attrs["out_features"], 1, 1), x, tensors)
     if node.op == "linear":
         n, features = x.shape
         shape = ConvShape(n, features, 1, 1, node.attrs["out_features"], 1, 1)
@@ -101,7 +109,7 @@ def _step(node: Node, given: list[Array], tensors: Tensors) -> Array:
     if node.op == "conv2d":
         return _conv(node, conv_shape(node, x.shape[1:], x.shape[0]), x, tensors)
     pool = pool_shape(node, x.shape[1:], x.shape[0])
-    return _adaptive(x, *adaptive_size(node, x.shape[1:])) if pool is None else _pool(node, pool, x)
+    return _adaptive(node, x) if pool is None else _pool(node, pool, x)
 
 
 def _conv(node: Node, shape: ConvShape, x: Array, tensors: Tensors) -> Array:
@@ -129,7 +137,7 @@ def _conv(node: Node, shape: ConvShape, x: Array, tensors: Tensors) -> Array:
 
 def _pool(node: Node, shape: PoolShape, x: Array) -> Array:
     x, y = _channels_last(x), _empty(shape.y_shape)
-    largest = node.op == "max_pool2d"
+    largest = node.op.endswith("max_pool2d")
     count = bool(node.attrs.get("count_include_pad", True))
     if largest:
         problem = Problem("max_pool", shape, winners=False)
@@ -145,27 +153,31 @@ def _pool(node: Node, shape: PoolShape, x: Array) -> Array:
     return y
 
 
-def _adaptive(x: Array, oh: int, ow: int) -> Array:
+def _adaptive(node: Node, x: Array) -> Array:
     """Windows from floor(i * h / oh) to ceil((i + 1) * h / oh), as in PyTorch."""
+    (oh, ow), (h, w) = adaptive_size(node, x.shape[1:]), x.shape[2:]
+    largest = node.op == "adaptive_max_pool2d"
     y = _empty((*x.shape[:2], oh, ow))
-    h, w = x.shape[2:]
     for i in range(oh):
         rows = x[:, :, i * h // oh : -(-(i + 1) * h // oh)]
         for j in range(ow):
-            y[:, :, i, j] = rows[..., j * w // ow : -(-(j + 1) * w // ow)].mean((2, 3), dtype=np.float64)
+            window = rows[..., j * w // ow : -(-(j + 1) * w // ow)]
+            y[:, :, i, j] = window.max((2, 3)) if largest else window.mean((2, 3), dtype=np.float64)
     return y
 
 
 def _batch_norm(node: Node, x: Array, tensors: Tensors) -> Array:
-    def tensor(role: str) -> NDArray[Any] | None:
-        return tensors[node.params[role]] if role in node.params else None
-
     mean, var = tensors[node.params["running_mean"]], tensors[node.params["running_var"]]
-    scale, shift = scale_and_shift(mean, var, tensor("weight"), tensor("bias"), node.attrs["eps"])
+    weight, bias = (_tensor(node, role, tensors) for role in ("weight", "bias"))
+    scale, shift = scale_and_shift(mean, var, weight, bias, node.attrs["eps"])
     one_each = (-1, *(1,) * (x.ndim - 2))
     y: Array = x * scale.astype(np.float32).reshape(one_each)
     y += shift.astype(np.float32).reshape(one_each)
     return y
+
+
+def _tensor(node: Node, role: str, tensors: Tensors) -> NDArray[Any] | None:
+    return tensors[node.params[role]] if role in node.params else None
 
 
 def _empty(shape: tuple[int, int, int, int]) -> Array:

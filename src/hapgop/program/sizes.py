@@ -64,7 +64,7 @@ def pool_shape(node: Node, size: Size, n: int = 1) -> PoolShape | None:
     """The pooling that a pool node is on images of `size`; None where (adaptive) windows differ in size."""
     c, h, w = _image(size)
     a = node.attrs
-    if node.op == "adaptive_avg_pool2d":
+    if node.op.startswith("adaptive"):
         oh, ow = adaptive_size(node, size)
         if h % oh or w % ow:
             return None
@@ -92,7 +92,7 @@ def parameter_sizes(node: Node, size: Size) -> dict[str, Size]:
     """The shape that each parameter of the node must have for an input of `size`."""
     if node.op == "conv2d":
         weight: Size = conv_shape(node, size).w_shape
-    elif node.op == "linear":
+    elif node.op in ("linear", "pointwise"):
         weight = (node.attrs["out_features"], size[0])
     else:
         return dict.fromkeys(node.params, (size[0],))
@@ -122,6 +122,10 @@ def _linear(node: Node, given: Sequence[Size]) -> Size:
         works = f"flatten it to {prod(given[0])} numbers, or pool it to {given[0][0]}, first."
         raise InputError(f"it reads a vector, not an image of {by(given[0])}; {works}")
     return (node.attrs["out_features"],)
+
+
+def _pointwise(node: Node, given: Sequence[Size]) -> Size:
+    return (node.attrs["out_features"], *_image(given[0])[1:])
 
 
 def _same(node: Node, given: Sequence[Size]) -> Size:
@@ -177,9 +181,11 @@ def _softmax(node: Node, given: Sequence[Size]) -> Size:
 _RESULTS: Final[Mapping[str, Callable[[Node, Sequence[Size]], Size]]] = {
     "conv2d": _conv,
     "linear": _linear,
+    "pointwise": _pointwise,
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     "adaptive_avg_pool2d": _pool,
+    "adaptive_max_pool2d": _pool,
     "add": _meet,
     "mul": _meet,
     "concat": _concat,

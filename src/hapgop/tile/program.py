@@ -13,8 +13,8 @@ from typing import Literal
 from hapgop.tile.index import Affine, Size, Var
 
 Register = int
-Role = Literal["in", "out", "scratch", "private"]
-BinaryOp = Literal["add", "sub", "mul", "div", "max"]
+Role = Literal["in", "out", "inout", "scratch", "private"]
+BinaryOp = Literal["add", "sub", "mul", "div", "max", "min"]
 
 _LINE = 16  # elements that fill a cache line of 64 bytes, or two
 
@@ -23,12 +23,17 @@ _LINE = 16  # elements that fill a cache line of 64 bytes, or two
 class Buffer:
     """A flat array of the kernel's dtype. `private` ones exist once a thread, `scratch` ones once a call.
 
+    An `inout` one is a result that is read again once it is written.
+
     A `private` one is passed as one array for all threads, in which each has `apart(size)` elements.
+    The elements of a `narrow` one, in a kernel of float32, are bfloat16: a load widens them, a store rounds to the
+    nearest, of two to the even one.
     """
 
     name: str
     size: Affine
     role: Role
+    narrow: bool = False
 
 
 def apart(size: Affine) -> Affine:
@@ -72,21 +77,26 @@ class FromIndex:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """dst = `count` lanes from memory, zero in the rest; all zero where a coordinate of `where` is outside."""
+    """dst = `count` lanes from memory, zero in the rest; all zero where a coordinate of `where` is outside.
+
+    With `pairs`, of a narrow buffer, a lane is two neighbours as they lie, 32 bits for `Dot`.
+    """
 
     dst: Register
     at: At
     count: int
     stride: int = 1
     where: tuple[Coordinate, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """dst = one element in every lane."""
+    """dst = one element in every lane; with `pairs` as in `Load`."""
 
     dst: Register
     at: At
+    pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """dst = a op b; max is NaN where either is."""
+    """dst = a op b; max and min are NaN where either is."""
 
     op: BinaryOp
     dst: Register
@@ -118,6 +128,33 @@ class Binary:
 @dataclass(frozen=True, slots=True)
 class Fma:
     """dst = a * b + c, rounded once."""
+
+    dst: Register
+    a: Register
+    b: Register
+    c: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Sqrt:
+    """dst = the square root of src; NaN below zero."""
+
+    dst: Register
+    src: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Lane i of dst = the bfloat16 of lane i of a, then of b, as 32 bits for `Dot`; both hold bfloat16 numbers."""
+
+    dst: Register
+    a: Register
+    b: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """dst = c + the second numbers' product, then + the first ones', of lanes a and b that are pairs of bfloat16."""
 
     dst: Register
     a: Register
@@ -182,7 +219,23 @@ class Loop:
     body: tuple[Statement, ...]
 
 
-Statement = Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Select | Permute | Transpose | Prefetch | Loop
+Statement = (
+    Const
+    | FromIndex
+    | Load
+    | Broadcast
+    | Store
+    | Binary
+    | Fma
+    | Sqrt
+    | Pair
+    | Dot
+    | Select
+    | Permute
+    | Transpose
+    | Prefetch
+    | Loop
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from safetensors.torch import save
 
 from hapgop.errors import InputError
 from hapgop.files import write_json, write_whole
+from hapgop.train.average import Average
+from hapgop.train.optimizer import Optimizers
 
 TENSORS = "checkpoint.safetensors"
 READABLE = "checkpoint.json"
@@ -22,60 +24,67 @@ _FORMAT = 1
 class Position:
     """How far a training has come.
 
-    epoch: epochs that are over; step: steps of the next one that are over; loss, correct, seen and seconds: sums
-    over these steps; metrics: one mapping for each epoch that is over; best: that of the best one. No generator
+    epoch: epochs that are over; step: steps of the next one that are over; loss, correct, seen, seconds and waited:
+    sums over these steps; metrics: one mapping for each epoch that is over; best: that of the best one. No generator
     has a state to keep: what is random follows from the seed and the step.
     """
 
     epoch: int = 0
     step: int = 0
     loss: float = 0.0
-    correct: int = 0
+    correct: float = 0
     seen: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     metrics: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
 
 
-def save_checkpoint(
-    folder: Path,
-    net: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    position: Position,
-    task: Mapping[str, Any],
-) -> None:
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything of a training that changes as it goes, but its position."""
+
+    net: torch.nn.Module
+    optimizers: Optimizers
+    average: Average | None = None
+    filters: dict[str, torch.Tensor] = field(default_factory=dict)
+    """The first layer's, by the epochs that were over."""
+
+
+def save_checkpoint(folder: Path, state: State, position: Position, task: Mapping[str, Any]) -> None:
     """Writes checkpoint.safetensors, and checkpoint.json beside it for the eye.
 
     The position is inside the tensors' file too, so that no crash between the two can part them. task: what must
     be the same when the training goes on.
     """
-    state = {"format": _FORMAT, "task": dict(task), "position": asdict(position)}
-    tensors = {f"net.{name}": dense(tensor) for name, tensor in net.state_dict().items()}
-    for name, parameter in net.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
+    about = {"format": _FORMAT, "task": dict(task), "position": asdict(position)}
+    tensors = {f"net.{name}": dense(tensor) for name, tensor in state.net.state_dict().items()}
+    for name, parameter in state.net.named_parameters():
+        for key, value in state.optimizers.memory(parameter).items():
             if isinstance(value, torch.Tensor):
                 tensors[f"optimizer.{name}.{key}"] = dense(value)
-    write_whole(folder / TENSORS, save(tensors, {"state": json.dumps(state)}))
-    write_json(folder / READABLE, state)
+    if state.average is not None:
+        tensors |= {f"average.{name}": dense(tensor) for name, tensor in state.average.tensors.items()}
+    tensors |= {f"filters.{epoch}": tensor for epoch, tensor in state.filters.items()}
+    write_whole(folder / TENSORS, save(tensors, {"state": json.dumps(about)}))
+    write_json(folder / READABLE, about)
 
 
-def load_checkpoint(
-    folder: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer, task: Mapping[str, Any]
-) -> Position:
-    """Puts net and optimiser back as they were.
+def load_checkpoint(path: Path, state: State, task: Mapping[str, Any]) -> Position:
+    """Puts net, optimisers and average back as they were; path: a checkpoint's tensors.
 
     Raises InputError where the file is missing, damaged, or of another task.
     """
-    path = folder / TENSORS
+    folder, net = path.parent, state.net
     if not path.exists():
         raise InputError(
             f"{folder}: no training to go on with, as there is no {TENSORS}; it has come to its end, or never began."
         )
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
+            about = json.loads((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        found, position = state["task"], Position(**state["position"])
+        found, position = about["task"], Position(**about["position"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged or cut short, so the training cannot go on ({error}).") from error
     for key, wanted in task.items():
@@ -84,16 +93,20 @@ def load_checkpoint(
                 f"{folder}: this training began with another {key} ({found.get(key)}, now {wanted})."
                 " It goes on only as it began; a new one needs another folder."
             )
-    weights = {name[4:]: tensor for name, tensor in tensors.items() if name.startswith("net.")}
     try:
-        net.load_state_dict(weights)
+        net.load_state_dict(_under("net.", tensors))
     except RuntimeError as error:
         raise InputError(f"{path}: made by another net ({' '.join(str(error).split())}).") from error
     for name, parameter in net.named_parameters():
-        prefix = f"optimizer.{name}."
-        memory = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        memory = _under(f"optimizer.{name}.", tensors)
         if memory:
-            optimizer.state[parameter] = {key: _like(parameter, value) for key, value in memory.items()}
+            state.optimizers.remember(parameter, {key: _like(parameter, value) for key, value in memory.items()})
+    if state.average is not None:
+        averaged = _under("average.", tensors)
+        if not averaged:
+            raise InputError(f"{path}: keeps no average of the weights; average=0 goes on as it began.")
+        state.average.load(averaged)
+    state.filters.update(_under("filters.", tensors))
     return position
 
 
@@ -106,6 +119,11 @@ def remove_checkpoint(folder: Path) -> None:
 def dense(tensor: torch.Tensor) -> torch.Tensor:
     """A copy that safetensors can write: contiguous, and sharing no memory with another."""
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, under what is left of their names."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -13,24 +13,35 @@ from hapgop.errors import InputError
 from hapgop.nn import capture, nets
 from hapgop.predict import read_config
 from hapgop.predict.folder import WEIGHTS
+from hapgop.program import Graph
 from hapgop.train import generators
 from hapgop.train.batches import weights_seed
-from hapgop.train.checkpoint import load_checkpoint, remove_checkpoint
+from hapgop.train.checkpoint import TENSORS, load_checkpoint, remove_checkpoint
 from hapgop.train.data import Data
-from hapgop.train.loop import Diverged, Training
+from hapgop.train.distributed import ALONE, WorkerLost, Workers
+from hapgop.train.loop import Diverged, Training, Unwritable, as_good_as_any, unwritable
+from hapgop.train.pretrained import load_pretrained
 from hapgop.train.progress import Progress, silent
 from hapgop.train.recipe import Recipe
 from hapgop.train.run import (
+    METRICS,
     check_free,
     clear,
+    clear_scratch,
+    load_model,
     load_weights,
+    read_metrics,
     write_config,
     write_metrics,
     write_weights,
 )
+from hapgop.train.schedule import image_size
+from hapgop.train.suggestion import suggested_net, suggested_recipe
 
 # What the checkpoint's numbers mean depends on these.
-_FIXED = ("seed", "batch_size", "optimizer")
+_FIXED = ("seed", "batch_size", "optimizer", "average")
+# So many training images, about, are shown to a net whose first weights follow from such.
+_SAMPLE = 5000
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,54 +67,85 @@ def fit(
     recipe: Recipe | None = None,
     *,
     net: torch.nn.Module | str | None = None,
+    weights: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
     resume: bool = False,
     overwrite: bool = False,
     checkpoint_every: float = 30.0,
+    workers: Workers = ALONE,
+    graph: Graph | None = None,
 ) -> Result:
     """Trains a net on the training split and keeps everything in the folder `run`.
 
-    recipe: None is `Recipe.suggested(data)`. net: a module from images (n, c, h, w) to (n, classes), which is
-    trained in place, or a name of `hapgop.nn.nets`; None suggests one. The same data, recipe, net and number of
+    recipe: None is `suggested_recipe(data)`. net: a module from images (n, c, h, w) to (n, classes), which is
+    trained in place, or a name of `hapgop.nn.nets`; None suggests one. weights: a safetensors file with which the net
+    begins (`load_pretrained`). The same data, recipe, net and number of
     PyTorch's threads give the same bits, stopped in between or not: Ctrl-C ends after the current step and
     resume=True goes on there, as it does after a crash, from the last checkpoint (checkpoint_every: seconds). When
     going on, recipe and net may be left out; a recipe may differ in what does not change the order of the images.
+    workers: the processes that share the work (`hapgop.train.distributed`); the first of them keeps the files. graph:
+    the net as a graph, where `hapgop.nn.capture` cannot find it.
 
     Raises InputError where the folder is in use, net and data do not fit, or there is nothing to go on with, and
-    Diverged (one of them) where the loss is no number any more. The test split is never looked at.
+    its kinds Diverged where the loss is no number any more, Unwritable where the disk is full, and WorkerLost where
+    another process is gone. The test split is never looked at.
 
     >>> result = fit(load("digits"), "runs/digits")  # doctest: +SKIP
     """
     folder = Path(run)
     if resume and overwrite:
         raise InputError("resume goes on with a run and overwrite throws it away: choose one.")
+    if resume and weights is not None:
+        raise InputError("weights are what a training begins with; one that goes on has its own: leave them out.")
+    begun = False
     if resume:
-        recipe, net = _as_begun(folder, recipe, net)
+        recipe, net, begun = _as_begun(folder, recipe, net, workers)
     else:
-        check_free(folder, overwrite=overwrite)
-        recipe = recipe or Recipe.suggested(data)
+        if workers.first:
+            check_free(folder, overwrite=overwrite)
+        recipe = recipe or suggested_recipe(data)
     with generators.borrowed():
         generators.seed(weights_seed(recipe.seed))
         module, spec = _net(net, data)
-        graph = capture(module, data.input_shape)
-        _check_fit(module, data)
+        if weights is not None:
+            load_pretrained(module, weights)
+            spec["weights"] = Path(weights).name
+        graph = graph or capture(module, data.input_shape)
+        _check_fit(module, data, recipe)
         task = {"data": data.fingerprint, **{key: getattr(recipe, key) for key in _FIXED}}
         training = Training(
-            data, folder, recipe, module, progress=progress, checkpoint_every=checkpoint_every, task=task
+            data,
+            folder,
+            recipe,
+            module,
+            progress=progress if workers.first else silent,
+            checkpoint_every=checkpoint_every,
+            task=task,
+            workers=workers,
         )
-        if resume:
-            training.position = load_checkpoint(folder, module, training.optimizer, task)
-            write_metrics(folder, training.position.metrics)
-            write_config(folder, data, recipe, spec, graph)
+        if begun:
+            with workers.shared_file(folder / TENSORS) as path:
+                training.position = load_checkpoint(path, training.state, task)
+            if workers.first:
+                clear_scratch(folder)
+                write_metrics(folder, training.position.metrics)
+                write_config(folder, data, recipe, spec, graph)
             return _trained(training)
         fresh = not folder.exists()
-        clear(folder)
+        if (initialise := getattr(module, "initialise_from", None)) is not None:
+            initialise(_sample(data))
+        training.remember_filters()
         try:
-            write_config(folder, data, recipe, spec, graph)
+            if workers.first:
+                clear(folder)
+                with unwritable(folder):
+                    write_config(folder, data, recipe, spec, graph)
             training.save()
             return _trained(training)
         except Exception as error:  # raised again below: only the folder is tidied
-            if not isinstance(error, Diverged) and training.position.epoch == training.position.step == 0:
+            goes_on = isinstance(error, Unwritable) and (folder / TENSORS).exists()
+            lost = isinstance(error, Diverged | WorkerLost) or goes_on
+            if workers.first and not lost and training.position.epoch == training.position.step == 0:
                 # Not one step was possible: no half-made run is left lying.
                 clear(folder)
                 if fresh:
@@ -113,21 +155,26 @@ def fit(
 
 
 def _trained(training: Training) -> Result:
-    folder, net = training.folder, training.net
+    folder, net, first = training.folder, training.net, training.workers.first
     try:
         finished = training.run()
     except Diverged:
-        if not (folder / WEIGHTS).exists():
-            load_checkpoint(folder, net, training.optimizer, training.task)
-            write_weights(folder, net)
+        if first and not (folder / WEIGHTS).exists():
+            load_checkpoint(folder / TENSORS, training.state, training.task)
+            with training.kept():
+                write_weights(folder, net)
         raise
     at = training.position
+    if not first:
+        with training.kept():
+            return Result(folder, net.eval(), training.recipe, finished, tuple(at.metrics), at.best, "")
     if finished:
         remove_checkpoint(folder)
     else:
         training.save()
         if at.best is None:
-            write_weights(folder, net)
+            with training.kept(), unwritable(folder):
+                write_weights(folder, net)
     load_weights(folder, net)
     return Result(
         run=folder,
@@ -140,6 +187,23 @@ def _trained(training: Training) -> Result:
     )
 
 
+def finished_run(run: str | os.PathLike[str]) -> Result:
+    """What the training of a run came to that has come to its end. Raises InputError where there is no such run.
+
+    >>> finished_run("runs/digits").best["val_accuracy"]  # doctest: +SKIP
+    0.99
+    """
+    folder = Path(run)
+    config = read_config(folder)
+    recipe, metrics = Recipe.from_json(config.get("recipe")), read_metrics(folder)
+    best = None
+    for position, line in enumerate(metrics):
+        if as_good_as_any(line, metrics[:position], config["data"]["validation"]) or recipe.keep == "last":
+            best = line
+    message = "The training had come to its end before."
+    return Result(folder, load_model(folder), recipe, True, tuple(metrics), best, message)
+
+
 def _message(training: Training, finished: bool) -> str:
     at, epochs = training.position, training.recipe.epochs
     if not finished:
@@ -148,17 +212,21 @@ def _message(training: Training, finished: bool) -> str:
             f" Nothing is lost: resume=True (--resume) goes on from here in {training.folder}."
         )
     best = at.best or {}
+    early = f" of {epochs}, as the accuracy wanted was reached" if at.epoch < epochs else ""
     return (
-        f"Trained for {epochs} epochs; kept are the weights of epoch {best['epoch']},"
+        f"Trained for {at.epoch} epochs{early}; kept are the weights of epoch {best['epoch']},"
         f" with {best['val_accuracy']:.2%} of the validation images right."
     )
 
 
 def _as_begun(
-    folder: Path, recipe: Recipe | None, net: torch.nn.Module | str | None
-) -> tuple[Recipe, torch.nn.Module | str]:
-    """The recipe and the net of an unfinished run, unless others are given that can take their place."""
-    config = read_config(folder)
+    folder: Path, recipe: Recipe | None, net: torch.nn.Module | str | None, workers: Workers
+) -> tuple[Recipe, torch.nn.Module | str, bool]:
+    """The recipe and the net of an unfinished run, unless others are given that can take their place.
+
+    And whether there is a checkpoint: a run that was killed between its first two files begins anew.
+    """
+    config, begun_anew = workers.told(_first_look(folder) if workers.first else None)  # type: ignore[misc]
     begun = Recipe.from_json(config.get("recipe"))
     fixed = [line for line in (recipe or begun).differences(begun) if line.split(":")[0] in _FIXED]
     if fixed:
@@ -171,7 +239,13 @@ def _as_begun(
         raise InputError(f"{folder}: its net is {name}, which only you can build: give net= such a one again.")
     if isinstance(net, str) and net != name:
         raise InputError(f"{folder}: this training began with the net {name}, not {net}.")
-    return recipe or begun, name if net is None else net
+    return recipe or begun, name if net is None else net, not begun_anew
+
+
+def _first_look(folder: Path) -> tuple[dict[str, Any], bool]:
+    config = read_config(folder)
+    untouched = not any((folder / name).exists() for name in (TENSORS, WEIGHTS, METRICS))
+    return config, untouched
 
 
 def _net(net: torch.nn.Module | str | None, data: Data) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -184,14 +258,16 @@ def _net(net: torch.nn.Module | str | None, data: Data) -> tuple[torch.nn.Module
     return module, {"name": name, "args": args}
 
 
-def suggested_net(data: Data) -> str:
-    """The name of a net that suits the images."""
-    return nets.default_for(data.input_shape)
+def _sample(data: Data) -> torch.Tensor:
+    """Training images, evenly from all of them, as the net reads them: some nets' first weights follow from such."""
+    every = max(1, len(data.train) // _SAMPLE)
+    return torch.from_numpy(data.preprocessing.batch(data.train.batch(slice(None, None, every))))
 
 
-def _check_fit(net: torch.nn.Module, data: Data) -> None:
-    """One grey image through the net: its answer must have one number for each class."""
+def _check_fit(net: torch.nn.Module, data: Data, recipe: Recipe) -> None:
+    """One grey image through the net, of each size: its answer must have one number for each class."""
     shape, classes = data.input_shape, len(data.classes)
+    small = image_size(recipe, (shape[1], shape[2]), 0, 100)
     net.eval()
     try:
         with torch.no_grad():
@@ -203,3 +279,13 @@ def _check_fit(net: torch.nn.Module, data: Data) -> None:
         raise InputError(
             f"The net gives {found} for one image; for the {classes} classes of {data.source} (1, {classes}) is wanted."
         )
+    if small == shape[1:]:
+        return
+    try:
+        with torch.no_grad():
+            net(torch.zeros(1, shape[0], *small))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"The net does not take images of {small[0]}x{small[1]}, with which start_size={recipe.start_size:g}"
+            " begins: it must end with a pool over the whole image. start_size=1 works."
+        ) from error

@@ -3,43 +3,51 @@
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from hapgop.errors import InputError
 from hapgop.train import generators
-from hapgop.train.batches import Order, changed, step_seed
-from hapgop.train.checkpoint import Position, save_checkpoint
+from hapgop.train.average import Average
+from hapgop.train.batches import Order, step_seed
+from hapgop.train.checkpoint import TENSORS, Position, State, dense, save_checkpoint
 from hapgop.train.data import Data
+from hapgop.train.distributed import ALONE, Workers, lost_is_said
+from hapgop.train.feeder import Batch, Feeder
 from hapgop.train.interrupt import Interrupt
-from hapgop.train.optimizer import built, set_rate
-from hapgop.train.progress import EpochDone, Event, Progress, Step, Validating
+from hapgop.train.objective import class_weights, loss_sum, told
+from hapgop.train.optimizer import built
+from hapgop.train.progress import EpochDone, Event, Progress, Step
 from hapgop.train.recipe import Recipe
-from hapgop.train.run import channels_last, write_metrics, write_weights
-from hapgop.train.schedule import learning_rate
+from hapgop.train.run import channels_last, write_filters, write_metrics, write_weights
+from hapgop.train.schedule import learning_rate, share
+from hapgop.train.validating import validated
 
-# Values of one validation batch: enough to be fast, little enough for the activations of large images.
-_VALIDATION_VALUES = 1_500_000
-_MOST_VALIDATION_IMAGES = 256
 # The speed that is told is that of so many steps: the first ones also make the kernels.
 _RECENT_STEPS = 30
 # Writing checkpoints may cost this share of the time.
 _CHECKPOINT_SHARE = 0.05
+# So many times at most the first layer's filters are kept, from the first weights to the last.
+_SNAPSHOTS = 8
 
 
 class Diverged(InputError):
     """The loss is no number any more; the run holds the last sound weights."""
 
 
-class Training:
-    """A net being trained: everything between two steps is in `position`, the net and the optimiser.
+class Unwritable(InputError):
+    """The run's folder cannot be written, as when the disk is full; it holds its last checkpoint."""
 
-    task: what the checkpoint must say again when the training goes on; checkpoint_every: seconds.
+
+class Training:
+    """A net being trained: everything between two steps is in `position` and `state`.
+
+    task: what the checkpoint must say again when the training goes on; checkpoint_every: seconds; workers: who
+    shares the work.
     """
 
     def __init__(
@@ -52,68 +60,89 @@ class Training:
         progress: Progress,
         checkpoint_every: float,
         task: Mapping[str, Any],
+        workers: Workers = ALONE,
     ) -> None:
-        self.data, self.folder, self.recipe, self.task = data, folder, recipe, task
+        self.data, self.folder, self.recipe, self.task, self.workers = data, folder, recipe, task, workers
         self.net = channels_last(net)
-        self.optimizer = built(self.net, recipe)
+        average = Average(self.net, recipe.average) if recipe.average else None
+        self.state = State(self.net, built(self.net, recipe), average)
         self.position = Position()
         self.order = Order(len(data.train), recipe.batch_size, recipe.seed)
+        if self.order.batch_size < workers.count:
+            raise InputError(
+                f"A batch of {self.order.batch_size} images cannot be shared by {workers.count} workers:"
+                f" batch_size={workers.count} or more, or fewer workers."
+            )
+        self.feeder = Feeder(data, recipe, self.order, workers.part(self.order.batch_size))
+        self._weights = class_weights(data.train.labels, len(data.classes), recipe.balance)
+        self._model: torch.nn.Module = self.net
         self._progress = progress
         self._every = checkpoint_every
         self._next_checkpoint = time.monotonic() + checkpoint_every
-        self._interrupt = Interrupt()
+        self._interrupt = Interrupt(patient=not workers.alone)
         self._validation_seconds: float | None = None
         self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
 
     def run(self) -> bool:
         """Trains to the end of the recipe; False where Ctrl-C stopped it, between two steps.
 
-        Raises Diverged where the loss is infinite or not a number.
+        Raises Diverged where the loss is infinite or not a number, Unwritable where the folder's disk is full, and
+        WorkerLost where another process is gone.
         """
-        with self._interrupt:
-            while self.position.epoch < self.recipe.epochs:
-                while self.position.step < self.order.steps:
-                    if self._interrupt.asked:
+        self._model = self.workers.spread(self.net)
+        at = self.position
+        batches = self.feeder.batches(at.epoch * self.order.steps + at.step)
+        try:
+            with self._interrupt:
+                while not self._over():
+                    while self.position.step < self.order.steps:
+                        if self._interrupt.asked:
+                            return False
+                        self._step(batches)
+                        self._save_when_due()
+                    if not self._end_epoch():
                         return False
-                    self._step()
                     self._save_when_due()
-                validated = self._validate()
-                if validated is None:
-                    return False
-                self._close_epoch(*validated)
-                self._save_when_due()
+        finally:
+            batches.close()  # type: ignore[attr-defined] # a generator, whose thread ends here
         return True
 
     def save(self) -> None:
         """Writes the checkpoint, unless the weights are no numbers: then the one before is worth more."""
+        if not self.workers.first:
+            return
         if all(bool(torch.isfinite(parameter).all()) for parameter in self.net.parameters()):
-            save_checkpoint(self.folder, self.net, self.optimizer, self.position, self.task)
+            with unwritable(self.folder):
+                save_checkpoint(self.folder, self.state, self.position, self.task)
 
-    def _step(self) -> None:
-        began = time.perf_counter()
-        at, recipe, train = self.position, self.recipe, self.data.train
+    def kept(self) -> Any:
+        """A context in which the net holds the weights that are validated and kept: their average, if there is one."""
+        return nullcontext() if self.state.average is None else self.state.average.in_place()
+
+    def remember_filters(self) -> None:
+        """Keeps the first layer's filters as they are now, where this epoch is one of those that are shown."""
+        epochs, done = self.recipe.epochs, self.position.epoch
+        shown = {round(part * epochs / (_SNAPSHOTS - 1)) for part in range(_SNAPSHOTS)}
+        first = next((p for p in self.net.parameters() if p.ndim == 4), None)
+        if first is not None and done in shown:
+            self.state.filters[f"{done:05}"] = dense(first)
+
+    def step_alone(self, batch: Batch) -> None:
+        """One step on a batch that is not counted: for measuring what a step costs."""
+        self._learn(batch, 0)
+
+    def _step(self, batches: Iterator[Batch]) -> None:
+        began, waited = time.perf_counter(), self.feeder.waited
+        at, recipe = self.position, self.recipe
         number = at.epoch * self.order.steps + at.step
-        chosen = self.order.batch(number)
-        pixels = changed(train.batch(chosen), recipe, number)
-        x = torch.from_numpy(self.data.preprocessing.batch(pixels))
-        y = torch.from_numpy(train.labels[chosen])
-        set_rate(self.optimizer, learning_rate(recipe, number, recipe.epochs * self.order.steps))
-        generators.seed(step_seed(recipe.seed, number))
-        self.net.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        logits = self.net(x)
-        loss = cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
-        # What is told has no smoothing, as in validation: only so can the two be compared.
-        plain = cross_entropy(logits.detach(), y) if recipe.label_smoothing else loss
-        value = plain.item() if math.isfinite(loss.item()) else loss.item()
-        if not math.isfinite(value):
-            raise Diverged(self._diverged(value, f"step {at.step + 1}"))
-        loss.backward()
-        self.optimizer.step()
+        loss, correct, asked = self._learn(next(batches), number)
+        if asked:
+            self._interrupt.asked = True
         at.step += 1
-        at.loss += value * len(chosen)
-        at.correct += int((logits.detach().argmax(1) == y).sum())
-        at.seen += len(chosen)
+        at.loss += loss
+        at.correct += correct
+        at.seen += self.order.batch_size
+        at.waited += self.feeder.waited - waited
         self._recent.append(time.perf_counter() - began)
         at.seconds += self._recent[-1]
         self._tell(
@@ -126,30 +155,46 @@ class Training:
                 accuracy=at.correct / at.seen,
                 images_per_second=1 / self._seconds_per_image(),
                 seconds_left=self._seconds_left(),
+                waiting=at.waited / at.seconds,
             )
         )
 
-    def _validate(self) -> tuple[float, float] | None:
-        """(loss, accuracy) on the validation split, or None where Ctrl-C came first."""
+    def _learn(self, batch: Batch, number: int) -> tuple[float, float, bool]:
+        """One update; (loss, right answers) over the whole batch, and whether anyone wants to stop."""
+        recipe, optimizers, workers = self.recipe, self.state.optimizers, self.workers
+        optimizers.set_share(share(recipe, number, recipe.epochs * self.order.steps))
+        generators.seed(step_seed(recipe.seed, number) + workers.rank)
+        self.net.train()
+        optimizers.zero_grad()
+        with lost_is_said() if not workers.alone else nullcontext():
+            logits = self._model(batch.x)
+            # PyTorch averages the gradients of all workers, and this one's part may be smaller than another's.
+            loss = loss_sum(logits, batch, recipe, self._weights) * (workers.count / self.order.batch_size)
+            plain, right = told(logits, batch)
+            # A loss that is infinite only by its smoothing or its weights is lost too.
+            plain = plain if math.isfinite(loss.item()) else loss.item()
+            plain, right, asked = workers.summed((plain, right, float(self._interrupt.asked)))
+            if not math.isfinite(plain):
+                raise Diverged(self._diverged(plain, f"step {self.position.step + 1}"))
+            loss.backward()
+        optimizers.step()
+        if self.state.average is not None:
+            self.state.average.update(number)
+        return plain, right, asked > 0
+
+    def _end_epoch(self) -> bool:
+        """Validates and closes the epoch; False where Ctrl-C came first."""
         began = time.perf_counter()
-        split, epoch = self.data.validation, self.position.epoch + 1
-        count = max(1, min(_MOST_VALIDATION_IMAGES, _VALIDATION_VALUES // math.prod(self.data.input_shape)))
-        loss, correct = 0.0, 0
-        self.net.eval()
-        with torch.no_grad():
-            for start in range(0, len(split), count):
-                if self._interrupt.asked:
-                    return None
-                chosen = np.arange(start, min(start + count, len(split)))
-                logits = self.net(torch.from_numpy(self.data.preprocessing.batch(split.batch(chosen))))
-                y = torch.from_numpy(split.labels[chosen])
-                loss += cross_entropy(logits, y, reduction="sum").item()
-                correct += int((logits.argmax(1) == y).sum())
-                self._tell(Validating(epoch, self.recipe.epochs, int(chosen[-1]) + 1, len(split)))
-        self._validation_seconds = time.perf_counter() - began
-        if not math.isfinite(loss):
-            raise Diverged(self._diverged(loss, "its validation"))
-        return loss / len(split), correct / len(split)
+        with self.kept():
+            stop = self._interrupt
+            found = validated(self.net, self.data, self.recipe, self.position.epoch, self.workers, self._tell, stop)
+            if found is None:
+                return False
+            self._validation_seconds = time.perf_counter() - began
+            if not math.isfinite(found[0]):
+                raise Diverged(self._diverged(found[0], "its validation"))
+            self._close_epoch(*found)
+        return True
 
     def _close_epoch(self, val_loss: float, val_accuracy: float) -> None:
         at, recipe = self.position, self.recipe
@@ -163,13 +208,23 @@ class Training:
             "learning_rate": learning_rate(recipe, (at.epoch + 1) * steps - 1, recipe.epochs * steps),
             "seconds": round(at.seconds + (self._validation_seconds or 0.0), 3),
             "images_per_second": round(at.seen / at.seconds, 1),
+            "seconds_waiting": round(at.waited, 4),
         }
-        best = recipe.keep == "last" or _as_good_as_any(line, at.metrics, len(self.data.validation))
-        if best:
-            write_weights(self.folder, self.net)
+        best = recipe.keep == "last" or as_good_as_any(line, at.metrics, len(self.data.validation))
         self.position = Position(epoch=at.epoch + 1, metrics=[*at.metrics, line], best=line if best else at.best)
-        write_metrics(self.folder, self.position.metrics)
+        self.remember_filters()
+        if self.workers.first:
+            with unwritable(self.folder):
+                if best:
+                    write_weights(self.folder, self.net)
+                write_filters(self.folder, self.state.filters)
+                write_metrics(self.folder, self.position.metrics)
         self._tell(EpochDone(epochs=recipe.epochs, best=best, **line))
+
+    def _over(self) -> bool:
+        at, recipe = self.position, self.recipe
+        reached = bool(at.metrics) and at.metrics[-1]["val_accuracy"] >= recipe.target_accuracy > 0
+        return at.epoch >= recipe.epochs or reached
 
     def _save_when_due(self) -> None:
         now = time.monotonic()
@@ -208,7 +263,22 @@ class Training:
         )
 
 
-def _as_good_as_any(line: Mapping[str, Any], before: Sequence[Mapping[str, Any]], images: int) -> bool:
+@contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    """Inside, a disk that is full or gone raises Unwritable, with what is left in the run."""
+    try:
+        yield
+    except OSError as error:
+        kept = (folder / TENSORS).exists()
+        words = (
+            "The last checkpoint in it is whole: make room, and resume=True (--resume) goes on from there."
+            if kept
+            else "Nothing has been trained yet."
+        )
+        raise Unwritable(f"{folder}: cannot be written ({error.strerror or error}). {words}") from error
+
+
+def as_good_as_any(line: Mapping[str, Any], before: Sequence[Mapping[str, Any]], images: int) -> bool:
     """Whether an epoch's accuracy is at most one standard error below the highest (Breiman et al., CART, 1984).
 
     Of epochs that so few validation images cannot tell apart, the later one, at a lower learning rate, is the

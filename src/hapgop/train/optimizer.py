@@ -1,32 +1,81 @@
-"""The optimiser that a recipe names."""
+"""The optimisers that a recipe names."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hapgop.errors import InputError
+from hapgop.train.muon import Muon
 from hapgop.train.recipe import Recipe
 
 
-def built(net: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD (Sutskever et al., 2013, for its momentum) or AdamW (Loshchilov and Hutter, arXiv 1711.05101).
+class Optimizers:
+    """One optimiser, or Muon and the AdamW beside it, stepped as one.
 
-    Weights decay; biases and the vectors of normalisation do not. The learning rate is set before each step.
+    rates: each group's own peak learning rate, times which the schedule's share is set.
+    """
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        self._peaks = [[float(group["lr"]) for group in part.param_groups] for part in parts]
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """One update of every parameter."""
+        for part in self.parts:
+            part.step()
+
+    def set_share(self, share: float) -> None:
+        """The next step takes this share of each peak learning rate."""
+        for part, peaks in zip(self.parts, self._peaks, strict=True):
+            for group, peak in zip(part.param_groups, peaks, strict=True):
+                group["lr"] = share * peak
+
+    def memory(self, parameter: Tensor) -> dict[str, Any]:
+        """What the optimisers remember of a parameter, by name; empty before the first step."""
+        return next((part.state[parameter] for part in self.parts if parameter in part.state), {})
+
+    def remember(self, parameter: Tensor, memory: dict[str, Any]) -> None:
+        """Gives the optimiser that has this parameter its memory back."""
+        for part in self.parts:
+            if any(one is parameter for group in part.param_groups for one in group["params"]):
+                part.state[parameter] = memory
+
+
+def built(net: torch.nn.Module, recipe: Recipe) -> Optimizers:
+    """SGD (Sutskever et al., 2013, for its momentum), AdamW (Loshchilov and Hutter, arXiv 1711.05101) or Muon.
+
+    Weights decay; biases and the vectors of normalisation do not. Muon takes the weights but the last layer's, whose
+    rows are classes and no basis to be turned; AdamW takes the rest.
     """
     learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not learned:
         raise InputError("The net has no parameter that could learn.")
+    weights, vectors = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+    if recipe.optimizer == "muon" and len(weights) > 1:
+        inner = Muon(weights[:-1], recipe.learning_rate, recipe.momentum, recipe.nesterov, recipe.weight_decay)
+        rest = _groups(weights[-1:], vectors, recipe.weight_decay)
+        return Optimizers([inner, torch.optim.AdamW(rest, lr=recipe.rest_rate, foreach=True)])
+    groups = _groups(weights, vectors, recipe.weight_decay)
+    if recipe.optimizer == "sgd":
+        return Optimizers([
+            torch.optim.SGD(
+                groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, foreach=True
+            )
+        ])  # fmt: skip
+    rate = recipe.rest_rate if recipe.optimizer == "muon" else recipe.learning_rate
+    return Optimizers([torch.optim.AdamW(groups, lr=rate, foreach=True)])
+
+
+def _groups(weights: Sequence[Tensor], vectors: Sequence[Tensor], weight_decay: float) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": weights, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate)
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    return [group for group in groups if group["params"]]

@@ -18,7 +18,8 @@ class Step:
     """One training step is over.
 
     epoch and step count from 1. loss and accuracy (0 to 1) are means over this epoch so far, images_per_second
-    is that of the last steps; seconds_left reaches to the end of the training, its validations included.
+    is that of the last steps; seconds_left reaches to the end of the training, its validations included; waiting is
+    the share of this epoch's time, 0 to 1, for which steps had no batch to work on.
     """
 
     epoch: int
@@ -29,6 +30,7 @@ class Step:
     accuracy: float
     images_per_second: float
     seconds_left: float
+    waiting: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class EpochDone:
     learning_rate: float
     seconds: float
     images_per_second: float
+    seconds_waiting: float
     best: bool
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hapgop.errors import InputError
-from hapgop.train.data import Data
 
 _CHOICES = {
-    "optimizer": ("sgd", "adamw"),
+    "optimizer": ("sgd", "adamw", "muon"),
     "schedule": ("onecycle", "cosine", "constant"),
     "border": ("black", "edge", "reflect"),
     "keep": ("best", "last"),
@@ -23,13 +22,23 @@ class Recipe:
     """How a net is trained. Raises InputError on a setting that makes no sense.
 
     learning_rate is the peak that the schedule reaches; warmup is the share of all steps that lead up to it
-    (see `hapgop.train.schedule`). momentum and nesterov are SGD's. weight_decay spares biases and
-    normalisation, which are vectors. label_smoothing is PyTorch's. flip mirrors every other image; shift moves
-    each image by up to so many pixels both ways, and border says what comes in: black, the edge pixel again,
-    or the image reflected. keep: the weights of the "best" epoch, or the "last": the best is the last one whose
-    validation accuracy is within a standard error of the highest.
-    The seed decides the order of the images, their augmentation, dropout and (for nets built by name) the
-    first weights.
+    (see `hapgop.train.schedule`). momentum and nesterov are SGD's and Muon's; rest_rate is the peak for what Muon
+    leaves to AdamW: biases, normalisation and the last layer. weight_decay spares biases and normalisation, which
+    are vectors. label_smoothing is PyTorch's. balance: 0 counts all images alike, 1 gives each class the same
+    weight in all, between them (share of the class) ** -balance. average: the decay per step of the moving average
+    of the weights that is validated and kept; 0 keeps the weights themselves.
+
+    flip mirrors each image every other time that it is seen; shift moves it by up to so many pixels both ways, and
+    border says what comes in: black, the edge pixel again, or the image reflected. cutout: the side of a square, in
+    pixels, that is blanked at a random place. mixup: the alpha of the Beta distribution with which pairs of images
+    are mixed. colour: brightness, contrast and saturation change by up to this share. start_size: training begins
+    on images of this share of the full side, and grows to it over the first 60 % of the steps; 1 is off. test_flip:
+    what is said of an image is the mean of what the net says of it and of its mirror image.
+
+    target_accuracy: training ends after the first epoch whose validation accuracy reaches it; 0 is never. keep: the
+    weights of the "best" epoch, or the "last": the best is the last one whose validation accuracy is within a
+    standard error of the highest. The seed decides the order of the images, their augmentation, dropout and (for
+    nets built by name) the first weights.
 
     >>> Recipe(epochs=3).to_json()["epochs"]
     3
@@ -41,13 +50,22 @@ class Recipe:
     learning_rate: float = 0.05
     momentum: float = 0.9
     nesterov: bool = True
+    rest_rate: float = 0.005
     weight_decay: float = 5e-4
     schedule: str = "onecycle"
     warmup: float = 0.2
     label_smoothing: float = 0.0
+    balance: float = 0.0
+    average: float = 0.0
     flip: bool = False
     shift: int = 0
     border: str = "black"
+    cutout: int = 0
+    mixup: float = 0.0
+    colour: float = 0.0
+    start_size: float = 1.0
+    test_flip: bool = False
+    target_accuracy: float = 0.0
     keep: str = "best"
     seed: int = 0
 
@@ -61,30 +79,21 @@ class Recipe:
         _within("batch_size", self.batch_size, 1, None)
         _within("learning_rate", self.learning_rate, 0, None, open_low=True)
         _within("momentum", self.momentum, 0, 1, open_high=True)
+        _within("rest_rate", self.rest_rate, 0, None, open_low=True)
         _within("weight_decay", self.weight_decay, 0, None)
         _within("warmup", self.warmup, 0, 1)
         _within("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
+        _within("balance", self.balance, 0, 1)
+        _within("average", self.average, 0, 1, open_high=True)
         _within("shift", self.shift, 0, None)
+        _within("cutout", self.cutout, 0, None)
+        _within("mixup", self.mixup, 0, None)
+        _within("colour", self.colour, 0, 1)
+        _within("start_size", self.start_size, 0.25, 1)
+        _within("target_accuracy", self.target_accuracy, 0, 1)
         _within("seed", self.seed, 0, 2**32, open_high=True)
-        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
+        if self.optimizer != "adamw" and self.nesterov and self.momentum == 0:
             raise InputError("nesterov needs a momentum above 0; nesterov=False works.")
-
-    @classmethod
-    def suggested(cls, data: Data, **changes: Any) -> "Recipe":
-        """A good start for this kind of data; `changes` override single settings.
-
-        Grey images (digits, letters) are shifted but never mirrored; colour images are both. Few images are seen
-        more often.
-        """
-        channels, height, width = data.input_shape
-        side, images = min(height, width), len(data.train)
-        settings: dict[str, Any] = {"label_smoothing": 0.1}
-        if channels == 1:
-            settings |= {"epochs": _between(3, 40, 150_000 // images), "shift": max(1, side // 20)}
-        else:
-            settings |= {"epochs": _between(10, 40, 100_000 // images), "shift": max(1, side // 8)}
-            settings |= {"border": "reflect", "flip": True}
-        return cls(**_known(cls, {**settings, **changes}))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
@@ -95,7 +104,11 @@ class Recipe:
         """What `to_json` wrote; what is missing has its default. Raises InputError on unknown settings."""
         if not isinstance(value, Mapping):
             raise InputError("A recipe must be a JSON object.")
-        return cls(**_known(cls, value))
+        return cls(**known(value))
+
+    def changed(self, **settings: Any) -> "Recipe":
+        """This recipe with other settings. Raises InputError on unknown ones."""
+        return dataclasses.replace(self, **known(settings))
 
     def differences(self, other: "Recipe") -> list[str]:
         """ "epochs: 3, not 5" for each setting in which `other` differs."""
@@ -103,12 +116,9 @@ class Recipe:
         return [f"{key}: {mine[key]}, not {others[key]}" for key in mine if mine[key] != others[key]]
 
 
-def _between(low: int, high: int, value: int) -> int:
-    return max(low, min(high, value))
-
-
-def _known(cls: type[Recipe], settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    names = [field.name for field in dataclasses.fields(cls)]
+def known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings themselves. Raises InputError where a recipe has none of such a name."""
+    names = [field.name for field in dataclasses.fields(Recipe)]
     for key in settings:
         if key not in names:
             near = difflib.get_close_matches(str(key), names, 1)

@@ -3,12 +3,14 @@
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -23,8 +25,9 @@ from hapgop.train.data import Data
 from hapgop.train.recipe import Recipe
 
 METRICS = "metrics.jsonl"
+FILTERS = "filters.safetensors"
 REPORT = "report.html"
-_OURS = (CONFIG, WEIGHTS, METRICS, REPORT, TENSORS, READABLE)
+_OURS = (CONFIG, WEIGHTS, METRICS, FILTERS, REPORT, TENSORS, READABLE)
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:
@@ -52,8 +55,16 @@ def clear(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _OURS:
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        clear_scratch(folder)
     except OSError as error:
         raise InputError(f"{folder}: the run cannot be kept there ({error.strerror}).") from error
+
+
+def clear_scratch(folder: Path) -> None:
+    """Takes away what a process that was killed while it wrote has left behind."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 def write_config(folder: Path, data: Data, recipe: Recipe, net: Mapping[str, Any], graph: Graph) -> None:
@@ -66,6 +77,8 @@ def write_config(folder: Path, data: Data, recipe: Recipe, net: Mapping[str, Any
         "classes": list(data.classes),
         "preprocessing": data.preprocessing.to_json(),
         "recipe": recipe.to_json(),
+        "prediction": {"mirror": recipe.test_flip},
+        "threads": torch.get_num_threads(),
         "data": {
             "source": data.source,
             "kind": data.kind,
@@ -93,6 +106,28 @@ def write_weights(folder: Path, net: torch.nn.Module) -> None:
 def write_metrics(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
     """metrics.jsonl: one line for each epoch."""
     write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in metrics).encode())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl. Raises InputError where there are none."""
+    try:
+        return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / METRICS}: cannot be read ({error}).") from error
+
+
+def write_filters(folder: Path, filters: Mapping[str, torch.Tensor]) -> None:
+    """filters.safetensors: the first layer's filters (oc, ic, kh, kw) by the epochs that were over; none, no file."""
+    if filters:
+        write_whole(folder / FILTERS, save(dict(filters), {"format": "pt"}))
+
+
+def load_filters(folder: Path) -> dict[int, NDArray[np.float32]]:
+    """What `write_filters` wrote, by epochs; empty where there is no such file or it cannot be read."""
+    try:
+        return {int(epoch): tensor.numpy() for epoch, tensor in sorted(load_file(folder / FILTERS).items())}
+    except (OSError, SafetensorError, ValueError):
+        return {}
 
 
 def load_model(run: str | os.PathLike[str], net: torch.nn.Module | None = None) -> torch.nn.Module:

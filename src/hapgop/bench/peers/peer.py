@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -30,6 +30,14 @@ class Entry:
     tensor: Callable[[Any], Tensor] = _as_it_is
 
 
+def not_installed(packages: Sequence[str]) -> str | None:
+    """Which of some packages are missing, and how to get them; None where all are there."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed: pip install 'hapgop[bench]' brings it"
+    return None
+
+
 class Peer(ABC):
     """A library to compare with.
 
@@ -44,10 +52,7 @@ class Peer(ABC):
 
     def available(self) -> str | None:
         """Why this peer cannot take part here, or None where it can."""
-        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
-        if missing:
-            return f"{' and '.join(missing)} not installed: pip install 'hapgop[bench]' brings it"
-        return None
+        return not_installed(self.packages)
 
     def version(self) -> str:
         return importlib.metadata.version(self.packages[0])

@@ -1,18 +1,18 @@
-"""`hapgop bench layers`"""
+"""`hapgop bench layers`, `nets`, `random` and `accuracy`"""
 
 import json as codec
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hapgop import bench
-from hapgop.cli import console
+from hapgop import bench, train
+from hapgop.cli import accuracy, console, surveying, training
 from hapgop.cli.bars import Bar, clock
 from hapgop.errors import InputError
 
@@ -21,15 +21,31 @@ _QUICK_REPEATS = 5
 
 class _What(StrEnum):
     LAYERS = "layers"
+    NETS = "nets"
+    RANDOM = "random"
+    ACCURACY = "accuracy"
 
 
 def command(
-    what: Annotated[_What, typer.Argument(metavar="layers", help="What to measure: layers.")],
+    what: Annotated[
+        _What,
+        typer.Argument(
+            metavar="layers|nets|random|accuracy",
+            help="What to measure: known layers, whole nets, random layers, or the time to an accuracy.",
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="accuracy: what to train on, as for hapgop train.")
+    ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(help="Only this peer: torch, onnxruntime, openvino or ncnn; may be given again."),
+        typer.Option(
+            help="Only this peer: torch, onnxruntime, openvino, ncnn; of nets also torch.compile; may be given again."
+        ),
     ] = None,
-    case: Annotated[list[str] | None, typer.Option(help="Only cases whose names begin so; may be given again.")] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(help="Only cases whose names begin so, or nets so called; may be given again.")
+    ] = None,
     family: Annotated[
         list[str] | None, typer.Option("--class", help="Only cases of this class, such as 3x3; may be given again.")
     ] = None,
@@ -53,15 +69,56 @@ def command(
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Measure nothing: show what --json has written.")
     ] = None,
+    shapes: Annotated[int, typer.Option(min=1, help="random: how many layers.")] = 300,
+    seed: Annotated[int, typer.Option(help="random: other layers; accuracy: other weights and order.")] = 0,
+    target: Annotated[
+        str | None, typer.Option(metavar="0.99|99%", help="accuracy: on validation, at which each side may stop.")
+    ] = None,
+    net: Annotated[str | None, typer.Option(help="accuracy: the net; one that suits the images otherwise.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="accuracy: any knob of the recipe.")
+    ] = None,
 ) -> None:
-    """Measure single layers against PyTorch and other libraries, all sides interleaved in one process.
+    """Measure single layers or whole nets against PyTorch and other libraries, all interleaved in one process.
 
+    `random` draws layers that nobody tuned for, and measures each against PyTorch's operator on the same tensors, and
+    our algorithms against one another; of the other options it takes --op, --threads, --repeats, --quick and --json.
+    `accuracy` trains one recipe in our layers and then in PyTorch's own, and compares the times; of the other options
+    it takes --threads (the last number), --allocator and --json.
     Run it on a machine that does nothing else. docs/benchmarks.md says what is measured and how.
     """
+    if what is _What.ACCURACY:
+        changes = training.recipe_changes(None, setting or ()) | {"seed": seed}
+        if target is not None:
+            changes["target_accuracy"] = training.share("--target", target)
+        _accuracy(data or "digits", net, changes, _numbers("--threads", threads)[-1], allocator, json)
+        return
+    if data is not None:
+        raise InputError(f"{data}: only hapgop bench accuracy takes data.")
+    if what is _What.RANDOM:
+        counts = _numbers("--threads", threads)
+        repeats = min(repeats, _QUICK_REPEATS) if quick else repeats
+        _survey(shapes, seed, counts[-1:] if quick else counts, tuple(op or bench.SURVEY_OPS), repeats, json)
+        return
     if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
         raise InputError(f"--picture {picture}: the name has to end with .svg or .png")
     if source is not None:
         result = bench.from_json(_read(source), str(source))
+    elif what is _What.NETS:
+        for option, given in (("--class", family), ("--op", op), ("--cases", cases)):
+            if given:
+                raise InputError(f"{option}: only bench layers has it; bench nets knows --case, --batch and --against")
+        counts = _numbers("--threads", threads)
+        nets = bench.plan_nets(
+            case or (),
+            batches=_numbers("--batch", batch) if batch is not None else (),
+            against=against or (),
+            threads=counts[-1:] if quick else counts,
+            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            quick=quick,
+            allocator=allocator,
+        )
+        result = _measured_nets(nets)
     else:
         wanted = bench.Wanted(
             names=case or (),
@@ -90,6 +147,45 @@ def command(
         console.say(f"Wrote {picture}.")
 
 
+def _survey(
+    shapes: int, seed: int, threads: Sequence[int], ops: Sequence[str], repeats: int, json: Path | None
+) -> None:
+    for op in ops:
+        if op not in bench.SURVEY_OPS:
+            raise InputError(f"--op {op}: wanted is one of {', '.join(bench.SURVEY_OPS)}")
+    found = []
+    for count in threads:
+        with Bar() as bar:
+            rows = bench.survey(shapes, seed, count, _counted(bar), ops=ops, repeats=repeats)
+        console.write(f"{count} threads, {shapes} random layers, seed {seed}\n\n{surveying.text(rows)}\n")
+        found += rows
+    if json is not None:
+        values = bench.survey_json(found, _command())
+        console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
+        console.say(f"Wrote {json}.")
+
+
+def _accuracy(
+    source: str, net: str | None, changes: Mapping[str, Any], threads: int, allocator: str, json: Path | None
+) -> None:
+    training.use_threads(threads)
+    bench.use_allocator(allocator)
+    with Bar() as bar:
+        data = train.load(source, progress=bar.training)
+    recipe = train.suggested_recipe(data, **changes)
+    name = net or train.suggested_net(data)
+    sides = accuracy.measured(data, recipe, name)
+    accuracy.show(recipe, sides)
+    if json is not None:
+        values = accuracy.report(data, recipe, name, sides)
+        console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
+        console.say(f"Wrote {json}.")
+
+
+def _command() -> str:
+    return shlex.join(["hapgop", *sys.argv[1:]])
+
+
 def _measured(run: bench.Run) -> bench.BenchResult:
     for name, reason in run.missing.items():
         console.say(f"Without {name}: {reason}.")
@@ -97,7 +193,14 @@ def _measured(run: bench.Run) -> bench.BenchResult:
         console.say(f"Left out {words}.")
     console.say(f"{run.rows} rows, about {clock(60 * run.minutes)}.")
     with Bar() as bar:
-        return bench.bench_layers(run, shlex.join(["hapgop", *sys.argv[1:]]), _counted(bar))
+        return bench.bench_layers(run, _command(), _counted(bar))
+
+
+def _measured_nets(run: bench.NetRun) -> bench.BenchResult:
+    for name, reason in run.missing.items():
+        console.say(f"Without {name}: {reason}.")
+    with Bar() as bar:
+        return bench.bench_nets(run, _command(), _counted(bar))
 
 
 def _counted(bar: Bar) -> Callable[[int, int, str], None]:

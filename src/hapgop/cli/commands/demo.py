@@ -32,7 +32,7 @@ def command(
     training.use_threads(threads)
     folder = run or Path("runs/demo")
     data = train.load("digits", seed=seed)
-    recipe = train.Recipe.suggested(data, seed=seed, **({} if epochs is None else {"epochs": epochs}))
+    recipe = train.suggested_recipe(data, seed=seed, **({} if epochs is None else {"epochs": epochs}))
     console.say(f"Training on {len(data.train):,} handwritten digits, 8×8 pixels, for {recipe.epochs} epochs ...")
     # Its own folder belongs to the demo; another one may hold something dear.
     go_on = training.go_on_with(folder, threads)

@@ -10,11 +10,16 @@ from typing import Protocol
 from torch import nn
 
 from hapgop.errors import InputError
+from hapgop.nn.nets.airbench import Airbench
 from hapgop.nn.nets.cifar import Cifar
+from hapgop.nn.nets.convnext import ConvNeXtTiny
 from hapgop.nn.nets.digits import Digits
 from hapgop.nn.nets.lenet5 import LeNet5
-from hapgop.nn.nets.resnet_cifar import ResNet20
+from hapgop.nn.nets.mobilenet_v2 import MobileNetV2
+from hapgop.nn.nets.resnet import ResNet18, ResNet34, ResNet50
+from hapgop.nn.nets.resnet_cifar import ResNet20, ResNet56
 from hapgop.nn.nets.tinyvgg import TinyVGG
+from hapgop.nn.nets.vgg import VGG11, VGG16, VGG11Norm, VGG16Norm
 
 __all__ = ["NAMES", "build", "default_for"]
 
@@ -31,7 +36,18 @@ _NETS: Mapping[str, _Net] = {
     "lenet5": LeNet5,
     "tinyvgg": TinyVGG,
     "cifar": Cifar,
+    "airbench": Airbench,
     "resnet20": ResNet20,
+    "resnet56": ResNet56,
+    "resnet18": ResNet18,
+    "resnet34": ResNet34,
+    "resnet50": ResNet50,
+    "vgg11": VGG11,
+    "vgg11_bn": VGG11Norm,
+    "vgg16": VGG16,
+    "vgg16_bn": VGG16Norm,
+    "mobilenet_v2": MobileNetV2,
+    "convnext_tiny": ConvNeXtTiny,
 }
 
 _LARGE = 48  # pixels: above, the first layers of "cifar" take minutes an epoch

@@ -1,0 +1,207 @@
+"""The tile programs of maps: rows of channels, a work item some vectors or some rows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, inf
+
+from hapgop.algorithms import costs
+from hapgop.algorithms.maps.functions import FUNCTIONS, exp_of_negative
+from hapgop.algorithms.maps.problem import TENSORS, MapProblem
+from hapgop.algorithms.recipe import Recipe
+from hapgop.algorithms.turn import turn
+from hapgop.machine import Machine
+from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
+
+_CHUNK = 64  # vectors of a work item, about: 4 KB at a time in each tensor
+_UNROLLED = 8  # vectors of channels up to which a row is written out
+# Cycles of a vector's function, beside loading and storing it.
+_CYCLES = {"elu": 40, "sigmoid": 40, "silu": 42, "tanh": 44, "softmax": 50}
+
+
+def seconds(problem: MapProblem, machine: Machine) -> float:
+    """The predicted time on one core."""
+    vectors = problem.elements / machine.lanes("float32")
+    cycles = vectors * (TENSORS[problem.op] + _CYCLES.get(problem.function or problem.op, 4))
+    bytes_ = 4 * TENSORS[problem.op] * problem.elements
+    return max(cycles / costs.CLOCK, costs.traffic(bytes_, machine)) + costs.CALL
+
+
+def recipe(problem: MapProblem, machine: Machine) -> Recipe:
+    """How to do it."""
+    p, lanes = problem, machine.lanes("float32")
+    isa = f"{machine.cpu} {machine.isa} {machine.vector_bytes} {machine.registers}"
+    how = f"{p.op} {p.function} {p.alpha if p.function in ('leaky_relu', 'elu') else 0}"
+    if p.op == "first":
+        return Recipe(
+            key=f"map first {p.pixels} {p.channels} {isa}",
+            build=partial(_first, p, lanes),
+            sizes=(p.images,),
+            items=p.images * ceil(p.channels / (8 * lanes)),
+            tiles="squares of channels and pixels",
+        )
+    if p.op == "apply" or (p.op in ("add", "mul") and p.over == "all"):
+        return Recipe(
+            key=f"map flat {how} {isa}",
+            build=partial(_flat, p, lanes),
+            sizes=(p.elements,),
+            items=max(1, ceil(p.elements / (_CHUNK * lanes))),
+            tiles=f"{_CHUNK} vectors",
+        )
+    rows = _Rows(p, lanes, max(1, _CHUNK * lanes // p.channels))
+    by_image = p.pixels if rows.by_image else 0
+    return Recipe(
+        key=f"map rows {how} {p.channels} {p.over} {by_image} {p.pitch} {isa}",
+        build=rows.kernel,
+        sizes=(p.images if rows.by_image else p.images * p.pixels,),
+        private=(rows.row + lanes,) if p.op == "softmax" else (),
+        items=max(1, ceil(p.pixels / rows.each) * p.images if by_image else ceil(p.images * p.pixels / rows.each)),
+        tiles=f"{rows.each} pixels",
+    )
+
+
+def _first(p: MapProblem, lanes: int) -> Kernel:
+    k = Builder("map_first", "float32", lanes)
+    n = k.size("n", low=0)
+    x, y = k.buffer("x", n * (p.pixels * p.channels), "in"), k.buffer("y", n * (p.pixels * p.channels), "out")
+    # From channels last to channels first is the way back, with pixels for channels.
+    turn(k, "channels first", n, x, y, p.pixels, p.channels)
+    return k.kernel()
+
+
+def _after(k: Builder, p: MapProblem, value: Register) -> Register:
+    return value if p.function is None else FUNCTIONS[p.function](k, value, p.alpha)
+
+
+def _flat(p: MapProblem, lanes: int) -> Kernel:
+    """Numbers that stand each for itself: whole vectors, and one by one what fills none."""
+    k = Builder(f"map_{p.op}", "float32", lanes)
+    n = k.size("n", low=0)
+    names = ("x",) if p.op == "apply" else ("a", "b")
+    sources, y = [k.buffer(name, n, "in") for name in names], k.buffer("y", n, "out")
+
+    def visit(at: Affine, count: int) -> None:
+        values = [k.load(source, at, count) for source in sources]
+        value = values[0] if p.op == "apply" else (k.add if p.op == "add" else k.mul)(*values)
+        k.store(_after(k, p, value), y, at, count)
+
+    vectors, chunk_size = n // lanes, _CHUNK * lanes
+    with k.stage("numbers", ("chunk", (n + (chunk_size - 1)) // chunk_size)) as (chunk,):
+        with k.loop("vector", chunk * _CHUNK, [chunk * _CHUNK + _CHUNK, vectors]) as v:
+            visit(v * lanes, lanes)
+        with k.loop("one", [chunk * chunk_size, vectors * lanes], [chunk * chunk_size + chunk_size, n]) as i:
+            visit(i, 1)
+    return k.kernel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Pixels with their channels, `each` of them a work item."""
+
+    p: MapProblem
+    lanes: int
+    each: int
+
+    @property
+    def by_image(self) -> bool:
+        return self.p.op in ("add", "mul") and self.p.over == "image"
+
+    @property
+    def row(self) -> int:
+        """Elements of a row of whole vectors."""
+        return ceil(self.p.channels / self.lanes) * self.lanes
+
+    def kernel(self) -> Kernel:
+        p, c = self.p, self.p.channels
+        k = Builder(f"map_{p.op}", "float32", self.lanes)
+        n = k.size("n", low=0)
+        pixels = n * p.pixels if self.by_image else n
+        x = k.buffer("x", pixels * c, "in")
+        others = []
+        if p.op == "norm":
+            others = [k.buffer("scale", c, "in"), k.buffer("shift", c, "in")]
+        elif p.op in ("add", "mul"):
+            others = [k.buffer("b", n * c if self.by_image else pixels, "in")]
+        y = k.buffer("y", pixels * (p.pitch or c), "out")
+        own = k.buffer("row", self.row + self.lanes, "private") if p.op == "softmax" else None
+        if self.by_image:
+            with k.stage("pixels", ("image", n), ("chunk", ceil(p.pixels / self.each))) as (image, chunk):
+                with k.loop("pixel", chunk * self.each, [chunk * self.each + self.each, p.pixels]) as pixel:
+                    self.simple(k, x, others, y, image * p.pixels + pixel, image)
+            return k.kernel()
+        with k.stage("pixels", ("chunk", (n + (self.each - 1)) // self.each)) as (chunk,):
+            with k.loop("pixel", chunk * self.each, [chunk * self.each + self.each, n]) as pixel:
+                if own is not None:
+                    self.softmax(k, x, own, y, pixel)
+                else:
+                    self.simple(k, x, others, y, pixel, pixel)
+        return k.kernel()
+
+    def simple(self, k: Builder, x: Buffer, others: list[Buffer], y: Buffer, pixel: Affine, image: Affine) -> None:
+        """One pixel of everything but softmax."""
+        p, at, to = self.p, pixel * self.p.channels, pixel * (self.p.pitch or self.p.channels)
+        combine = k.add if p.op == "add" else k.mul
+        one = k.broadcast(others[0], pixel) if p.over == "pixel" else None
+
+        def visit(i: Affine, count: int) -> None:
+            value = k.load(x, at + i, count)
+            if p.op == "norm":
+                value = k.fma(value, k.load(others[0], i, count), k.load(others[1], i, count))
+            elif p.op != "copy":
+                second = k.load(others[0], image * p.channels + i, count) if one is None else one
+                value = combine(value, second)
+            k.store(_after(k, p, value), y, to + i, count)
+
+        self.channels(k, visit)
+
+    def channels(self, k: Builder, visit: Callable[[Affine, int], None]) -> None:
+        c, lanes = self.p.channels, self.lanes
+        whole = c // lanes * lanes
+        if whole > _UNROLLED * lanes:
+            with k.loop("channel", 0, whole, lanes) as i:
+                visit(i, lanes)
+        else:
+            for start in range(0, whole, lanes):
+                visit(Affine(start), lanes)
+        if whole < c:
+            visit(Affine(whole), c - whole)
+
+    def softmax(self, k: Builder, x: Buffer, own: Buffer, y: Buffer, pixel: Affine) -> None:
+        """One pixel: the largest channel, exponentials of what lies below it, their sum, and each one's share."""
+        c, lanes, at = self.p.channels, self.lanes, pixel * self.p.channels
+        rest = c % lanes
+        if rest:  # ones where the last vector has channels
+            k.store(k.const(0.0), own, self.row)
+            k.store(k.const(1.0), own, self.row, rest)
+        largest = k.const(-inf)
+
+        def find(i: Affine, count: int) -> None:
+            value = k.load(x, at + i, count)
+            if count < lanes:
+                value = k.permute(value, [*range(count), *[0] * (lanes - count)])
+            k.max(largest, value, into=largest)
+
+        self.channels(k, find)
+        most = self.across(k, largest, k.max)
+        total = k.const(0.0)
+
+        def exponential(i: Affine, count: int) -> None:
+            e = exp_of_negative(k, k.sub(k.load(x, at + i, count), most))
+            if count < lanes:
+                e = k.select("above", k.load(own, self.row), k.const(0.5), e, k.const(0.0))
+            k.add(total, e, into=total)
+            k.store(e, own, i)
+
+        self.channels(k, exponential)
+        every = self.across(k, total, k.add)
+        self.channels(k, lambda i, count: k.store(k.div(k.load(own, i), every), y, at + i, count))
+
+    def across(self, k: Builder, value: Register, combine: Callable[[Register, Register], Register]) -> Register:
+        """All lanes together, in every lane."""
+        shift = self.lanes // 2
+        while shift:
+            value = combine(value, k.permute(value, [i ^ shift for i in range(self.lanes)]))
+            shift //= 2
+        return value

@@ -1,0 +1,165 @@
+"""The measurement: every side's first losses compared, then steps in turns."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from statistics import median
+from typing import Any
+
+import torch
+
+from hapgop._version import __version__
+from hapgop.bench.allocator import use_allocator
+from hapgop.bench.timing import interleave, paired, spread
+from hapgop.bench.training import sides
+from hapgop.bench.training.nets import NETS, TrainedNet, net_named
+from hapgop.bench.training.profile import profiled
+from hapgop.bench.training.rows import TrainResult, TrainRow
+from hapgop.errors import InputError
+from hapgop.machine import host
+
+Progress = Callable[[int, int, str], None]
+
+_FIRST = 3  # steps whose losses are compared
+_ALLOWED = 0.02  # of the loss: what another order of sums comes to in three steps is far below, another net far above
+_CONTENDS = 1.3  # times the fastest peer
+_FAULTS = 3  # steps over which page faults are counted
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRun:
+    """A benchmark, decided and not yet measured. seconds: of each row's rounds, unless `repeats` come first."""
+
+    nets: Sequence[TrainedNet]
+    peers: Sequence[str]
+    threads: Sequence[int]
+    batch: int | None
+    repeats: int
+    seconds: float
+    allocator: str
+    profile: bool
+    tensorflow: str | None
+
+    @property
+    def rows(self) -> int:
+        return len(self.nets) * len(self.threads)
+
+
+def plan_train(
+    names: Sequence[str] = (),
+    *,
+    against: Sequence[str] = (),
+    threads: Sequence[int] = (2,),
+    batch: int | None = None,
+    repeats: int = 15,
+    seconds: float = 20.0,
+    allocator: str = "tuned",
+    profile: bool = False,
+    tensorflow: str | None = None,
+) -> TrainRun:
+    """Decides what is measured; `against`: beginnings of peers' names, all where it is empty.
+
+    Raises InputError for names that mean nothing here.
+    """
+    for name in against:
+        if not any(peer.startswith(name) for peer in sides.PEERS):
+            raise InputError(f"--against {name}: wanted is one of {', '.join(sides.PEERS)}")
+    peers = [peer for peer in sides.PEERS if not against or peer.startswith(tuple(against))]
+    nets = [net_named(name) for name in names or NETS]
+    return TrainRun(nets, peers, threads, batch, repeats, seconds, allocator, profile, tensorflow)
+
+
+def bench_train(run: TrainRun, command: str, progress: Progress) -> TrainResult:
+    """Measures a run. Raises InputError where no peer can take part, RuntimeError where losses differ."""
+    allocator = use_allocator(run.allocator)
+    rows: list[TrainRow] = []
+    for threads in run.threads:
+        for net in run.nets:
+            progress(len(rows), run.rows, f"{net.name} t={threads}")
+            rows.append(_row(run, net, threads))
+    progress(run.rows, run.rows, "done")
+    return TrainResult(_machine(run, command, allocator), tuple(rows))
+
+
+def _row(run: TrainRun, net: TrainedNet, threads: int) -> TrainRow:
+    torch.set_num_threads(threads)
+    batch = run.batch or net.batch
+    ours = sides.ours(net, batch)
+    every: dict[str, sides.Side | sides.TensorFlow] = {sides.OURS: ours}
+    absent: dict[str, str] = {}
+    try:
+        for name in run.peers:
+            try:
+                every[name] = sides.made(name, net, batch, threads, run.tensorflow)
+            except InputError as error:
+                absent[name] = str(error)
+        if len(every) == 1:
+            raise InputError(f"nobody to compare with: {'; '.join(absent.values())}")
+        losses = {name: tuple(float(side.step()) for _ in range(_FIRST)) for name, side in every.items()}
+        difference = _difference(net, losses)
+        calls = {name: side.step for name, side in every.items()}
+        times = interleave(calls, run.repeats, seconds=run.seconds, contenders=_contenders)
+        faults = {name: _faults(side.step) for name, side in every.items() if isinstance(side, sides.Side)}
+        found = profiled(ours.step) if run.profile else None
+    finally:
+        for side in every.values():
+            side.close()
+    rates = {name: batch / median(seconds) for name, seconds in times.items()}
+    strongest = max((name for name in rates if name != sides.OURS), key=lambda name: rates[name])
+    mine, theirs = times[sides.OURS], times[strongest]
+    ratio, best = paired(mine, theirs)
+    return TrainRow(
+        net.name, batch, threads, rates, strongest, ratio, best, spread(mine, theirs), len(mine), losses, difference,
+        faults, absent, found,
+    )  # fmt: skip
+
+
+def _difference(net: TrainedNet, losses: Mapping[str, Sequence[float]]) -> float:
+    """The largest between our losses and a peer's. Raises RuntimeError where they are not those of the same net."""
+    worst = 0.0
+    for name, theirs in losses.items():
+        for mine, other in zip(losses[sides.OURS], theirs, strict=True):
+            share = abs(mine - other) / max(abs(other), 1e-6)
+            if not isfinite(share) or share > _ALLOWED:
+                raise RuntimeError(f"{net.name}: the losses {losses[sides.OURS]} differ from {name}'s {theirs}")
+            worst = max(worst, share)
+    return worst
+
+
+def _contenders(medians: Mapping[str, float]) -> list[str]:
+    fastest = min(seconds for name, seconds in medians.items() if name != sides.OURS)
+    return [name for name, seconds in medians.items() if name == sides.OURS or seconds <= _CONTENDS * fastest]
+
+
+def _faults(step: Callable[[], object]) -> float:
+    step()
+    count = partial(resource.getrusage, resource.RUSAGE_SELF)
+    before = count().ru_minflt
+    for _ in range(_FAULTS):
+        step()
+    return (count().ru_minflt - before) / _FAULTS
+
+
+def _machine(run: TrainRun, command: str, allocator: str) -> dict[str, Any]:
+    m = host()
+    return {
+        "name": m.name,
+        "isa": m.isa,
+        "cores": m.cores,
+        "threads": [*run.threads],
+        "repeats": run.repeats,
+        "hapgop": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "versions": {"hapgop": __version__, "torch": torch.__version__},
+        "allocator": allocator,
+        "optimiser": f"SGD, learning rate {sides.RATE}, Nesterov's momentum {sides.MOMENTUM}, fused in PyTorch",
+        "command": command,
+    }

@@ -1,0 +1,137 @@
+"""What was measured, kept on disk beside the compiled kernels: no machine measures the same thing twice.
+
+One small file for each generator and machine. It is written beside and renamed, under a lock where the system has
+file locks, so that several processes can add to it; one that cannot be read counts as empty and is written anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from hapgop.engine.compiled import generator
+from hapgop.files import write_whole
+from hapgop.machine import Machine
+from hapgop.native import cache_folder, identity
+
+if sys.platform != "win32":
+    import fcntl
+
+_MOST = 2048  # choices in a file, of some hundred bytes each
+_FILES = 8  # other generators' and machines'
+_FORMAT = 1
+
+Times = Mapping[str, float]
+
+
+class Choices:
+    """Seconds by name, for each key that was measured. Safe from several threads and processes.
+
+    The first who measures decides: whoever comes later takes what is kept, so that results do not depend on who came.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kept: dict[str, dict[str, float]] = {}
+        self._seen: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Times | None:
+        """What was measured under a key, by this process or another one."""
+        with self._lock:
+            self._look()
+            return self._kept.get(_short(key))
+
+    def put(self, key: str, times: Times) -> Times | None:
+        """Keeps what was measured, and returns what is kept: the first one's. None where nothing can be kept."""
+        with self._lock, contextlib.suppress(OSError), _alone(self.path.parent):
+            self._look()
+            kept = self._kept.setdefault(_short(key), dict(times))
+            while len(self._kept) > _MOST:
+                del self._kept[next(iter(self._kept))]
+            self._write()
+            return kept
+        return None
+
+    def writable(self) -> bool:
+        """Whether anything can be kept."""
+        try:
+            with _alone(self.path.parent):
+                return True
+        except OSError:
+            return False
+
+    def after_fork(self) -> None:
+        """In a forked child: who held the lock is gone."""
+        self._lock = threading.Lock()
+
+    def _look(self) -> None:
+        """Reads the file where it is not the one that was read last."""
+        try:
+            stat = self.path.stat()
+        except OSError:
+            self._seen = None
+            return
+        seen = stat.st_mtime_ns, stat.st_ino
+        if seen != self._seen:
+            self._kept, self._seen = _read(self.path), seen
+
+    def _write(self) -> None:
+        text = json.dumps({"format": _FORMAT, "choices": self._kept}, separators=(",", ":"))
+        write_whole(self.path, text.encode(), durable=False)
+        stat = self.path.stat()
+        if self._seen is None:
+            _trim(self.path.parent)
+        self._seen = stat.st_mtime_ns, stat.st_ino
+
+
+def choices_for(machine: Machine) -> Choices:
+    """Those of this machine, made with this generator."""
+    version = hashlib.sha256(f"{generator()} {identity(machine.cpu)} {machine}".encode()).hexdigest()[:20]
+    return Choices(Path(cache_folder()).parent / "choices" / f"{version}.json")
+
+
+def _short(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    """Empty where the file is damaged or of another kind."""
+    try:
+        whole = json.loads(path.read_bytes())
+        kept = whole["choices"] if whole["format"] == _FORMAT else {}
+        return {str(key): _times(times) for key, times in kept.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _times(times: Mapping[str, float]) -> dict[str, float]:
+    if not times or not all(type(t) is float and math.isfinite(t) and t > 0 for t in times.values()):
+        raise ValueError("no times")
+    return dict(times)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process writes. Raises OSError where nothing can be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("ab") as file:
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):  # a file system without locks: at worst a choice is measured again
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _trim(folder: Path) -> None:
+    """Removes the oldest of too many files."""
+    with contextlib.suppress(OSError):
+        files = sorted(folder.glob("*.json"), key=os.path.getmtime)
+        for path in files[:-_FILES]:
+            path.unlink()

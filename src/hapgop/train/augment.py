@@ -1,0 +1,106 @@
+"""How images are changed before a step sees them: drawn for a whole batch at once, done for any part of it."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hapgop.train.batches import Order, change_generator
+from hapgop.train.recipe import Recipe
+
+_PAD: dict[str, Literal["constant", "edge", "reflect"]] = {
+    "black": "constant",
+    "edge": "edge",
+    "reflect": "reflect",
+}
+# The weights of red, green and blue in brightness (ITU-R BT.601).
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What chance decided for each of n images; every array has n rows.
+
+    shift: (n, 2) from -1 to 1, down and right; mirrored: (n,); cut: (n, 2), the middle of what is blanked, as a
+    share of the sides; colour: (n, 3), factors of brightness, contrast and saturation; partner: (n,) positions in
+    the batch and share: (n,), how much of the image itself is kept, for mixup.
+    """
+
+    shift: NDArray[np.float64]
+    mirrored: NDArray[np.bool_]
+    cut: NDArray[np.float64]
+    colour: NDArray[np.float64]
+    partner: NDArray[np.int64]
+    share: NDArray[np.float32]
+
+    def of(self, rows: NDArray[np.int64] | slice) -> "Draws":
+        """The draws for some of the images."""
+        return Draws(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def drawn(recipe: Recipe, order: Order, step: int) -> Draws:
+    """The draws for one step: of the seed and the step alone, whatever the recipe makes of them."""
+    count, generator = order.batch_size, change_generator(recipe.seed, step)
+    alpha = recipe.mixup or 1.0
+    return Draws(
+        shift=generator.uniform(-1, 1, (count, 2)),
+        mirrored=order.mirrored(step),
+        cut=generator.random((count, 2)),
+        colour=1 + recipe.colour * generator.uniform(-1, 1, (count, 3)),
+        partner=generator.permutation(count),
+        # One share for the whole batch, as in the paper's own code.
+        share=np.full(count, generator.beta(alpha, alpha), np.float32),
+    )
+
+
+def changed(
+    images: NDArray[np.uint8], draws: Draws, recipe: Recipe, fill: tuple[int, ...] = (0, 0, 0)
+) -> NDArray[np.uint8]:
+    """The images, uint8 (b, h, w, c), changed as drawn for each; `images` may be overwritten. fill: what cutout leaves.
+
+    Mixup is no change of one image; see `hapgop.train.feeder`.
+    """
+    if recipe.shift:
+        images = _shifted(images, recipe.shift, recipe.border, draws)
+    if recipe.flip:
+        images[draws.mirrored] = images[draws.mirrored, :, ::-1]
+    if recipe.colour:
+        images = _coloured(images, draws.colour.astype(np.float32))
+    if recipe.cutout:
+        _cut(images, recipe.cutout, draws.cut, fill)
+    return images
+
+
+def _shifted(images: NDArray[np.uint8], most: int, border: str, draws: Draws) -> NDArray[np.uint8]:
+    height, width = images.shape[1:3]
+    if border == "reflect":
+        # A reflection has no more pixels than the image.
+        most = min(most, height - 1, width - 1)
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode=_PAD[border])
+    # From -1..1 to each of 0..2 * most alike.
+    places = np.minimum(((draws.shift + 1) / 2 * (2 * most + 1)).astype(int), 2 * most)
+    result = np.empty_like(images)
+    # A loop of plain copies: fancy indexing moves the same bytes pixel by pixel, and takes five times as long.
+    for position, (down, across) in enumerate(places.tolist()):
+        result[position] = padded[position, down : down + height, across : across + width]
+    return result
+
+
+def _coloured(images: NDArray[np.uint8], factors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    brightness, contrast, saturation = (column[:, None, None, None] for column in factors.T)
+    values = images.astype(np.float32)
+    if images.shape[3] == 3:
+        grey = (values @ _LUMA)[..., None]
+        values = grey + saturation * (values - grey)
+    middle = values.mean(axis=(1, 2, 3), keepdims=True)
+    values = brightness * (middle + contrast * (values - middle))
+    result: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return result
+
+
+def _cut(images: NDArray[np.uint8], side: int, middles: NDArray[np.float64], fill: tuple[int, ...]) -> None:
+    _, height, width, channels = images.shape
+    tops = (middles * (height, width)).astype(int) - side // 2
+    for image, (top, left) in zip(images, tops.tolist(), strict=True):
+        image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = fill[:channels]

@@ -1,0 +1,108 @@
+"""Batches ready before they are asked for, made beside the training."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from hapgop.train.augment import Draws, changed, drawn
+from hapgop.train.batches import Order
+from hapgop.train.data import Data
+from hapgop.train.recipe import Recipe
+from hapgop.train.schedule import image_size
+
+# So many batches wait ready: enough to bridge a slow disk, little enough for the memory.
+_AHEAD = 3
+_POLL = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step sees: x, float32 (b, c, h, w), channels last, and y, (b,) classes.
+
+    other: the classes that mixup has mixed in, or None; share: how much of each image is its own.
+    """
+
+    x: Tensor
+    y: Tensor
+    other: Tensor | None = None
+    share: float = 1.0
+
+
+class Feeder:
+    """Makes the batches of a training: each a function of its step alone, so nothing here needs to be kept.
+
+    rows: the part of each batch that is made, where several processes share it.
+    """
+
+    def __init__(self, data: Data, recipe: Recipe, order: Order, rows: slice = slice(None)) -> None:
+        self.data, self.recipe, self.order, self.rows = data, recipe, order, rows
+        self.waited = 0.0
+        """Seconds for which a step had no batch yet, in all."""
+        self._fill = tuple(min(255, round(255 * mean)) for mean in data.preprocessing.mean)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step; `step` counts from 0 over the whole training."""
+        recipe, order = self.recipe, self.order
+        draws = drawn(recipe, order, step)
+        chosen = order.batch(step)
+        x = self._images(chosen[self.rows], draws.of(self.rows))
+        labels = torch.from_numpy(self.data.train.labels[chosen])
+        y, other, share = labels[self.rows], None, 1.0
+        if recipe.mixup:
+            partner = draws.partner[self.rows]
+            share = float(draws.share[0])
+            x = torch.lerp(self._images(chosen[partner], draws.of(partner)), x, share)
+            other = labels[torch.from_numpy(partner)]
+        full = self.data.input_shape[1:]
+        size = image_size(recipe, (full[0], full[1]), step, recipe.epochs * order.steps)
+        if size != full:
+            x = interpolate(x, size, mode="bilinear", antialias=True).contiguous(memory_format=torch.channels_last)
+        return Batch(x, y, other, share)
+
+    def batches(self, first: int) -> Iterator[Batch]:
+        """The batches from `first` on, made in a thread beside the caller's work, to the end of the recipe."""
+        queue: Queue[Batch | BaseException] = Queue(_AHEAD)
+        stop = Event()
+        thread = Thread(target=self._make, args=(first, queue, stop), name="hapgop-batches", daemon=True)
+        thread.start()
+        try:
+            for _ in range(first, self.recipe.epochs * self.order.steps):
+                began = time.perf_counter()
+                got = queue.get()
+                self.waited += time.perf_counter() - began
+                if isinstance(got, BaseException):
+                    raise got
+                yield got
+        finally:
+            stop.set()
+            while thread.is_alive():
+                try:
+                    queue.get_nowait()
+                except Empty:
+                    thread.join(_POLL)
+
+    def _make(self, first: int, queue: "Queue[Batch | BaseException]", stop: Event) -> None:
+        for step in range(first, self.recipe.epochs * self.order.steps):
+            try:
+                made: Batch | BaseException = self.batch(step)
+            except BaseException as error:  # whatever it is, the step that wanted this batch raises it
+                made = error
+            while not stop.is_set():
+                try:
+                    queue.put(made, timeout=_POLL)
+                    break
+                except Full:
+                    continue
+            if stop.is_set() or isinstance(made, BaseException):
+                return
+
+    def _images(self, chosen: "np.ndarray[tuple[int], np.dtype[np.int64]]", draws: Draws) -> Tensor:
+        pixels = changed(self.data.train.batch(chosen), draws, self.recipe, self._fill)
+        return torch.from_numpy(self.data.preprocessing.batch(pixels))
