@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from hapgop.algorithms import Problem
-from hapgop.engine import Refused, prepare
+from hapgop.engine import Refused, plan_for
+from hapgop.engine.precision import at_precision
 from hapgop.explain.opened import Opened
 from hapgop.program import Node
 from hapgop.program.sizes import conv_shape, pool_shape
@@ -37,7 +38,7 @@ def algorithm(net: Opened, layer: str) -> Algorithm | None:
     if problem is None:
         return None
     try:
-        plan = prepare(problem).plan
+        plan = plan_for(at_precision(problem))
     except Refused as refused:
         return Algorithm("definition", f"computed by its definition: {refused.reason}", True)
     return Algorithm(plan.algorithm.name, str(plan), "winograd" not in plan.algorithm.name)

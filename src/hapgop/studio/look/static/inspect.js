@@ -135,7 +135,7 @@ class Layer {
     const k = Math.min(this.channels.length - 1, state.k ?? 0);
     const value = this.output.data[(c * oh + y) * ow + x];
     this.planes(c, k);
-    this.beforeTitle.textContent = `${layer.reads[0]} · ${this.channels[k]}`;
+    this.beforeTitle.textContent = layer.op === "linear" ? layer.reads[0] : `${layer.reads[0]} · ${this.channels[k]}`;
     this.afterTitle.textContent = `${layer.name} · ${c}`;
     frame(this.afterFrame, [y, x, y + 1, x + 1], oh, ow);
     const window_ = windowOf(layer, y, x);
@@ -206,7 +206,7 @@ class Layer {
       const from = this.inputs.map((input, n) => [layer.reads[n], input.data[(c * this.reads[1] + y) * this.reads[2] + x]]);
       replace(this.equation);
       const simple = !["concat", "flatten", "softmax", "log_softmax", "mean"].includes(layer.op) && from.every(([, v]) => v !== undefined);
-      replace(this.total, simple ? sum(from, [[t(`op.${layer.op}`), value]]) : h("p", { class: "sum" }, h("span", { class: "term" }, h("b", { class: "figure", "data-value": full(value) }, num(value)), h("small", {}, t(`op.${layer.op}`)))));
+      replace(this.total, simple ? sum(from, [[t(`op.${layer.op}`), value]], from.length < 2 ? null : layer.op === "mul" ? "×" : "+") : h("p", { class: "sum" }, h("span", { class: "term" }, h("b", { class: "figure", "data-value": full(value) }, num(value)), h("small", {}, t(`op.${layer.op}`)))));
     }
     this.algorithm();
   }
@@ -241,7 +241,7 @@ class Layer {
     [...this.partial.children].forEach((item, number) => {
       const button = item.firstChild, figure = button.lastChild;
       figure.textContent = num(sums[number]);
-      figure.style.opacity = String(0.55 + 0.45 * Math.abs(sums[number]) / (scale || 1));
+      figure.classList.toggle("strong", Math.abs(sums[number]) > 0.5 * scale);
       button.setAttribute("aria-pressed", String(number === k));
       button.setAttribute("aria-label", t("partial.of", { k: this.channels[number], value: num(sums[number]) }));
     });

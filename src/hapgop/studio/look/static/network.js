@@ -36,7 +36,7 @@ export function groups(layers) {
 
 // The last layer before `i` that everything between reads through: where a skip begins.
 function origin(layers, index, name, i) {
-  const readers = layers.slice(0, i).filter((layer) => layer.reads.includes(name));
+  const readers = layers.slice(0, i + 1).filter((layer) => layer.reads.includes(name));
   if (readers.length > 1 || !index.has(name)) return index.get(name) ?? -1;
   const layer = layers[index.get(name)];
   return origin(layers, index, layer.reads[0], i);
