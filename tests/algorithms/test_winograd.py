@@ -5,12 +5,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kernels import staggered
 from problems import (
     FAST,
     MACHINES,
+    activated,
     answers,
     arguments,
     assert_equal,
@@ -25,7 +26,7 @@ from problems import (
     solved,
 )
 
-from hapgop import engine
+from hapgop import engine, oracle
 from hapgop.algorithms import ALL, Problem
 from hapgop.algorithms.winograd import Winograd, WinogradGradW
 from hapgop.algorithms.winograd.points import triple
@@ -60,6 +61,10 @@ def problems(draw, algorithm, op):
         bias=op == "conv" and draw(st.booleans()),
         activation=draw(st.sampled_from([None, "relu", "relu6"])) if op == "conv" else None,
         packed=op != "grad_w" and draw(st.booleans()),
+        residual=op == "conv" and draw(st.booleans()),
+        # Of two numbers that are almost equal, rounding decides which one is the winner.
+        pooled=op == "conv" and min(shape.oh, shape.ow) > 1 and draw(st.booleans()),
+        winners=op != "conv",
     )
 
 
@@ -157,6 +162,25 @@ def test_the_error_of_the_usual_layer_is_within_four_times_plain_sums():
     plain = next(a for a in ALL if a.name == "direct")
     errors = [np.abs(solved(a, problem, host(), inputs)["y"] - right).max() for a in (Winograd(4, 3), plain)]
     assert errors[0] < 4 * errors[1]
+
+
+@pytest.mark.parametrize("algorithm", [a for a, op in CASES if op == "conv"], ids=name)
+@settings(max_examples=10)
+@given(st.data())
+def test_what_is_fused_is_what_comes_after(algorithm, data):
+    """Residual, activation and pool in one call and one after the other: the same bits, winners of ties included."""
+    problem, machine, seed = drawn(data, algorithm, "conv")
+    assume(min(problem.shape.oh, problem.shape.ow) > 1)
+    problem = replace(problem, residual=True, pooled=True, winners=data.draw(st.booleans()))
+    inputs = random_inputs(problem, seed, whole=data.draw(st.booleans()))
+    inputs["x"][0, 3, 2, 2] = data.draw(st.sampled_from([0, np.nan, np.inf]))
+    plain = replace(problem, activation=None, residual=False, pooled=False, winners=True)
+    with np.errstate(invalid="ignore"):
+        y = activated(solved(algorithm, plain, machine, inputs)["y"] + inputs["residual"], problem.activation)
+    y, winners = oracle.max_pool(y, problem.pool)
+    assert_equal(
+        solved(algorithm, problem, machine, inputs), {"y": y, "winners": winners} if problem.winners else {"y": y}
+    )
 
 
 # The kernels

@@ -45,6 +45,19 @@ def test_the_options_reach_the_recipe(hapgop):
     assert {name: recipe[name] for name in wanted} == wanted
 
 
+def test_a_training_begins_with_the_weights_of_a_file(trained, hapgop):
+    done = hapgop("train", "--run", "more", "--weights", "first/model.safetensors", *QUICK)
+    assert done.code == 0, done.err
+    assert json.loads(Path("more/config.json").read_text())["net"]["weights"] == "model.safetensors"
+    lines = [json.loads(Path(run, "metrics.jsonl").read_text().splitlines()[0]) for run in ("first", "more")]
+    assert lines[1]["train_loss"] < lines[0]["train_loss"]
+    refused = hapgop("train", "--run", "other", "--weights", "none.safetensors", *QUICK)
+    assert refused.code == 2
+    assert "none.safetensors: there is no such file" in refused.err
+    assert not Path("other").exists()
+    assert hapgop("train", "--resume", "--run", "more", "--weights", "none.safetensors").code == 2
+
+
 def test_without_run_a_free_folder_is_taken(hapgop):
     for folder in ("digits", "digits-2"):
         assert hapgop("train", *QUICK).code == 0

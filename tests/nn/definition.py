@@ -20,6 +20,8 @@ class Definition:
 
     def prepare(self, problem):
         self.asked.append(problem)
+        if problem.dtype == "bfloat16":
+            raise self.refused("NumPy has no bfloat16")
         if reason := self.refuses(problem):
             raise self.refused(reason)
 
@@ -60,7 +62,12 @@ def _compute(problem, addresses):
     if op == "conv":
         assert bool(addresses[2]) == problem.bias
         result = oracle.conv(x(0), w(1), per_channel(2) if problem.bias else None, shape=shape)
-        y(3)[...] = np.maximum(result, 0) if problem.activation == "relu" else result
+        result = np.maximum(result, 0) if problem.activation == "relu" else result
+        if not problem.pooled:
+            y(3)[...] = result
+        else:
+            for address, values in zip(addresses[3:], oracle.max_pool(result, problem.pool), strict=True):
+                _at(problem, address, problem.pool.y_shape, problem.y_layout)[...] = values
     elif op == "grad_x":
         x(2)[...] = oracle.grad_x(y(0), w(1), shape=shape)
     elif op == "grad_w":

@@ -11,7 +11,7 @@ from hapgop import engine
 from hapgop.algorithms import ALL, Algorithm, Problem, Recipe
 from hapgop.errors import InputError
 from hapgop.machine import AVX2, AVX512, NEON
-from hapgop.planning import Lost, choose
+from hapgop.planning import Lost, choose, rank
 from hapgop.planning.choose import shared
 from hapgop.shape import ConvShape, PoolShape
 
@@ -172,3 +172,31 @@ def test_a_problem_that_makes_no_sense(field, value, wanted):
 def test_a_convolution_wants_its_shape():
     with pytest.raises(InputError, match="grad_w wants a ConvShape, not PoolShape"):
         Problem("grad_w", PoolShape(1, 3, 8, 8, 2, 2))
+
+
+def test_what_was_measured_decides():
+    ranking = rank(CONV, AVX512, [Stub("slow", 3e-3), Stub("fast", 1e-3), Stub("middle", 2e-3)])
+    plan = ranking.plan({"middle": 1e-4, "fast": 2e-4, "gone": 1e-9})
+    assert (plan.algorithm.name, plan.seconds, plan.measured) == ("middle", 2e-3, 1e-4)
+    assert plan.losers == (
+        Lost("fast", "measured 2.00 times as long"),
+        Lost("slow", "predicted 1.50 times as long"),
+    )
+    assert "  measured 100 us a call, when the candidates were compared" in str(plan).splitlines()
+    assert ranking.plan({"gone": 1.0}) == ranking.plan()
+
+
+def test_those_that_come_close():
+    ranking = rank(CONV, AVX512, [Stub("slow", 3e-3), Stub("fast", 1e-3), Stub("middle", 2e-3)])
+    assert [c.algorithm.name for c in ranking.close(2.0, 9)] == ["fast", "middle"]
+    assert [c.algorithm.name for c in ranking.close(9.0, 2)] == ["fast", "middle"]
+
+
+def test_variants_are_candidates():
+    class Several(Stub):
+        def variants(self, problem, machine):
+            return [Stub("blocks of 4", 2.0), Stub("blocks of 8", 1.0)]
+
+    plan = choose(CONV, AVX512, [Several("several"), Stub("other", 3.0)])
+    assert plan.algorithm.name == "blocks of 8"
+    assert [lost.algorithm for lost in plan.losers] == ["blocks of 4", "other"]

@@ -26,7 +26,7 @@ def text(kernel):
     def operands(s):
         where = [f"{s.at.buffer.name}[{s.at.index}]"] if hasattr(s, "at") else []
         return " ".join(
-            [*where, *(f"{name}={getattr(s, name)}" for name in s.__slots__ if name not in ("at", "where"))]
+            [*where, *(f"{name}={getattr(s, name)}" for name in s.__slots__ if name not in ("at", "where", "pairs"))]
         )
 
     for stage in kernel.stages:

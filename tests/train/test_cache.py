@@ -136,4 +136,4 @@ def test_what_a_dead_process_leaves_is_done_here(pets: Path, monkeypatch: pytest
     paths = [str(path) for path in sorted(pets.rglob("*.png"))]
     job = {"kind": "measure", "items": list(enumerate(paths))}
     found = sorted(answer for chunk in workers.answers(job, 0, processes=2) for answer in chunk)
-    assert found == [(number, [6, 8, True]) for number in range(20)]
+    assert found == [(number, [6, 8, "L"]) for number in range(20)]

@@ -44,7 +44,7 @@ def test_given_splits_are_kept(tmp_path: Path, paint: Paint) -> None:
     assert data.test is not None
     assert (len(data.train), len(data.validation), len(data.test)) == (10, 4, 6)
     assert all(name.startswith("test/") for name in data.test.names)
-    assert any("extra/" in note for note in data.notes)
+    assert any("extra/" in note for note in data.passed_over)
 
 
 def test_without_a_test_split_but_with_validation_there_is_none(tmp_path: Path, paint: Paint) -> None:
@@ -74,8 +74,8 @@ def test_hidden_and_stray_files_are_ignored_and_counted(pets: Path, paint: Paint
     data = load(pets)
     assert data.skipped == ()
     assert values(data.split("all"))["cat/more/deep.png"] == 77
-    assert "Ignored 2 hidden files and folders." in data.notes
-    assert any(note.startswith("Ignored 2 stray files") and "1 .txt" in note for note in data.notes)
+    assert "Ignored 2 hidden files and folders." in data.passed_over
+    assert any(note.startswith("Ignored 2 stray files") and "1 .txt" in note for note in data.passed_over)
 
 
 def test_unreadable_pictures_are_skipped_named_and_counted(pets: Path) -> None:
@@ -93,7 +93,7 @@ def test_unreadable_pictures_are_skipped_named_and_counted(pets: Path) -> None:
     assert "empty" in reasons["dog/empty.png"]
     assert len(data.split("all")) == 20
     assert "cat/cut.jpg" not in data.split("all").names
-    (note,) = [note for note in data.notes if note.startswith("Skipped 4 of 24")]
+    (note,) = [note for note in data.passed_over if note.startswith("Skipped 4 of 24")]
     assert "cat/cut.jpg" in note
 
 
@@ -101,7 +101,7 @@ def test_the_second_start_tells_of_unreadable_pictures_too(pets: Path) -> None:
     (pets / "dog" / "text.png").write_text("not a picture at all")
     first, second = load(pets), load(pets)
     assert first.skipped == second.skipped != ()
-    assert first.notes == second.notes
+    assert (first.notes, first.passed_over) == (second.notes, second.passed_over)
 
 
 def test_deep_grey_cmyk_palette_and_rotated_pictures_work(tmp_path: Path) -> None:

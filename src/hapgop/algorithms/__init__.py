@@ -1,6 +1,8 @@
 """The algorithms, one file each; `ALL` is the list that dispatch, tests and benchmark read."""
 
 from hapgop.algorithms.batch_norm import BatchNorm
+from hapgop.algorithms.bfloat16 import Bfloat16
+from hapgop.algorithms.bfloat16_pairs import DirectPairs, PointwiseGradWPairs
 from hapgop.algorithms.bias import Bias
 from hapgop.algorithms.depthwise import Depthwise
 from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
@@ -15,7 +17,7 @@ from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.relu_grad import ReluGrad
 from hapgop.algorithms.winograd import Winograd, WinogradGradW
 
-__all__ = ["ALL", "Algorithm", "Pack", "Problem", "Recipe"]
+__all__ = ["ALL", "Algorithm", "Pack", "Problem", "Recipe", "algorithms_of"]
 
 # Most special first, most general last; of those that accept a problem the one predicted fastest is taken.
 ALL: tuple[Algorithm, ...] = (
@@ -42,3 +44,10 @@ ALL: tuple[Algorithm, ...] = (
     Planar(),
     Direct(),
 )
+
+_BFLOAT16 = (DirectPairs(), PointwiseGradWPairs(), *map(Bfloat16, ALL))
+
+
+def algorithms_of(dtype: str) -> tuple[Algorithm, ...]:
+    """The algorithms for tensors of a dtype."""
+    return _BFLOAT16 if dtype == "bfloat16" else ALL

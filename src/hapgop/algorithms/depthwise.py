@@ -32,11 +32,13 @@ class Depthwise(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op not in ("conv", "grad_x"):
             return f"computes conv and grad_x, not {problem.op}"
-        reason = refusal(problem) or unfused(problem)
+        reason = refusal(problem) or unfused(problem, "residual")
         if reason is not None:
             return reason
         work = Work.of(problem, machine)
         assert isinstance(problem.shape, ConvShape)
+        if problem.residual and problem.y_layout == "nchw":
+            return "adds a residual where channels come last"
         pixels = tile_pixels(work.cols, problem.shape.kw, machine.registers, work.far)
         if not pixels:
             return f"has no registers for the {len(work.cols)} classes of columns of this stride"
@@ -109,6 +111,7 @@ class _Program:
         source, w = k.buffer(names[0], n * self.source, "in"), k.buffer("w", s.ic * work.taps, "in")
         bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
         target = k.buffer(names[1], n * self.target, "out")
+        residual = k.buffer("residual", n * self.target, "in") if p.residual else None
         packed = k.buffer("packed", work.packed, "scratch")
         before, after = self.turned
         given, wanted = source, target
@@ -118,7 +121,7 @@ class _Program:
         if after:
             target = k.buffer("target", n * self.target, "scratch")
         _pack(k, work, w, packed)
-        _Gather(self, k, source, packed, bias if p.bias else None, target, not after).emit(n)
+        _Gather(self, k, source, packed, bias if p.bias else None, target, residual, not after).emit(n)
         if after:
             channels_first(k, "channels first", n, target, wanted, s.ic, self.target // s.ic)
         return k.kernel()
@@ -160,6 +163,7 @@ class _Gather:
     weights: Buffer
     bias: Buffer | None
     target: Buffer
+    residual: Buffer | None
     last: bool
 
     @property
@@ -226,6 +230,7 @@ class _Gather:
         line = image * self.program.target + channel + (row * track.out_step + track.out_first) * (out_width * s.ic)
         streaming = self.last and work.far
         for (i, pixel), value in zip(met.outputs, acc, strict=True):
-            result = activated(k, value, p.activation)
-            to = (column + pixel) * work.cols[i].out_step + work.cols[i].out_first
-            k.store(result, self.target, line + to * s.ic, count, streaming=streaming)
+            to = line + ((column + pixel) * work.cols[i].out_step + work.cols[i].out_first) * s.ic
+            if self.residual is not None:
+                value = k.add(value, k.load(self.residual, to, count))
+            k.store(activated(k, value, p.activation), self.target, to, count, streaming=streaming)

@@ -9,7 +9,7 @@ one for each residue class of the stride (`track`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, prod
 
 from hapgop.algorithms import costs, registers
 from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
@@ -26,6 +26,7 @@ from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
 
+_FETCHED = 1.2  # cycles for an input channel of groups, which is used once
 _RAW_TILES = 8  # weights that fewer tiles read are not worth packing
 
 
@@ -38,13 +39,18 @@ class Direct(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op not in ("conv", "grad_x"):
             return f"computes conv and grad_x, not {problem.op}"
-        return unfused(problem)
+        reason = unfused(problem, "residual", "pooled")
+        if reason is None and problem.pooled:
+            gathers = _Program.of(problem, machine).gathers()
+            if any(segment.dynamic for g in gathers for segment in segments(g.cols, g.pixels)):
+                reason = "unrolls the border of a row that is pooled, and this one has too many tiles in it"
+        return reason
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         program = _Program.of(problem, machine)
         gathers, bytes_ = program.gathers(), problem.itemsize
         s = program.shape
-        cycles = program.batch * sum(g.packing.groups * _cycles(g, machine) for g in gathers)
+        cycles = program.batch * sum(g.packing.groups * _cycles(g, program.machine) for g in gathers)
         read, written = (s.ic * s.ih * s.iw, s.oc * s.oh * s.ow)
         tensors = (program.batch * (read + written) + program.w_size) * bytes_
         total = max(cycles / costs.CLOCK, costs.traffic(tensors, machine))
@@ -53,7 +59,7 @@ class Direct(Algorithm):
                 total += size * bytes_ / costs.PACKED + costs.STAGE
             else:
                 total += costs.turned(size * bytes_, machine)
-        return total + costs.CALL + (len(gathers) - 1) * costs.STAGE
+        return total + costs.CALL + (len(program.parts()) - 1) * costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         assert isinstance(problem.shape, ConvShape)
@@ -65,7 +71,7 @@ class Direct(Algorithm):
             build=program.kernel,
             sizes=(program.batch,),
             scratch=tuple(size for _, size in program.scratch(program.batch)),
-            items=max(program.batch * program.shares(g).items for g in gathers),
+            items=max(program.batch * program.shares(part).items for part in program.parts()),
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
             pack=program.pack() if problem.packed else None,
         )
@@ -96,6 +102,9 @@ def _cycles(g: Gather, machine: Machine) -> float:
             step = costs.step_cycles(pixels, block, machine.vector_bytes)
             if packing.bundle > 1:
                 step += costs.PERMUTE * pixels / max(packing.cols.taps, 1)
+            if g.fetches:
+                # Inputs come from the second cache, and each is multiplied by few weights.
+                step += _FETCHED * pixels / packing.ic
             cycles += steps * step + block * store + costs.TILE
     return g.rows.count * cycles
 
@@ -108,20 +117,26 @@ class _Program:
     machine: Machine
     batch: int
     images: int
+    past: bool
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> _Program:
         assert isinstance(problem.shape, ConvShape)
         shape = problem.shape
         batch = shape.n
-        if is_pointwise(shape):
+        if is_pointwise(shape) and not problem.pooled:
             # A 1x1 filter sees no rows: few pixels an image are put end to end, so that tiles can be full.
             last = problem.x_layout == problem.y_layout == "nhwc"
             if last and shape.ih * shape.iw < 28 and shape.n > 1:
                 shape, batch = replace(shape, n=1, ih=1, iw=shape.n * shape.ih * shape.iw), 1
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
-        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, many(batch, machine))
+        oc = problem.shape.oc if problem.op == "conv" else problem.shape.ic
+        if problem.shape.groups == 1:
+            machine = registers.fitting(oc, problem.dtype, machine)
+        y = prod(problem.shape.y_shape if problem.op == "conv" else problem.shape.x_shape) * problem.itemsize
+        past = y // (4 if problem.pooled else 1) > machine.l3 // 2
+        return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, many(batch, machine), past)
 
     @property
     def shape(self) -> ConvShape:
@@ -132,6 +147,7 @@ class _Program:
         m = self.machine
         return (
             f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} images={self.images} cores={m.cores}"
+            f" past={self.past}"
         )
 
     def gathers(self) -> list[Gather]:
@@ -139,19 +155,22 @@ class _Program:
         oc, ic = s.oc // s.groups, s.ic // s.groups
         vertical = (s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
         horizontal = (s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
+        pooled = self.problem.pooled
         if self.problem.op == "conv":
-            pairs = [(forward(*vertical), forward(*horizontal))]
+            rows, cols = forward(*vertical), forward(*horizontal)
+            pairs = [(rows, replace(cols, count=cols.count // 2 * 2) if pooled else cols)]
         else:
             pairs = [(r, c) for r in backward(*vertical) for c in backward(*horizontal)]
             oc, ic = ic, oc
-        bundle = groups_in_vector(s.groups, max(oc, ic), lanes)
+        bundle = 1 if pooled else groups_in_vector(s.groups, max(oc, ic), lanes)
         oc *= bundle
         vectors = len(vector_counts(oc, lanes))
         x_layout, y_layout = self.problem.x_layout, self.problem.y_layout
         if self.problem.op == "conv":
-            source, target = image_strides("nhwc", s.ic, s.ih, s.iw), image_strides(y_layout, s.oc, s.oh, s.ow)
+            source, whole = image_strides("nhwc", s.ic, s.ih, s.iw), image_strides(y_layout, s.oc, s.oh, s.ow)
         else:
-            source, target = image_strides("nhwc", s.oc, s.oh, s.ow), image_strides(x_layout, s.ic, s.ih, s.iw)
+            source, whole = image_strides("nhwc", s.oc, s.oh, s.ow), image_strides(x_layout, s.ic, s.ih, s.iw)
+        target = image_strides(y_layout, s.oc, s.oh // 2, s.ow // 2) if pooled else whole
         weights, swap = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw), self.problem.op == "grad_x"
         out_stride = weights.c if swap else weights.n
         out = []
@@ -161,15 +180,27 @@ class _Program:
             # What is fetched ahead takes the compiler's freedom to use the last registers without a spill.
             streams = self.flat and s.groups == 1
             free = replace(self.machine, registers=self.machine.registers - self.machine.registers // 16 * streams)
-            pixels, block = registers.choose_tile(cols.count, vectors, free, most)
+            width = max(c.count for _, c in pairs)  # all residue classes in blocks of the same channels
+            if pooled:
+                # Two rows of pairs of pixels.
+                quarter = replace(free, registers=(free.registers - 2) // 4 + 2)
+                pixels, block = registers.choose_tile(width // 2, vectors, quarter, max(1, most // 2))
+                pixels *= 2
+            else:
+                pixels, block = registers.choose_tile(width, vectors, free, most)
             tiles = rows.count * ceil(cols.count / pixels) * self.batch
             raw = tiles <= _RAW_TILES and out_stride == 1 and not self.problem.packed
             if bundle > 1:
                 pixels, block, raw = _bundle_pixels(cols, self.machine), 1, False
             packing = Packing(s.groups // bundle, oc, ic, rows, cols, weights, swap, lanes, block, raw, bundle)
             # The accumulators that are still waiting, and a square of results.
-            turns = pixels * block - min(pixels, lanes) + lanes < self.machine.registers
-            gather = Gather(rows, cols, packing, pixels, source, target, turns=turns, streams=streams)
+            # Groups leave gaps between the inputs of neighbours, which the CPU then does not fetch ahead by itself.
+            fetches = s.groups > 1 and source.n * self.problem.itemsize > self.machine.l2 // 2
+            waiting = pixels * block // (1 if not pooled else 1 if self.problem.winners else 2)
+            turns = waiting - min(pixels, lanes) + lanes < self.machine.registers
+            gather = Gather(
+                rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, self.past
+            )
             out += _cut(gather) if self.flat else [gather]
         return out
 
@@ -234,11 +265,21 @@ class _Program:
         """Whether the image is one row of pixels that see only themselves, to be cut at will."""
         return is_pointwise(self.shape) and self.shape.ih == 1
 
-    def shares(self, g: Gather) -> Shares:
-        p, bytes_ = g.packing, self.problem.itemsize
+    def parts(self) -> list[list[Gather]]:
+        """The stages: what a long row's last pixels are is one of its own; residue classes read the same inputs."""
+        gathers = self.gathers()
+        return [[g] for g in gathers] if self.flat else [gathers]
+
+    def rows(self, g: Gather) -> int:
+        """Rows that are stored."""
+        return g.rows.count // 2 if g.pooled else g.rows.count
+
+    def shares(self, part: list[Gather]) -> Shares:
+        g, p, bytes_ = part[0], part[0].packing, self.problem.itemsize
         source = bytes_ * p.ic * g.rows.count * g.rows.in_step * g.cols.count * g.cols.in_step
-        weights, seconds = bytes_ * p.oc * p.depth, _cycles(g, self.machine) / costs.CLOCK
-        groups, rows, blocks, tail = p.groups, g.rows.count, p.blocks, bool(p.tail)
+        weights = bytes_ * p.oc * sum(other.packing.depth for other in part)
+        seconds = sum(_cycles(other, self.machine) for other in part) / costs.CLOCK
+        groups, rows, blocks, tail = p.groups, max(map(self.rows, part)), p.blocks, bool(p.tail)
         if p.bundle > 1:
             groups, source, weights, seconds = 1, source * groups, weights * groups, seconds * groups
         return Shares.of(Work(self.images, groups, rows, blocks, tail, source, weights, seconds), self.machine)
@@ -257,7 +298,10 @@ class _Program:
         else:
             w = k.buffer("w", self.w_size, "in")
         bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
-        target = k.buffer("y", y_size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
+        size = n * prod(p.pool.y_shape) if p.pooled else y_size
+        target = k.buffer("y", size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
+        residual = k.buffer("residual", y_size, "in") if p.residual else None
+        winners = k.buffer("winners", size, "out") if p.pooled else None
         scratch = {name: k.buffer(name, size, "scratch") for name, size in self.scratch(n)}
         if "packed" in scratch:
             packed = scratch["packed"]
@@ -266,10 +310,14 @@ class _Program:
             turn(k, "channels last", n, source, scratch["turned"], channels, pixels)
             source = scratch["turned"]
         places = self.packings()
-        for i, g in enumerate(self.gathers()):
-            weights, first = (packed, places[g.packing]) if g.packing in places else (w, 0)
-            buffers = Buffers(source, weights, first, bias if p.bias else None, target)
-            _Pass(self, k, g, buffers).emit(f"gather {i}", n)
+        for i, part in enumerate(self.parts()):
+            bodies = []
+            for g in part:
+                weights, first = (packed, places[g.packing]) if g.packing in places else (w, 0)
+                wanted = winners if p.winners else None
+                buffers = Buffers(source, weights, first, bias if p.bias else None, target, residual, wanted)
+                bodies.append((self.rows(g), _Pass(self, k, g, buffers).row))
+            self.shares(part).emit(k, f"gather {i}", n, bodies)
         return k.kernel()
 
 
@@ -279,9 +327,8 @@ def _cut(g: Gather) -> list[Gather]:
     out = []
     if full:
         rows, cols = replace(g.rows, count=full, in_size=full), replace(g.cols, count=g.pixels, in_size=g.pixels)
-        source = replace(g.source, h=g.pixels * g.source.w)
-        target = replace(g.target, h=g.pixels * g.target.w)
-        out.append(replace(g, rows=rows, cols=cols, source=source, target=target))
+        source, target, whole = (replace(t, h=g.pixels * t.w) for t in (g.source, g.target, g.whole))
+        out.append(replace(g, rows=rows, cols=cols, source=source, target=target, whole=whole))
     if rest:
         cols = replace(g.cols, count=rest, in_size=rest)
         out.append(replace(g, cols=cols, pixels=rest, skipped=full * g.pixels))
@@ -290,15 +337,12 @@ def _cut(g: Gather) -> list[Gather]:
 
 @dataclass(slots=True)
 class _Pass:
-    """Writes the stage of one gather."""
+    """Writes what is done for one row of a gather."""
 
     program: _Program
     k: Builder
     gather: Gather
     buffers: Buffers
-
-    def emit(self, label: str, n: Affine) -> None:
-        self.program.shares(self.gather).emit(self.k, label, n, self.row)
 
     def row(self, image: Affine, group: Affine, row: Affine, block: Affine, tail: bool) -> None:
         packing = self.gather.packing

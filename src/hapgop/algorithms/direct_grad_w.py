@@ -105,29 +105,36 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) ->
     # One image group's images are every `image_groups`-th: a thread does its tiles for one image, then the next.
     # Where the sums are many, it does so for some of them first, then for the next.
     by_row, panel = plan.by_row, plan.panel
-    around = (
-        ("kh", 0, s.kh if by_row else 1, 1),
-        ("panel", 0, plan.blocks, panel),
-        ("base", 0, n, plan.image_groups),
-        ("rows", 0, s.oh, plan.row_block),
-    )
     for name, tiles, pairs, first in (
         ("sums", full, plan.pairs, 0),
         ("sums tail", 1 if rest else 0, rest, full * plan.pairs),
     ):
         if not tiles:
             continue
+        run = min(tiles, plan.run)
+        around = (
+            ("kh", 0, s.kh if by_row else 1, 1),
+            ("panel", 0, plan.blocks, panel),
+            ("run", 0, tiles, run),
+            ("base", 0, n, plan.image_groups),
+            ("rows", 0, s.oh, plan.row_block),
+        )
         grid = (
             ("images", plan.image_groups),
             ("group", plan.groups),
             ("tap_row", 1 if by_row else s.kh),
             ("tap_column", 1 if plan.narrow else s.kw),
-            ("pairs", tiles),
+            ("pairs", run),
             ("block", panel),
         )
-        with k.stage(name, *grid, repeat=around) as (tap, blocks, base, rows, images, group, kh, kw, pair, block):
-            kh, block = kh + tap, block + blocks
-            with k.loop("image", base + images, [n, base + images + 1]) as image:
+        with k.stage(name, *grid, repeat=around) as values:
+            tap, blocks, tall, base, rows, images, group, kh, kw, pair, block = values
+            kh, block, pair = kh + tap, block + blocks, pair + tall
+            # Loops of one turn, or of none behind the last of an uneven number.
+            with (
+                k.loop("image", base + images, [n, base + images + 1]) as image,
+                k.loop("pairs", [pair], [pair + 1, Affine(tiles)]) as pair,
+            ):
                 channel = first + pair * plan.pairs
                 start = images * plan.size + (((group * s.kh + kh) * s.kw + kw) * plan.tall + channel) * plan.padded
                 if plan.at_once:

@@ -19,9 +19,13 @@ class Gather:
     """One pass over some outputs: all of a convolution's, or one residue class of an input gradient's.
 
     source, target     the strides of what is read and of what is written
+    whole              the strides of the result before pooling
     skipped            pixels before the first one
     turns              whether tiles leave room in the registers for turning squares of pixels x channels
     streams            whether the inputs of neighbouring tiles are one run of memory, which is read once
+    fetches            whether each tile asks for what the tile below it will be the first to read
+    pooled             whether rows are taken in pairs and the largest of each 2 x 2 pixels is stored
+    past               whether results are more than the caches keep, and are stored past them
     """
 
     rows: Track
@@ -30,9 +34,13 @@ class Gather:
     pixels: int
     source: Strides
     target: Strides
+    whole: Strides
     skipped: int = 0
     turns: bool = False
     streams: bool = False
+    fetches: bool = False
+    pooled: bool = False
+    past: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class Buffers:
     first: int
     bias: Buffer | None
     target: Buffer
+    residual: Buffer | None = None
+    winners: Buffer | None = None
 
 
 @dataclass(slots=True)
@@ -64,6 +74,16 @@ class Tile:
     acc: list[list[Register]] = field(default_factory=list)
 
     def emit(self) -> None:
+        if self.gather.pooled:
+            # The first row's results wait while the second's are summed.
+            first = self.row * 2
+            upper, lower = (self.results(first + i) for i in range(2))
+            self.store(*self.largest(upper, lower))
+        else:
+            self.store(self.results(self.row))
+
+    def results(self, row: Affine) -> list[list[Register]]:
+        """[pixel][vector] of one row of outputs, as they are stored or pooled."""
         k, g, packing = self.k, self.gather, self.gather.packing
         self.acc = [[k.const(0.0) for _ in self.counts] for _ in range(self.segment.pixels)]
         if packing.depth:
@@ -74,12 +94,15 @@ class Tile:
             )
             weights = packing.start(self.group, self.block) + self.buffers.first
             row_step = packing.steps(self.counts)[0]
+            if g.fetches:
+                self.fetch(origin, row)
             if g.rows.always_inside and g.rows.taps == 1:
-                self.taps(origin + g.rows.source(self.row, 0) * g.source.h, weights)
+                self.taps(origin + g.rows.source(row, 0) * g.source.h, weights)
             else:
-                with k.loop("tap", *g.rows.tap_range(self.row)) as t:
-                    self.taps(origin + g.rows.source(self.row, t) * g.source.h, weights + t * row_step)
-        self.finish()
+                with k.loop("tap", *g.rows.tap_range(row)) as t:
+                    self.taps(origin + g.rows.source(row, t) * g.source.h, weights + t * row_step)
+        self.finish(row)
+        return self.acc
 
     def taps(self, line: Affine, weights: Affine) -> None:
         """One row of taps. `line`: where the input row starts."""
@@ -158,6 +181,15 @@ class Tile:
         order = [lane // run * packing.ic + c if lane < packing.oc else 0 for lane in range(packing.lanes)]
         return self.k.permute(self.k.load(self.buffers.source, at, packing.ic * packing.bundle), order)
 
+    def fetch(self, origin: Affine, row: Affine) -> None:
+        """Prefetches the last row of inputs of the tile below."""
+        g, packing = self.gather, self.gather.packing
+        line = origin + g.rows.source(row + 1, g.rows.taps - 1) * g.source.h
+        with self.k.loop("fetch", 0, self.segment.pixels * g.cols.in_step) as p:
+            at = line + (g.cols.source(self.column, 0) + p) * g.source.w
+            for c in range(0, packing.ic * packing.bundle, packing.lanes):
+                self.k.prefetch(self.buffers.source, at + c)
+
     def prefetch(self, starts: list[tuple[int, Affine]], c: Affine, count: int) -> None:
         """A share of the next tile's input, where that follows this one's without a gap."""
         g = self.gather
@@ -179,35 +211,80 @@ class Tile:
                 for v, weight in enumerate(w):
                     k.fma(x, weight, self.acc[p][v], into=self.acc[p][v])
 
-    def finish(self) -> None:
-        """Bias, activation, store."""
-        k, g, to, packing = self.k, self.gather, self.gather.target, self.gather.packing
-        channel = self.group * packing.oc + self.block * packing.width
+    @property
+    def channel(self) -> Affine:
+        """The first channel of the block."""
+        packing = self.gather.packing
+        return self.group * packing.oc + self.block * packing.width
+
+    def finish(self, row: Affine) -> None:
+        """Bias, residual, activation."""
+        k, lanes = self.k, self.gather.packing.lanes
         bias = None
         if self.buffers.bias is not None:
-            places = [channel + v * packing.lanes for v in range(len(self.counts))]
+            places = [self.channel + v * lanes for v in range(len(self.counts))]
             bias = [k.load(self.buffers.bias, at, n) for at, n in zip(places, self.counts, strict=True)]
-        line = self.image * to.n + (self.row * g.rows.out_step + g.rows.out_first) * to.h
-        line += channel * to.c + g.skipped * to.w
-        for vectors in self.acc:
+        whole = self.gather.whole
+        line = self.place(whole, row, self.column)
+        for p, vectors in enumerate(self.acc):
             for v, value in enumerate(vectors):
                 if bias is not None:
                     value = k.add(value, bias[v])
+                if self.buffers.residual is not None:
+                    at = line + p * whole.w + v * lanes * whole.c
+                    value = k.add(value, k.load(self.buffers.residual, at, self.counts[v], whole.c))
                 vectors[v] = activated(k, value, self.activation)
-        first = line + (self.column * g.cols.out_step + g.cols.out_first) * to.w
-        if g.turns and to.c > 1 and g.cols.out_step * to.w == 1:
-            self.store_by_channel(first)
-            return
-        for p, vectors in enumerate(self.acc):
-            at = first + p * g.cols.out_step * to.w
-            for v, count in enumerate(self.counts):
-                k.store(vectors[v], self.buffers.target, at + v * packing.lanes * to.c, count, to.c)
 
-    def store_by_channel(self, first: Affine) -> None:
+    def place(self, to: Strides, row: Affine, column: Affine) -> Affine:
+        """Where the tile's first result lies."""
+        g = self.gather
+        line = self.image * to.n + (row * g.rows.out_step + g.rows.out_first) * to.h
+        line += self.channel * to.c + g.skipped * to.w
+        return line + (column * g.cols.out_step + g.cols.out_first) * to.w
+
+    def largest(
+        self, upper: list[list[Register]], lower: list[list[Register]]
+    ) -> tuple[list[list[Register]], list[list[Register]]]:
+        """([pixel][vector] of the largest of each 2 x 2, which of the four each is)."""
+        k, most, winners = self.k, [], []
+        for p in range(0, len(upper), 2):
+            fours = list(zip(upper[p], upper[p + 1], lower[p], lower[p + 1], strict=True))
+            if self.buffers.winners is None:
+                most.append([k.max(k.max(a, b), k.max(c, d)) for a, b, c, d in fours])
+                continue
+            line, which = [], []
+            for best, *others in fours:
+                number = k.const(0.0)
+                for i, other in enumerate(others, 1):
+                    number = k.select("above", other, best, k.const(i), number)
+                    best = k.select("above", other, best, other, best)
+                line.append(best)
+                which.append(number)
+            most.append(line)
+            winners.append(which)
+        return most, winners
+
+    def store(self, values: list[list[Register]], winners: list[list[Register]] | None = None) -> None:
+        g, to = self.gather, self.gather.target
+        column = self.column // 2 if g.pooled else self.column
+        first = self.place(to, self.row, column)
+        for buffer, lines in ((self.buffers.target, values), (self.buffers.winners, winners)):
+            if buffer is None or not lines:
+                continue
+            if g.turns and to.c > 1 and g.cols.out_step * to.w == 1:
+                self.store_by_channel(buffer, lines, first)
+                continue
+            for p, vectors in enumerate(lines):
+                at = first + p * g.cols.out_step * to.w
+                for v, count in enumerate(self.counts):
+                    place = at + v * g.packing.lanes * to.c
+                    self.k.store(vectors[v], buffer, place, count, to.c, streaming=g.past)
+
+    def store_by_channel(self, target: Buffer, lines: list[list[Register]], first: Affine) -> None:
         """Pixels are neighbours, channels are not: squares of pixels x channels are turned, and stored by channel."""
         k, lanes, stride = self.k, self.gather.packing.lanes, self.gather.target.c
         for v, count in enumerate(self.counts):
-            for p in range(0, len(self.acc), lanes):
-                pixels = [vectors[v] for vectors in self.acc[p : p + lanes]]
+            for p in range(0, len(lines), lanes):
+                pixels = [vectors[v] for vectors in lines[p : p + lanes]]
                 for c, channel in enumerate(k.transpose(pixels)[:count]):
-                    k.store(channel, self.buffers.target, first + p + (v * lanes + c) * stride, len(pixels))
+                    k.store(channel, target, first + p + (v * lanes + c) * stride, len(pixels))

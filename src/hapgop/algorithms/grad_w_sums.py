@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, gcd
 
 from hapgop.algorithms import registers
 from hapgop.algorithms.layout import groups_in_vector, is_pointwise, vector_counts, weight_strides
@@ -16,6 +16,8 @@ _ITEMS = 32  # enough for any usual number of cores to share out evenly; fixed, 
 _MOST_GROUPS = 16
 _SUMS = 8  # times as large as one group's sums are the images, for it to pay
 _SHORT = 256  # pixels of an image that a 1x1 filter sees as one row
+_LOOP = 3.0  # cycles of a step beside its multiply-adds: small tiles lose by them
+_STORED = 1.15  # times as long may sums take that are stored as they are wanted
 _TALL = 7  # channels of the broadcast side in a tile
 _BORDER_COLUMNS = 16  # more border columns than this are not unrolled
 
@@ -39,7 +41,14 @@ class Sums:
             # A batch of single pixels is an image of as many: the inner loop runs over the batch.
             s, batch = replace(s, n=1, iw=s.n, padding=(0, 0, 0, 0), stride=(1, 1)), 1
         elif is_pointwise(s) and s.ih * s.iw <= _SHORT:
-            s = replace(s, ih=1, iw=s.ih * s.iw)
+            # Images of few pixels are taken together: sums come and go once for each such row.
+            last = problem.x_layout == problem.y_layout == "nhwc"
+            # As many as the second cache has places for, where pixels are a large power of two apart.
+            way = machine.l2 // 8
+            places = min(7 * way // gcd(problem.itemsize * c, way) for c in (s.ic, s.oc))
+            most = max(1, min(_SHORT, places) // (s.ih * s.iw)) if last else 1
+            joined = max(m for m in range(1, most + 1) if batch % m == 0)
+            s, batch = replace(s, n=batch // joined, ih=1, iw=joined * s.ih * s.iw), batch // joined
         # As many rows at a time as leave input and gradient in half of the second cache.
         row_bytes = problem.itemsize * (s.iw * s.ic * s.stride[0] + s.ow * s.oc)
         row_block = min(s.oh, max(1, machine.l2 // 2 // row_bytes))
@@ -81,7 +90,16 @@ class Sums:
         """Whether vectors lie along the input channels: the sums then are stored as they are wanted."""
         p, s = self.problem, self.shape
         neighbours = weight_strides(p.w_layout, self.ic, s.kh, s.kw).c == 1
-        return neighbours and not self.narrow and self.ic >= self.lanes and self.bundle == 1
+        if not neighbours or self.narrow or self.ic < self.lanes or self.bundle > 1:
+            return False
+        return self.cycles(self.ic, self.oc) < _STORED * self.cycles(self.oc, self.ic)
+
+    def cycles(self, wide: int, tall: int) -> float:
+        """Of one pixel, with vectors along so many channels."""
+        count = len(vector_counts(wide, self.lanes))
+        pairs, vectors = registers.choose_tile(tall, count, self.machine, _TALL)
+        down, across = registers.blocks(tall, pairs), registers.blocks(count, vectors)
+        return sum(registers.step_cycles(p, v) + _LOOP for p in down for v in across)
 
     @property
     def wide(self) -> int:
@@ -171,6 +189,19 @@ class Sums:
             return self.blocks
         bytes_ = self.problem.itemsize * self.size // (self.shape.kh if self.by_row else 1)
         return max(1, min(self.blocks, self.blocks * (self.machine.l2 // 4) // bytes_))
+
+    @property
+    def run(self) -> int:
+        """Tiles of the broadcast side that are done with a panel: their sums, and what they read, stay in the cache."""
+        tiles = 1 if self.narrow else self.tall // self.pairs
+        if not self.many or not tiles:
+            return max(tiles, 1)
+        s, room = self.shape, self.machine.l2 // 4
+        sums = self.problem.itemsize * self.pairs * self.panel * self.vectors * self.lanes * s.kw
+        if not self.by_row:
+            sums *= s.kh
+        read = self.problem.itemsize * self.pairs * self.row_block * s.ow
+        return registers.balanced(tiles, max(1, min(tiles, room // sums, 2 * room // read)))
 
     @property
     def padded(self) -> int:

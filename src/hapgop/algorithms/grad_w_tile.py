@@ -64,10 +64,13 @@ class Tile:
                 k.store(value, memory, place, count if once else None)
 
     def prefetch(self, image: Affine, rows: Affine, row: Affine, tile: Affine, column: Affine) -> None:
-        """This output's share of the next block of rows: a few elements, lest many lines be waited for at once."""
+        """This output's share of the next block of rows: a few elements, lest many lines be waited for at once.
+
+        The block is `row_block` rows of `width * step` elements, the shares are those of all tiles and outputs.
+        """
         sums, s = self.sums, self.sums.shape
-        if sums.once_through:
-            return
+        if sums.once_through or sums.many:
+            return  # nothing follows; or the same images again, for other sums
         whole = sums.row_block >= s.oh
         number = (tile * sums.row_block + row - rows) * s.ow + column
         for buffer, height, width, step in (
@@ -76,7 +79,8 @@ class Tile:
         ):
             start = (image + sums.image_groups if whole else image) * (height * width)
             start += (rows if whole else rows + sums.row_block) * (width * step)
-            self.k.prefetch(buffer, start + number * ceil(width * step / s.ow / sums.tiles))
+            # All of it and nothing beyond: that would push out what is still wanted.
+            self.k.prefetch(buffer, start + number * (width * step) // (s.ow * sums.tiles))
 
     def rows(self, rows: Affine, kh: Affine) -> tuple[list[Affine], list[Affine]]:
         """Output rows of the block for which tap row kh is inside."""

@@ -70,7 +70,7 @@ class Narrow(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         program = _Program.of(problem, machine)
         return Recipe(
-            key=f"narrow {program.strip} {program.problem} {machine.cpu} {machine.isa} {machine.registers} {program.lanes}",
+            key=f"narrow {program!r}",
             build=program.kernel,
             sizes=(program.batch,),
             scratch=tuple(size for _, size in program.scratch(program.batch)),
@@ -101,6 +101,10 @@ class _Program:
         # Every residue class reads the strip's rows: they stay in half of the second cache.
         most = max(1, machine.l2 // 2 // (problem.itemsize * max(one.source.h, 1)))
         return replace(one, strip=balanced(one.height, min(most, ceil(one.height / wanted))))
+
+    def __repr__(self) -> str:
+        m = self.machine
+        return f"{self.strip} {self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers}"
 
     @property
     def shape(self) -> ConvShape:

@@ -47,10 +47,12 @@ class Planar(Algorithm):
                 return f"wants channels first, but the {name}'s come last"
         if problem.op == "grad_x" and s.stride[1] > 1:
             return f"computes grad_x of horizontal stride 1, not {s.stride[1]}"
+        if (reason := unfused(problem, "residual")) is not None:
+            return reason
         plane = _Program.of(problem, machine).planes()[0]
         if any(segment.dynamic for segment in segments(plane.cols, plane.width)):
             return "unrolls the border of a row, and this one has too many tiles in it"
-        return unfused(problem)
+        return None
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         program = _Program.of(problem, machine)
@@ -172,15 +174,17 @@ class _Program:
         w = k.buffer("w", s.oc * (s.ic // s.groups) * s.kh * s.kw, "in")
         bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
         target = k.buffer("y", y_size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
+        residual = k.buffer("residual", y_size, "in") if p.residual else None
         numbers = k.buffer("lanes", k.lanes, "in")
         planes = self.planes()
         for name, size in self.scratch(n):
             copy = k.buffer(name, size, "scratch")
             planes[0].margins.emit(k, n, source, copy)
             source = copy
-        buffers = Buffers(source, w, bias if p.bias else None, target, numbers)
+        buffers = Buffers(source, w, bias if p.bias else None, target, numbers, residual)
         for i, plane in enumerate(planes):
-            self.shares(plane).emit(k, f"plane {i}", n, partial(_row, k, plane, buffers, p.activation))
+            body = partial(_row, k, plane, buffers, p.activation)
+            self.shares(plane).emit(k, f"plane {i}", n, [(plane.rows.count, body)])
         return k.kernel()
 
 

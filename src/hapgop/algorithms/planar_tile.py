@@ -50,6 +50,7 @@ class Buffers:
     bias: Buffer | None
     target: Buffer
     numbers: Buffer
+    residual: Buffer | None
 
 
 @dataclass(slots=True)
@@ -145,7 +146,7 @@ class Tile:
             k.select("above", self.numbers, k.const(first - 0.5), value, total, into=total)
 
     def finish(self) -> None:
-        """Bias, activation, store."""
+        """Bias, residual, activation, store."""
         k, plane, to = self.k, self.plane, self.plane.target
         channel = self.group * plane.oc + self.block * plane.channels
         at = self.image * to.n + channel * to.c + self.column + plane.skipped
@@ -154,4 +155,7 @@ class Tile:
             bias = None if self.buffers.bias is None else k.broadcast(self.buffers.bias, channel + j)
             for v, count in enumerate(self.counts):
                 value = sums[v] if bias is None else k.add(sums[v], bias)
-                k.store(activated(k, value, self.activation), self.buffers.target, at + j * to.c + v * k.lanes, count)
+                place = at + j * to.c + v * k.lanes
+                if self.buffers.residual is not None:
+                    value = k.add(value, k.load(self.buffers.residual, place, count))
+                k.store(activated(k, value, self.activation), self.buffers.target, place, count)

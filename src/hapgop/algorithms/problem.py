@@ -15,7 +15,7 @@ CONV_OPS: tuple[Op, ...] = ("conv", "grad_x", "grad_w", "grad_b")
 POOL_OPS: tuple[Op, ...] = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
 NORM_OPS: tuple[Op, ...] = ("batch_norm", "batch_norm_grad")
 MAP_OPS: tuple[Op, ...] = (*NORM_OPS, "relu_grad")
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "bfloat16")
 ACTIVATIONS = ("relu", "relu6", "hardswish")
 
 
@@ -41,6 +41,7 @@ class Problem:
 
     Of conv, r is there only with `residual`: shaped and laid out as the result is before pooling. With `pooled` y is
     the largest of each 2 x 2 pixels (what fills no window is dropped), and only then winners are there.
+    Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only.
     Without `winners` they are not stored, and 0 is taken for their address.
     With `packed`, which conv and grad_x know, the weights come as the plan's `Pack` made them of w.
 
@@ -109,7 +110,17 @@ class Problem:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one element."""
+        """Bytes of one element of a tensor."""
+        return {"bfloat16": 2, "float32": 4, "float64": 8}[self.dtype]
+
+    @property
+    def inside(self) -> str:
+        """The dtype in which kernels compute: of scratch, of tables, and of packed weights."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
+    @property
+    def lane_bytes(self) -> int:
+        """Bytes of one number of the `inside` dtype."""
         return 8 if self.dtype == "float64" else 4
 
 

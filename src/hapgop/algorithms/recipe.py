@@ -94,7 +94,7 @@ class Algorithm(ABC):
         return 1.0
 
     def variants(self, problem: Problem, machine: Machine) -> Sequence[Algorithm]:
-        """The ways of this algorithm that are worth comparing, each with a name of its own; only asked where it accepts.
+        """The ways of this algorithm that are worth comparing, each with its own name; only asked where it accepts.
 
         Block sizes, for example: what prediction cannot tell apart, the engine measures.
         """

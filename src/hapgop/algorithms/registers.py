@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil, gcd
 
@@ -31,6 +32,19 @@ def together(step: int) -> int:
     Lines that lie a page apart share a place there, and no more of them can be kept than the cache has ways.
     """
     return _WAYS * (_PAGE // gcd(step, _PAGE))
+
+
+def fitting(channels: int, dtype: str, machine: Machine) -> Machine:
+    """The machine with vectors of half the size, where those leave a sixth or more of the lanes less empty.
+
+    6 channels are 6 of 16 lanes or 6 of 8; 24 are 24 of 32 or of 24. Twice as many narrow vectors are multiplied in a
+    cycle: AVX-512 has 32 registers of either size, and the same lanes a cycle.
+    """
+    lanes = machine.lanes(dtype)
+    if machine.isa != "avx512" or lanes < 2:
+        return machine
+    wide, narrow = (ceil(channels / n) * n for n in (lanes, lanes // 2))
+    return replace(machine, vector_bytes=machine.vector_bytes // 2) if 6 * narrow <= 5 * wide else machine
 
 
 @lru_cache(4096)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -87,15 +87,19 @@ class Shares:
     def block_groups(self) -> int:
         return ceil(max(self.blocks, 1) / self.blocks_per_group)
 
-    def emit(self, k: Builder, label: str, n: Affine, body: Body) -> None:
-        """The stage; a block's weights stay in the cache while the rows stream by."""
+    def emit(self, k: Builder, label: str, n: Affine, bodies: Sequence[tuple[int, Body]]) -> None:
+        """The stage; a block's weights stay in the cache while the rows stream by.
+
+        bodies: what is done for one row, and for how many rows; one after the other, since they read the same ones.
+        """
         grid = (("image", n), ("group", self.groups), ("rows", self.row_groups), ("blocks", self.block_groups))
         with k.stage(label, *grid) as (image, group, rows, blocks):
 
             def each_row(block: Affine, tail: bool) -> None:
                 low, per_group = rows * self.rows_per_group, self.rows_per_group
-                with k.loop("row", low, [low + per_group, self.rows]) as row:
-                    body(image, group, row, block, tail)
+                for count, body in bodies:
+                    with k.loop("row", low, [low + per_group, count]) as row:
+                        body(image, group, row, block, tail)
 
             first, per_group = blocks * self.blocks_per_group, self.blocks_per_group
             if self.blocks:

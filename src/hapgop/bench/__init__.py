@@ -1,8 +1,9 @@
 """Speed, measured fairly: the same operation on both sides, interleaved in one process, outputs checked."""
 
-from hapgop.bench.allocator import ALLOCATORS
+from hapgop.bench.allocator import ALLOCATORS, use_allocator
 from hapgop.bench.case import OPS, Case
 from hapgop.bench.choosing import Job, Wanted, cases
+from hapgop.bench.in_pytorch import in_pytorch
 from hapgop.bench.layers import Run, bench_layers, plan
 from hapgop.bench.picture import draw
 from hapgop.bench.reading import from_text
@@ -34,9 +35,11 @@ __all__ = [
     "draw",
     "from_json",
     "from_text",
+    "in_pytorch",
     "plan",
     "plan_nets",
     "survey",
     "survey_json",
     "table",
+    "use_allocator",
 ]

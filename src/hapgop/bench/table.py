@@ -32,11 +32,11 @@ def table(result: BenchResult) -> str:
         f"  {row.case} {row.op} n={row.batch} t={row.threads}: {row.ratio:.2f}" for row in result.rows if row.slower
     ]
     lines = [
-        *_aligned([_HEAD, *map(_cells, result.rows)], left=(0, 1, 4, 15)),
+        *aligned([_HEAD, *map(_cells, result.rows)], left=(0, 1, 4, 15)),
         "",
         *_WORDS.format(ours="" if ahead else ", while ours packs them in every call").splitlines(),
         "",
-        *_aligned([_MEANS, *means], left=(0,)),
+        *aligned([_MEANS, *means], left=(0,)),
         "",
         "Slower than the strongest peer in median and best: " + ("" if slower else "none"),
         *slower,
@@ -63,7 +63,7 @@ def _or_dash(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}"
 
 
-def _aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+def aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "  ".join(

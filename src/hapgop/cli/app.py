@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "train": "Train a classifier on pictures and write a report.",
     "predict": "Label pictures with a trained net; needs no PyTorch.",
     "evaluate": "Measure a trained net on labelled pictures.",
+    "look": "Look inside a trained net, in the browser: why this label?",
+    "learn": "A lesson on convolutional networks, to play with in the browser.",
     "shapes": "Show each layer's sizes, formula, parameters and cost.",
     "demo": "See it work: train on digits, label unseen ones.",
     "bench": "Measure the speed against PyTorch on this machine.",
@@ -119,7 +121,8 @@ def _explained(error: Exception, debug: bool) -> int:
     elif isinstance(error, OSError):
         console.complain(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
     elif isinstance(error, ModuleNotFoundError):
-        console.complain(f"this needs {error.name}, which is not installed: pip install 'hapgop[train]' brings it.")
+        extra = "look" if error.name in ("starlette", "uvicorn", "captum") else "train"
+        console.complain(f"this needs {error.name}, which is not installed: pip install 'hapgop[{extra}]' brings it.")
     else:
         console.complain(
             f"this is a mistake of hapgop itself ({type(error).__name__}: {error})."

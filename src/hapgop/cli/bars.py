@@ -14,13 +14,13 @@ _REDRAW_SECONDS = 0.1
 class Bar:
     """A bar with the time left, gone when the work is done; nothing at all where there is no terminal.
 
-    lines: say the result of each epoch where no bar can be drawn, as a log wants it.
+    lines: say the result of each epoch where no bar can be drawn, as a log wants it. quiet: neither.
     """
 
-    def __init__(self, *, lines: bool = False) -> None:
+    def __init__(self, *, lines: bool = False, quiet: bool = False) -> None:
         err = console.err()
-        self._shown = err.is_terminal
-        self._lines = lines and not self._shown
+        self._shown = err.is_terminal and not quiet
+        self._lines = lines and not self._shown and not quiet
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -56,13 +56,15 @@ class Bar:
         elif isinstance(event, Step):
             done = (event.epoch - 1) * event.steps + event.step
             words = (
-                f"{event.accuracy:.1%} right, {event.images_per_second:,.0f} images/s, {clock(event.seconds_left)} left"
+                f"loss {event.loss:.3f}, {event.accuracy:.1%} right, {event.images_per_second:,.0f} images/s,"
+                f" {event.waiting:.1%} waiting for data, {clock(event.seconds_left)} left"
             )
             self.count(f"epoch {event.epoch}/{event.epochs}", done, event.epochs * event.steps, words)
         elif isinstance(event, EpochDone) and self._lines:
             console.say(
                 f"epoch {event.epoch}/{event.epochs}: training {event.train_accuracy:.2%} right,"
-                f" validation {event.val_accuracy:.2%} right, {event.images_per_second:,.0f} images/s"
+                f" validation {event.val_accuracy:.2%} right, {event.images_per_second:,.0f} images/s,"
+                f" {event.seconds_waiting / max(event.seconds, 1e-9):.1%} waiting for data"
             )
         elif isinstance(event, Validating):
             # The bar stays where the epoch's steps have left it: validating is no progress of its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hapgop.bench import SurveyRow, SurveySummary
 
@@ -38,8 +39,8 @@ def _choice(row: SurveyRow) -> str:
 
 def _histogram(ratios: Sequence[float]) -> list[str]:
     ends = [0.0, *_STEPS, float("inf")]
-    counts = [sum(low <= r < high for r in ratios) for low, high in zip(ends, ends[1:], strict=False)]
-    names = [f"under {_STEPS[0]}", *(f"{low} to {high}" for low, high in zip(_STEPS, _STEPS[1:], strict=False))]
+    counts = [sum(low <= r < high for r in ratios) for low, high in pairwise(ends)]
+    names = [f"under {_STEPS[0]}", *(f"{low} to {high}" for low, high in pairwise(_STEPS))]
     names.append(f"{_STEPS[-1]} and more")
     most = max(counts)
     return [

@@ -15,7 +15,7 @@ from hapgop.engine.ready import Refused, plan_for, prepare, prepare_candidates
 from hapgop.engine.runnable import Runnable
 from hapgop.engine.sequence import Call, Outside, Sequence
 from hapgop.engine.team import get_threads, set_threads, use_openmp
-from hapgop.engine.tuning import compare, get_tuning, measured, set_tuning, usual
+from hapgop.engine.tuning import compare, get_tuning, may_measure, measured, set_tuning, usual
 
 __all__ = [
     "ALIGN",
@@ -40,6 +40,7 @@ __all__ = [
     "get_tuning",
     "linear",
     "max_pool2d",
+    "may_measure",
     "measured",
     "on_change",
     "plan_for",

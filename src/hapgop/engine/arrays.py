@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from hapgop.algorithms import Problem
+from hapgop.engine.address import address
+from hapgop.engine.changes import on_change
+from hapgop.engine.kept import Kept
 from hapgop.engine.memory import empty
+from hapgop.engine.prepared import Prepared
 from hapgop.engine.ready import prepare
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape, Padding, PoolShape, warn_if_unread
@@ -44,6 +49,50 @@ def conv2d(
     >>> conv2d(x, np.ones((6, 3, 5, 5), np.float32)).shape
     (1, 6, 28, 28)
     """
+    setting = (stride, padding, dilation, groups, activation)
+    if type(x) is type(weight) is np.ndarray and (bias is None or type(bias) is np.ndarray):
+        bias_key = None if bias is None else (bias.shape, bias.strides, bias.dtype)
+        key = (x.shape, x.strides, x.dtype, weight.shape, weight.strides, weight.dtype, bias_key, setting)
+        try:
+            known = _known.get(key)
+        except TypeError:  # a list among the settings
+            return _conv2d(x, weight, bias, *setting)[0]
+        if known is not None:
+            return known(x, weight, bias)
+        y, call = _conv2d(x, weight, bias, *setting)
+        if call is not None:
+            _known.put(key, call, _ENTRY + call.prepared.bytes)
+        return y
+    return _conv2d(x, weight, bias, *setting)[0]
+
+
+class _Call:
+    """A convolution whose arguments were checked: of arrays of one kind, dense as they are."""
+
+    __slots__ = ("_dtype", "_last", "_shape", "prepared")
+
+    def __init__(self, prepared: Prepared, shape: tuple[int, int, int, int], dtype: np.dtype[Any], layout: str) -> None:
+        n, c, h, w = shape
+        self.prepared, self._dtype, self._last = prepared, dtype, layout == "nhwc"
+        self._shape = (n, h, w, c) if self._last else shape
+
+    def __call__(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        y = empty(self._shape, self._dtype)
+        self.prepared(address(x), address(weight), 0 if bias is None else address(bias), address(y))
+        return y.transpose(0, 3, 1, 2) if self._last else y
+
+
+def _conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair,
+    groups: int,
+    activation: str | None,
+) -> tuple[Array, _Call | None]:
+    """The convolution, and how to do the same again; None where an array has to be copied first."""
     _check("x", x, 4)
     _check("weight", weight, 4, x.dtype)
     shape = ConvShape.of(x.shape, weight.shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
@@ -52,9 +101,9 @@ def conv2d(
         _check("bias", bias, 1, x.dtype)
         if bias.shape != (shape.oc,):
             raise InputError(f"bias has shape {bias.shape}; weight {weight.shape} wants ({shape.oc},)")
-        bias = np.ascontiguousarray(bias)
-    x, x_layout = _dense(x)
-    weight, w_layout = _dense(weight)
+    dense, x_layout = _dense(x)
+    dense_weight, w_layout = _dense(weight)
+    dense_bias = None if bias is None else np.ascontiguousarray(bias)
     problem = Problem(
         "conv",
         shape,
@@ -65,9 +114,9 @@ def conv2d(
         bias is not None,
         activation,
     )
-    y = _empty(shape.y_shape, x.dtype, x_layout)
-    prepare(problem)(x.ctypes.data, weight.ctypes.data, 0 if bias is None else bias.ctypes.data, y.ctypes.data)
-    return y
+    call = _Call(prepare(problem), shape.y_shape, x.dtype, x_layout)
+    copied = dense is not x or dense_weight is not weight or dense_bias is not bias
+    return call(dense, dense_weight, dense_bias), None if copied else call
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: str | None = None) -> Array:
@@ -150,6 +199,14 @@ def _pair(name: str, value: object) -> tuple[int, int]:
     if isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(v, SupportsIndex) for v in value):
         return index(value[0]), index(value[1])
     raise InputError(f"{name}: got {value!r}, wanted a whole number or a pair (rows, columns)")
+
+
+_MOST = 16 << 20  # bytes of what repeated calls remember, their kernels among it
+_ENTRY = 2048
+_known: Kept[_Call] = Kept(_MOST)
+on_change(_known.clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_known.after_fork)
 
 
 def _check(name: str, array: Array, ndim: int | None, dtype: np.dtype[Any] | None = None) -> None:

@@ -21,13 +21,16 @@ class Prepared(Runnable):
 
     def __init__(self, plan: Plan) -> None:
         problem = plan.problem
-        super().__init__(plan.recipe, problem.tensors, problem.itemsize, plan.seconds, plan.machine)
+        super().__init__(plan.recipe, problem.tensors, problem.lane_bytes, plan.seconds, plan.machine)
         self.plan = plan
         self._pack: Packer | None = None
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed weights. Raises InputError where the problem takes them as they are."""
+        """Elements of the packed weights: of the problem's `inside` dtype where its recipe has a `Pack`, else w itself.
+
+        Raises InputError where the problem takes the weights as they are.
+        """
         problem = self.plan.problem
         if not problem.packed or not isinstance(problem.shape, ConvShape):
             raise InputError(f"this {problem.op} takes its weights as they are: plan the problem with packed=True")
@@ -44,5 +47,5 @@ class Prepared(Runnable):
             ctypes.memmove(packed, w, size * self.plan.problem.itemsize)
             return
         if self._pack is None:
-            self._pack = Packer(self.plan.recipe.pack, self.plan.problem.itemsize, self.plan.machine)
+            self._pack = Packer(self.plan.recipe.pack, self.plan.problem.lane_bytes, self.plan.machine)
         self._pack(w, packed, threads)

@@ -7,14 +7,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hapgop.explain.algorithm import Algorithm, algorithm
+from hapgop.explain.answer import probabilities
 from hapgop.explain.costs import Cost, costs
 from hapgop.explain.exciting import Exciting, exciting
 from hapgop.explain.features import FeatureMap, feature_maps
 from hapgop.explain.field import Field, effective_field, receptive_field
 from hapgop.explain.filters import Filters, filters
 from hapgop.explain.health import FilterHealth, filter_health
+from hapgop.explain.learning import Learning, learn_filter
 from hapgop.explain.opened import Opened, opened, prepared
-from hapgop.explain.window import Window, window
+from hapgop.explain.play import Played, convolved
+from hapgop.explain.window import Window, taken_apart, window
 
 if TYPE_CHECKING:
     from hapgop.explain.attribution import Change, Evidence, Mattered, channels_that_mattered, evidence, what_changes
@@ -29,11 +32,14 @@ __all__ = [
     "Field",
     "FilterHealth",
     "Filters",
+    "Learning",
     "Mattered",
     "Opened",
+    "Played",
     "Window",
     "algorithm",
     "channels_that_mattered",
+    "convolved",
     "costs",
     "effective_field",
     "evidence",
@@ -41,9 +47,12 @@ __all__ = [
     "feature_maps",
     "filter_health",
     "filters",
+    "learn_filter",
     "opened",
     "prepared",
+    "probabilities",
     "receptive_field",
+    "taken_apart",
     "what_changes",
     "window",
 ]

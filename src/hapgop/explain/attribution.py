@@ -118,7 +118,7 @@ def what_changes(model: Model, image: Any) -> tuple[Change, ...]:
     """The covered patches with which the net gives another answer; () where none of them does."""
     net = opened(model, image)
     x = torch.from_numpy(prepared(model, image))[None]
-    c, h, w = x.shape[1:]
+    h, w = x.shape[2:]
     patch = patch_for(h, w)
     places = [(t, u) for t in _starts(h, patch[0]) for u in _starts(w, patch[1])]
     found = []

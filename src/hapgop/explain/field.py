@@ -49,7 +49,7 @@ def receptive_field(model: Model, image: Any, layer: str, oh: int, ow: int, oc: 
         seen[slice(None) if oc is None else oc] = True
     else:
         seen[slice(None) if oc is None else oc, oh, ow] = True
-    mask = _image_mask(net, layer, seen).any(axis=0)
+    mask: Mask = np.logical_or.reduce(_image_mask(net, layer, seen), axis=0)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if rows.size else (0, 0, 0, 0)
     span = _span(net, layer, oh, ow)
@@ -102,7 +102,7 @@ def _same(node: Node, size: tuple[int, ...], mask: Mask) -> Mask:
 
 def _conv(node: Node, size: tuple[int, ...], mask: Mask) -> Mask:
     groups = node.attrs["groups"]
-    by_group = mask.reshape(groups, -1, *mask.shape[1:]).any(axis=1)
+    by_group: Mask = np.logical_or.reduce(mask.reshape(groups, -1, *mask.shape[1:]), axis=1)
     return _spread(by_group, *taps(node, size)).repeat(size[0] // groups, axis=0)
 
 
@@ -147,7 +147,8 @@ def _spread(mask: Mask, rows: Taps, columns: Taps) -> Mask:
 
 def _unbroadcast(mask: Mask, size: tuple[int, ...]) -> Mask:
     axes = tuple(axis for axis, side in enumerate(size) if side == 1 and mask.shape[axis] != 1)
-    return mask.any(axis=axes, keepdims=True) if axes else mask
+    summed: Mask = np.logical_or.reduce(mask, axis=axes, keepdims=True) if axes else mask
+    return summed
 
 
 def _span(net: Opened, layer: str, oh: int, ow: int) -> tuple[int, int, int, int]:

@@ -55,7 +55,8 @@ def from_facts(facts: Facts, environment: Mapping[str, str]) -> Machine:
     l1, l2 = facts.caches.get(1, BASELINE.l1), facts.caches.get(2, BASELINE.l2)
     # A machine that tells of its second level and of no third has none; then the second is the largest.
     l3 = facts.caches.get(3, l2 if 2 in facts.caches else BASELINE.l3)
-    return Machine(name, cpu, level.isa, level.vector_bytes, level.registers, l1, l2, l3, facts.cores)
+    bf16 = level.isa == "avx512" and cpu == "host" and "avx512_bf16" in facts.flags
+    return Machine(name, cpu, level.isa, level.vector_bytes, level.registers, l1, l2, l3, facts.cores, bf16)
 
 
 def _forced(forced: str, able: list[Machine], name: str) -> Machine:

@@ -22,7 +22,8 @@ class Machine:
 
     `cpu` is LLVM's name of the CPU, or "host" for the one that runs this; `isa` is "avx512", "avx2", "neon"
     or "baseline" (16-byte vectors and no fused multiply-add to count on). `l1` is a core's data cache and
-    `l2` the next; `l3` is the largest, shared, and equals `l2` where there is no third level.
+    `l2` the next; `l3` is the largest, shared, and equals `l2` where there is no third level. `bf16`: it multiplies
+    pairs of bfloat16 (AVX512-BF16).
 
     >>> AVX512.lanes("float32")
     16
@@ -37,6 +38,7 @@ class Machine:
     l2: int
     l3: int
     cores: int
+    bf16: bool = False
 
     def lanes(self, dtype: DTypeLike) -> int:
         """How many elements of `dtype` fit one register; InputError where NumPy knows no such dtype."""

@@ -55,7 +55,7 @@ def load(key: str, make: Callable[[], Kernel], cpu: str = "host") -> Function:
 
 
 def _text(kernel: Kernel, cpu: str) -> str:
-    return emit(kernel, compiler.is_x86(), compiler.has_fma(cpu))
+    return emit(kernel, compiler.is_x86(), compiler.has_fma(cpu), compiler.has_bf16(cpu))
 
 
 def compiled_count() -> int:

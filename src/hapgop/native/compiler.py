@@ -60,6 +60,17 @@ def has_fma(cpu: str) -> bool:
     return bool(llvm.get_host_cpu_features().get("fma")) if cpu == "host" else cpu not in _WITHOUT_FMA
 
 
+# The x86 CPUs that one may name and that round to bfloat16 in hardware.
+_WITH_BF16 = ("cooperlake", "sapphirerapids", "emeraldrapids", "graniterapids", "znver4", "znver5")
+
+
+def has_bf16(cpu: str) -> bool:
+    """Whether a CPU rounds float32 to bfloat16 in one instruction (AVX512-BF16)."""
+    if not is_x86():
+        return False
+    return bool(llvm.get_host_cpu_features().get("avx512bf16")) if cpu == "host" else cpu in _WITH_BF16
+
+
 def _machine(cpu: str) -> llvm.TargetMachine:
     _initialize()
     name, features = target(cpu)

@@ -46,8 +46,8 @@ class Scope:
 class Emitter:
     """Writes one kernel; `text()` is the module."""
 
-    def __init__(self, kernel: Kernel, x86: bool, fma: bool) -> None:
-        self.kernel, self.x86, self.fma = kernel, x86, fma
+    def __init__(self, kernel: Kernel, x86: bool, fma: bool, bf16: bool) -> None:
+        self.kernel, self.x86, self.fma, self.bf16 = kernel, x86, fma, bf16
         self.scalar = "double" if kernel.dtype == "float64" else "float"
         self.itemsize = 8 if kernel.dtype == "float64" else 4
         self.vector = f"<{kernel.lanes} x {self.scalar}>"
@@ -109,8 +109,11 @@ class Emitter:
         if not index.const:
             return base
         name = self.fresh()
-        self.lines.append(f"{name} = getelementptr inbounds {self.scalar}, ptr {base}, i64 {index.const}")
+        self.lines.append(f"{name} = getelementptr inbounds {self.element(buffer)}, ptr {base}, i64 {index.const}")
         return name
+
+    def element(self, buffer: Buffer) -> str:
+        return "i16" if buffer.narrow else self.scalar
 
     def base(self, buffer: Buffer, variable: Affine) -> str:
         if not variable.terms:
@@ -121,7 +124,7 @@ class Emitter:
         if name is None:
             here, outer = self.split(variable)
             start, offset = self.base(buffer, outer), self.sum(here)
-            line = f"getelementptr inbounds {self.scalar}, ptr {start}, i64 {offset}"
+            line = f"getelementptr inbounds {self.element(buffer)}, ptr {start}, i64 {offset}"
             name = self.bases[key] = self.once(self.deepest(variable), ("ptr", *key), line)
         return name
 
@@ -388,10 +391,10 @@ class Emitter:
         ]
 
 
-def emit(kernel: Kernel, x86: bool = True, fma: bool = True) -> str:
+def emit(kernel: Kernel, x86: bool = True, fma: bool = True, bf16: bool = False) -> str:
     """The LLVM IR text of a kernel.
 
     x86: the control register of x86 can be set. fma: the CPU multiplies and adds with one rounding; without it that
-    would become a call of the C library, so the product is rounded too.
+    would become a call of the C library, so the product is rounded too. bf16: it rounds to bfloat16 in one instruction.
     """
-    return Emitter(kernel, x86, fma).text()
+    return Emitter(kernel, x86, fma, bf16).text()

@@ -14,11 +14,13 @@ from hapgop.tile import (
     Buffer,
     Const,
     Coordinate,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Prefetch,
     Register,
@@ -39,6 +41,7 @@ class Context(Protocol):
     vector: str
     itemsize: int
     fma: bool
+    bf16: bool
     streaming: bool
     declared: set[str]
     lines: list[str]
@@ -103,8 +106,7 @@ class StatementWriter:
             case Load():
                 self.load(s)
             case Broadcast():
-                p = self.c.pointer(s.at.buffer, s.at.index)
-                self.set(s.dst, self.splat(self.op(f"load {self.c.scalar}, ptr {p}, align {self.c.itemsize}")))
+                self.set(s.dst, self.splat(self.element(s.at.buffer, s.at.index, s.pairs)))
             case Store():
                 self.store(s)
             case Binary():
@@ -117,6 +119,10 @@ class StatementWriter:
                 self.set(s.dst, self.op(f"call {v} {name}({v} {self.get(s.src)})"))
             case Select():
                 self.select(s)
+            case Pair():
+                self.pair(s)
+            case Dot():
+                self.set(s.dst, self.dot(self.get(s.a), self.get(s.b), self.get(s.c)))
             case Permute():
                 v, order = self.c.vector, ", ".join(f"i32 {i}" for i in s.order)
                 mask = f"<{len(s.order)} x i32> <{order}>"
@@ -163,6 +169,37 @@ class StatementWriter:
 
     # Memory
 
+    def element(self, buffer: Buffer, index: Affine, pairs: bool = False) -> str:
+        """One element of memory, or a pair of them."""
+        p = self.c.pointer(buffer, index)
+        if pairs or not buffer.narrow:
+            return self.op(f"load {self.c.scalar}, ptr {p}, align {2 if pairs else self.c.itemsize}")
+        wide = self.op(f"zext i16 {self.op(f'load i16, ptr {p}, align 2')} to i32")
+        return self.op(f"bitcast i32 {self.op(f'shl i32 {wide}, 16')} to float")
+
+    def widened(self, value: str) -> str:
+        """A vector of bfloat16's bits as numbers."""
+        n = self.c.kernel.lanes
+        high = self.op(f"shl <{n} x i32> {self.op(f'zext <{n} x i16> {value} to <{n} x i32>')}, splat (i32 16)")
+        return self.op(f"bitcast <{n} x i32> {high} to {self.c.vector}")
+
+    def narrowed(self, value: str) -> str:
+        """The bits of the nearest bfloat16s, as `tile.bfloat16` defines them."""
+        n, v = self.c.kernel.lanes, self.c.vector
+        halves, words = f"<{n} x i16>", f"<{n} x i32>"
+        if self.c.bf16:
+            near = self.op(f"fptrunc {v} {value} to <{n} x bfloat>")
+            return self.op(f"bitcast <{n} x bfloat> {near} to {halves}")
+        bits = self.op(f"bitcast {v} {value} to {words}")
+        high = self.op(f"lshr {words} {bits}, splat (i32 16)")
+        odd = self.op(f"and {words} {high}, splat (i32 1)")
+        bias = self.op(f"add {words} {odd}, splat (i32 32767)")
+        near = self.op(f"lshr {words} {self.op(f'add {words} {bits}, {bias}')}, splat (i32 16)")
+        quiet = self.op(f"or {words} {high}, splat (i32 64)")
+        nan = self.op(f"fcmp uno {v} {value}, {value}")
+        best = self.op(f"select <{n} x i1> {nan}, {words} {quiet}, {words} {near}")
+        return self.op(f"trunc {words} {best} to {halves}")
+
     def mask(self, count: int) -> str:
         lanes = self.c.kernel.lanes
         return f"<{lanes} x i1> <{', '.join('i1 1' if i < count else 'i1 0' for i in range(lanes))}>"
@@ -175,48 +212,56 @@ class StatementWriter:
         p = self.c.pointer(s.at.buffer, index)
         return p if not s.where else self.op(f"select i1 {self.c.inside(s.where)}, ptr {p}, ptr {nowhere}")
 
+    def kind(self, buffer: Buffer) -> tuple[str, str, int]:
+        """What vectors of a buffer's elements are: their type, the suffix of LLVM's names for it, bytes of one."""
+        n = self.c.kernel.lanes
+        return (f"<{n} x i16>", f"v{n}i16", 2) if buffer.narrow else (self.c.vector, self.suffix, self.c.itemsize)
+
     def load(self, s: Load) -> None:
-        v, lanes, size = self.c.vector, self.c.kernel.lanes, self.c.itemsize
-        if s.stride == 1:
+        lanes, narrow = self.c.kernel.lanes, s.at.buffer.narrow and not s.pairs
+        if s.stride == 1 + s.pairs:
+            v, suffix, size = (self.c.vector, self.suffix, 2) if s.pairs else self.kind(s.at.buffer)
             p = self.place(s, "@nothing")
             if s.where:
-                self.c.declared.add(f"@nothing = internal constant {v} zeroinitializer")
+                self.c.declared.add(f"@nothing = internal constant {self.c.vector} zeroinitializer")
             if s.count == lanes:
-                self.set(s.dst, self.op(f"load {v}, ptr {p}, align {size}"))
-                return
-            name = f"@llvm.masked.load.{self.suffix}.p0"
-            self.c.declared.add(f"declare {v} {name}(ptr, i32, <{lanes} x i1>, {v})")
-            call = f"call {v} {name}(ptr {p}, i32 {size}, {self.mask(s.count)}, {v} zeroinitializer)"
-            self.set(s.dst, self.op(call))
+                value = self.op(f"load {v}, ptr {p}, align {size}")
+            else:
+                name = f"@llvm.masked.load.{suffix}.p0"
+                self.c.declared.add(f"declare {v} {name}(ptr, i32, <{lanes} x i1>, {v})")
+                value = self.op(f"call {v} {name}(ptr {p}, i32 {size}, {self.mask(s.count)}, {v} zeroinitializer)")
+            self.set(s.dst, self.widened(value) if narrow else value)
             return
-        value = "zeroinitializer"
+        v, value = self.c.vector, "zeroinitializer"
         for i in range(s.count):
-            p = self.c.pointer(s.at.buffer, s.at.index + i * s.stride)
-            one = self.op(f"load {self.c.scalar}, ptr {p}, align {size}")
+            one = self.element(s.at.buffer, s.at.index + i * s.stride, s.pairs)
             value = self.op(f"insertelement {v} {value}, {self.c.scalar} {one}, i32 {i}")
         self.set(s.dst, value)
 
     def store(self, s: Store) -> None:
-        v, lanes, size = self.c.vector, self.c.kernel.lanes, self.c.itemsize
-        value = self.get(s.src)
+        v, suffix, size = self.kind(s.at.buffer)
+        lanes, value = self.c.kernel.lanes, self.get(s.src)
+        if s.at.buffer.narrow:
+            value = self.narrowed(value)
         if s.stride == 1:
             if s.where and _DUMP not in self.names:
                 self.names[_DUMP] = "%dump"
-                self.allocations.append(f"%dump = alloca {v}")
+                self.allocations.append(f"%dump = alloca {self.c.vector}")
             p = self.place(s, "%dump")
             if s.count == lanes:
                 past = self.c.streaming and _whole(s, lanes)
                 how = f"align {lanes * size}, !nontemporal !0" if past else f"align {size}"
                 self.c.lines.append(f"store {v} {value}, ptr {p}, {how}")
                 return
-            name = f"@llvm.masked.store.{self.suffix}.p0"
+            name = f"@llvm.masked.store.{suffix}.p0"
             self.c.declared.add(f"declare void {name}({v}, ptr, i32, <{lanes} x i1>)")
             self.c.lines.append(f"call void {name}({v} {value}, ptr {p}, i32 {size}, {self.mask(s.count)})")
             return
+        scalar = "i16" if s.at.buffer.narrow else self.c.scalar
         for i in range(s.count):
             p = self.c.pointer(s.at.buffer, s.at.index + i * s.stride)
             one = self.op(f"extractelement {v} {value}, i32 {i}")
-            self.c.lines.append(f"store {self.c.scalar} {one}, ptr {p}, align {size}")
+            self.c.lines.append(f"store {scalar} {one}, ptr {p}, align {size}")
 
     # Arithmetic
 
@@ -226,6 +271,32 @@ class StatementWriter:
             return self.op(f"fadd {v} {self.op(f'fmul {v} {a}, {b}')}, {c}")
         self.c.declared.add(f"declare {v} @llvm.fma.{self.suffix}({v}, {v}, {v})")
         return self.op(f"call {v} @llvm.fma.{self.suffix}({v} {a}, {v} {b}, {v} {c})")
+
+    def pair(self, s: Pair) -> None:
+        n, v = self.c.kernel.lanes, self.c.vector
+        words = f"<{n} x i32>"
+        a, b = (self.op(f"bitcast {v} {self.get(r)} to {words}") for r in (s.a, s.b))
+        low = self.op(f"lshr {words} {a}, splat (i32 16)")
+        both = self.op(f"or {words} {low}, {self.op(f'and {words} {b}, splat (i32 -65536)')}")
+        self.set(s.dst, self.op(f"bitcast {words} {both} to {v}"))
+
+    def dot(self, a: str, b: str, c: str) -> str:
+        n, v = self.c.kernel.lanes, self.c.vector
+        if self.c.bf16:
+            halves, name = f"<{2 * n} x bfloat>", f"@llvm.x86.avx512bf16.dpbf16ps.{32 * n}"
+            self.c.declared.add(f"declare {v} {name}({v}, {halves}, {halves})")
+            x, y = (self.op(f"bitcast {v} {r} to {halves}") for r in (a, b))
+            return self.op(f"call {v} {name}({v} {c}, {halves} {x}, {halves} {y})")
+        (a1, a2), (b1, b2) = self.parts(a), self.parts(b)
+        return self.fma(a1, b1, self.fma(a2, b2, c))
+
+    def parts(self, pairs: str) -> tuple[str, str]:
+        """The first and the second number of each pair."""
+        n, v = self.c.kernel.lanes, self.c.vector
+        words = f"<{n} x i32>"
+        bits = self.op(f"bitcast {v} {pairs} to {words}")
+        first = self.op(f"bitcast {words} {self.op(f'shl {words} {bits}, splat (i32 16)')} to {v}")
+        return first, self.op(f"bitcast {words} {self.op(f'and {words} {bits}, splat (i32 -65536)')} to {v}")
 
     def binary(self, s: Binary) -> None:
         v, a, b = self.c.vector, self.get(s.a), self.get(s.b)

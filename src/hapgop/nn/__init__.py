@@ -1,10 +1,12 @@
 """PyTorch begins here: our operators, layers with PyTorch's names, nets, and modules captured as graphs."""
 
 from hapgop.nn import functional, nets, ops
+from hapgop.nn.accelerating import Acceleration, LayerAccount, accelerate, acceleration, restore
 from hapgop.nn.capturing import capture
 from hapgop.nn.modules import (
     AdaptiveAvgPool2d,
     AvgPool2d,
+    BatchNorm2d,
     Conv1d,
     Conv2d,
     Conv3d,
@@ -18,8 +20,10 @@ from hapgop.nn.report import CallReport, report, reset_report
 from hapgop.nn.threads import share_threads
 
 __all__ = [
+    "Acceleration",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm2d",
     "CallReport",
     "Conv1d",
     "Conv2d",
@@ -27,14 +31,18 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "LayerAccount",
     "Linear",
     "MaxPool2d",
+    "accelerate",
+    "acceleration",
     "capture",
     "functional",
     "nets",
     "ops",
     "report",
     "reset_report",
+    "restore",
 ]
 
 share_threads()

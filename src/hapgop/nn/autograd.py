@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from hapgop.nn import fallback, kernels
+from hapgop.nn import autograd_maps, fallback, kernels
 from hapgop.nn.plain import plain
 
 Grads = tuple[Tensor | None, ...]
@@ -55,17 +55,27 @@ def _conv_save(ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
 
 def _conv_backward(ctx: Any, g: Tensor) -> Grads:
     x, w, y = ctx.saved_tensors
+    g, db = _through_relu(ctx, g, y)
+    return *_conv_grads(ctx, x, w, g), db, *(None,) * 5
+
+
+def _through_relu(ctx: Any, g: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The gradient before the activation, and that of the bias; y: what a ReLU made."""
+    by_bias = ctx.needs_input_grad[2]
+    if y is not None and by_bias:
+        masked, db = _op("relu_grad")(g, y)
+        return masked, db
     if y is not None:
         g = torch.ops.aten.threshold_backward(g, y, 0)
-    return *_conv_grads(ctx, x, w, g), *(None,) * 5
+    return g, _op("grad_b")(g) if by_bias else None
 
 
 def _conv_grads(ctx: Any, x: Tensor | None, w: Tensor | None, g: Tensor) -> Grads:
     (x_size, x_last), (w_size, w_last) = ctx.x, ctx.w
-    by_x, by_w, by_bias = ctx.needs_input_grad[:3]
+    by_x, by_w = ctx.needs_input_grad[:2]
     dx = _op("grad_x")(g, w, None, x_size, *ctx.setting, x_last) if by_x else None
     dw = _op("grad_w")(x, g, w_size, *ctx.setting, w_last) if by_w else None
-    return dx, dw, _op("grad_b")(g) if by_bias else None
+    return dx, dw
 
 
 def _conv_pool_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -90,12 +100,12 @@ def _conv_pool_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
     if g is None:
         return (None,) * 9
     x, w, z, winners = ctx.saved_tensors
-    if z is not None:
-        # A window's winner is above zero where the window's result is: the mask is taken where it is smallest.
-        g = torch.ops.aten.threshold_backward(g, z, 0)
+    # A window's winner is above zero where the window's result is, and every gradient has one winner: mask and sum are
+    # taken where the map is smallest.
+    g, db = _through_relu(ctx, g, z)
     last = _is_last(winners)
     g = _op("max_pool_grad")(g, winners, ctx.y, ctx.pool, ctx.pool, (0, 0), (1, 1), False, last)
-    return *_conv_grads(ctx, x, w, g), *(None,) * 6
+    return *_conv_grads(ctx, x, w, g), db, *(None,) * 6
 
 
 def _grad_x_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:
@@ -208,6 +218,10 @@ def _avg_pool_grad_backward(ctx: Any, c: Tensor) -> Grads:
     return _op("avg_pool")(c, *ctx.setting), *(None,) * 7
 
 
+def _batch_norm_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
+    return autograd_maps.batch_norm_backward(_op("batch_norm_grad"), ctx, g)
+
+
 FORMULAS: Final = {
     "conv": Formula(_conv_save, _conv_backward),
     "conv_pool": Formula(_conv_pool_save, _conv_pool_backward),
@@ -219,4 +233,7 @@ FORMULAS: Final = {
     "max_pool_grad": Formula(_max_pool_grad_save, _max_pool_grad_backward),
     "avg_pool": Formula(_avg_pool_save, _avg_pool_backward),
     "avg_pool_grad": Formula(_avg_pool_grad_save, _avg_pool_grad_backward),
+    "batch_norm": Formula(autograd_maps.batch_norm_save, _batch_norm_backward),
+    "batch_norm_grad": Formula(autograd_maps.batch_norm_grad_save, autograd_maps.batch_norm_grad_backward),
+    "relu_grad": Formula(autograd_maps.relu_grad_save, autograd_maps.relu_grad_backward),
 }

@@ -24,17 +24,19 @@ class Call(NamedTuple):
     """What is given for each role of a parameter; None is left out."""
     pool: Any = None
     """The windows of a max pool that the call does in one with the operation."""
+    inplace: bool = False
+    """Whether the first input becomes the result."""
 
 
 Translate = Callable[..., Call | None]
 
 
 def _unary(op: str) -> Translate:
-    return lambda input, inplace=False: Call(op, [input], {})
+    return lambda input, inplace=False: Call(op, [input], {}, inplace=inplace)
 
 
-def _binary(op: str) -> Translate:
-    return lambda input, other: Call(op, [input, other], {})
+def _binary(op: str, inplace: bool = False) -> Translate:
+    return lambda input, other: Call(op, [input, other], {}, inplace=inplace)
 
 
 def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:
@@ -167,11 +169,11 @@ def _gelu(input: Any, approximate: str = "none") -> Call:
 
 
 def _leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Call:
-    return Call("leaky_relu", [input], {"negative_slope": negative_slope})
+    return Call("leaky_relu", [input], {"negative_slope": negative_slope}, inplace=inplace)
 
 
 def _elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Call:
-    return Call("elu", [input], {"alpha": alpha})
+    return Call("elu", [input], {"alpha": alpha}, inplace=inplace)
 
 
 def _permute(input: Any, *dims: Any) -> Call:
@@ -197,10 +199,10 @@ _UNARY = {
 FUNCTIONS: Final[dict[Any, Translate]] = {
     **{function: _unary(op) for op, functions in _UNARY.items() for function in functions},
     operator.add: _binary("add"),
-    operator.iadd: _binary("add"),
+    operator.iadd: _binary("add", True),
     torch.add: _binary("add"),
     operator.mul: _binary("mul"),
-    operator.imul: _binary("mul"),
+    operator.imul: _binary("mul", True),
     torch.mul: _binary("mul"),
     torch.flatten: _flatten,
     torch.cat: _concat,
@@ -240,11 +242,11 @@ FUNCTIONS: Final[dict[Any, Translate]] = {
 
 METHODS: Final[dict[str, Translate]] = {
     **{name: _unary(name) for name in ("relu", "sigmoid", "tanh")},
-    "relu_": _unary("relu"),
+    **{f"{name}_": lambda input, op=name: Call(op, [input], {}, inplace=True) for name in ("relu", "sigmoid", "tanh")},
     "add": _binary("add"),
-    "add_": _binary("add"),
+    "add_": _binary("add", True),
     "mul": _binary("mul"),
-    "mul_": _binary("mul"),
+    "mul_": _binary("mul", True),
     "flatten": _flatten,
     "view": _reshape,
     "reshape": _reshape,

@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from hapgop.errors import InputError
 from hapgop.nn import modules
+from hapgop.nn.accelerating import layers
 from hapgop.nn.capture_modules import MODULES
 from hapgop.nn.translation import Translation
 from hapgop.program import Graph, check_tensors
@@ -19,7 +20,7 @@ class _Tracer(fx.Tracer):
     """Looks into modules until it meets one that has a word of its own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if type(m).__module__.startswith(f"{modules.__name__}."):
+        if type(m).__module__.startswith((f"{modules.__name__}.", layers.__name__)):
             return True
         kind = next((k for k in MODULES if isinstance(m, k)), None)
         if kind is None:
@@ -102,7 +103,19 @@ class _Capture(Translation):
         keys = dict(layer.named_parameters()) | dict(layer.named_buffers())
         params = {role: f"{path}.{role}" for role in keys if role != "num_batches_tracked"}
         self.add(node, path, op, [node.args[0]], attrs, params)
+        if op == "batch_norm2d":
+            self.add_after_norm(node, path, layer)
+        if getattr(layer, "inplace", False) and op != "dropout":
+            self.overwrite(node.args[0], node)  # type: ignore[arg-type]
         pool = getattr(layer, "pool", None)
         if pool is not None:
             # A layer of ours that pools: in a graph a node of its own.
             self.add(node, f"{path}.pool", "max_pool2d", [node], {"kernel_size": pool}, {})
+
+    def add_after_norm(self, node: fx.Node, path: str, layer: nn.Module) -> None:
+        """What a batch norm of ours does beyond PyTorch's: in a graph, nodes of their own."""
+        residual = node.args[1] if len(node.args) > 1 else node.kwargs.get("residual")
+        if residual is not None:
+            self.add(node, f"{path}.add", "add", [node, residual], {}, {})
+        if getattr(layer, "activation", None) == "relu":
+            self.add(node, f"{path}.relu", "relu", [node], {}, {})

@@ -86,6 +86,24 @@ def _fake_avg_pool_grad(
     return _fake(g, (*g.shape[:2], *size), channels_last)
 
 
+def _fake_batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, eps: float, activation: str | None
+) -> tuple[Tensor, Tensor]:
+    return _fake(x, x.shape, _suggests(x)), x.new_empty((3, x.shape[1]))
+
+
+def _fake_batch_norm_grad(
+    g: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stats: Tensor, y: Tensor | None, eps: float,
+    activation: str | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    dx = _fake(x, x.shape, _suggests(x))
+    return dx, g.new_empty(0) if y is None else torch.empty_like(dx), x.new_empty((2, x.shape[1]))
+
+
+def _fake_relu_grad(g: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return _fake(y, y.shape, _suggests(y)), g.new_empty(g.shape[1])
+
+
 def _fake_pool(x: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool) -> Tensor:
     if _plain(*x.shape):
         n, c, ih, iw = x.shape
@@ -131,4 +149,7 @@ FAKES: Final[Mapping[str, Callable[..., Any]]] = {
     "max_pool_grad": _fake_max_pool_grad,
     "avg_pool": _fake_avg_pool,
     "avg_pool_grad": _fake_avg_pool_grad,
+    "batch_norm": _fake_batch_norm,
+    "batch_norm_grad": _fake_batch_norm_grad,
+    "relu_grad": _fake_relu_grad,
 }

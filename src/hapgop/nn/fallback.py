@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hapgop.nn.layout import FORMATS
+
 aten = torch.ops.aten
 
 Ints = Sequence[int]
@@ -22,34 +24,38 @@ def conv(
         y = _as_row(torch.nn.functional.linear(_as_matrix(x), w[:, :, 0, 0], bias))
     else:
         x, sides = _padded(x, padding)
-        y = aten.convolution.default(x, w, bias, stride, sides, dilation, False, (0, 0), groups)
+        y = torch.conv2d(x, w, bias, stride, sides, dilation, groups)
     return torch.relu_(y) if activation == "relu" else y
 
 
-def grad_x(g: Tensor, w: Tensor, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Tensor:
-    """The x-derivative of <g, x * w>."""
+def grad_x(
+    g: Tensor, w: Tensor, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool
+) -> Tensor:
+    """The x-derivative of <g, x * w>; `last`: is it channels last?"""
     shape = (g.shape[0], w.shape[1] * groups, *size)
     if _is_linear(shape, w.shape, stride, padding):
         return _as_row(_as_matrix(g) @ w[:, :, 0, 0])
     (top, bottom, left, right), (rows, columns) = padding, size
     even = top == bottom and left == right
     sides, canvas = ((top, left), (rows, columns)) if even else ((0, 0), (top + rows + bottom, left + columns + right))
-    # Only the size of x is read.
-    x = g.new_empty(1).expand(*shape[:2], *canvas)
+    # Only its size and memory order are read.
+    x = torch.empty((*shape[:2], *canvas), dtype=g.dtype, device=g.device, memory_format=FORMATS[last])
     dx: Tensor = aten.convolution_backward.default(
         g, x, w, None, stride, sides, dilation, False, (0, 0), groups, (True, False, False)
     )[0]
     return dx if even else dx[:, :, top : top + rows, left : left + columns]
 
 
-def grad_w(x: Tensor, g: Tensor, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Tensor:
-    """The w-derivative of <g, x * w>."""
+def grad_w(
+    x: Tensor, g: Tensor, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool
+) -> Tensor:
+    """The w-derivative of <g, x * w>; `last`: is it channels last?"""
     shape = (g.shape[1], x.shape[1] // groups, *size)
     if _is_linear(x.shape, shape, stride, padding):
         return (_as_matrix(g).T @ _as_matrix(x))[:, :, None, None]
     x, sides = _padded(x, padding)
-    # Only the size of w is read.
-    w = g.new_empty(1).expand(shape)
+    # Only its size and memory order are read.
+    w = torch.empty(shape, dtype=g.dtype, device=g.device, memory_format=FORMATS[last])
     dw: Tensor = aten.convolution_backward.default(
         g, x, w, None, stride, sides, dilation, False, (0, 0), groups, (False, True, False)
     )[1]
@@ -90,9 +96,9 @@ def avg_pool_grad(
     return dx
 
 
-def winners_dtype(dtype: torch.dtype) -> torch.dtype:
+def winners_dtype(dtype: torch.dtype | str) -> torch.dtype:
     """Places in a window are small whole numbers, but bfloat16 counts to 256 only."""
-    return dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def indices_of(winners: Tensor, size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Tensor:

@@ -4,17 +4,18 @@ Results are new and complete; they lie in the order that the route promised, who
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVarTuple
+from typing import Final, TypeVarTuple
 
 import torch
 from torch import Tensor
 
+from hapgop import engine
 from hapgop.nn import fallback, routes
 from hapgop.nn.layout import FORMATS
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.packed import can_be, packed
 from hapgop.nn.report import count
-from hapgop.nn.routes import Facts, Route, facts
+from hapgop.nn.routes import Facts, Route, Setting, facts
 
 Ints = Sequence[int]
 _Given = TypeVarTuple("_Given")
@@ -31,7 +32,7 @@ def conv(
     return conv_by(route, setting, x, w, bias)
 
 
-def conv_by(route: Route, setting: tuple[Any, ...], x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+def conv_by(route: Route, setting: Setting, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution by its route, decided before."""
     count(route.answer)
     if route.run is None:
@@ -54,8 +55,25 @@ def conv_pool(
     activation: str | None, pool: Ints, free: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The largest of each window of a convolution, windows side by side, and the winners."""
+    if tuple(pool) == (2, 2):
+        setting = (tuple(stride), tuple(padding), tuple(dilation), groups, activation)
+        bias_facts = None if bias is None else facts(bias)
+        route = routes.conv(facts(x), facts(w), bias_facts, *setting, "conv_pool", free and can_be(w), True)
+        if route.run is not None:
+            return _pooled_by(route, route.run, x, w, bias)
     y = conv(x, w, bias, stride, padding, dilation, groups, activation, free)
     return max_pool(y, pool, pool, (0, 0), (1, 1), False)
+
+
+def _pooled_by(route: Route, run: engine.Prepared, x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    count(route.answer)
+    x = _brought(x, route.first)
+    w_at, _kept = packed(run, w) if route.packed else _address(_brought(w, route.second))
+    bias_at, _also_kept = (0, None) if bias is None else _address(bias.contiguous())
+    z = empty_strided(route.shape, route.strides, x.dtype)
+    winners = empty_strided(route.shape, route.strides, x.dtype)
+    run(x.data_ptr(), w_at, bias_at, z.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
+    return z, winners
 
 
 def linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
@@ -132,7 +150,7 @@ def grad_x(
     route = routes.grad_x(facts(g), facts(w), *setting, channels_last)
     count(route.answer)
     if route.run is None:
-        dx = _by_pytorch(route, fallback.grad_x, g, w, *setting)
+        dx = _by_pytorch(route, fallback.grad_x, g, w, *setting, channels_last)
     else:
         g, w = _brought(g, route.first), _brought(w, route.second)
         dx = empty_strided(route.shape, route.strides, g.dtype)
@@ -148,7 +166,7 @@ def grad_w(
     route = routes.grad_w(facts(x), facts(g), *setting, channels_last)
     count(route.answer)
     if route.run is None:
-        return _by_pytorch(route, fallback.grad_w, x, g, *setting)
+        return _by_pytorch(route, fallback.grad_w, x, g, *setting, channels_last)
     x, g = _brought(x, route.first), _brought(g, route.second)
     dw = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), g.data_ptr(), dw.data_ptr(), threads=torch.get_num_threads())
@@ -178,7 +196,7 @@ def max_pool(
             return fallback.laid(y, route.strides), fallback.laid(winners, route.strides)
     x = _brought(x, route.first)
     y = empty_strided(route.shape, route.strides, x.dtype)
-    winners = empty_strided(route.shape, route.strides, x.dtype)
+    winners = empty_strided(route.shape, route.strides, fallback.winners_dtype(x.dtype))
     route.run(x.data_ptr(), y.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
     return y, winners
 

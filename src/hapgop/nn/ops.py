@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 
-from hapgop.nn import kernels
+from hapgop.nn import kernels, maps
 from hapgop.nn.autograd import CALLS, FORMULAS
 from hapgop.nn.fakes import FAKES
 from hapgop.nn.register import register
@@ -35,6 +35,11 @@ SCHEMAS: Final = {
     "max_pool_grad": f"(Tensor g, Tensor winners, SymInt[] size, {_MAX}, bool channels_last) -> Tensor",
     "avg_pool": f"(Tensor x, {_AVG}) -> Tensor",
     "avg_pool_grad": f"(Tensor g, SymInt[] size, {_AVG}, bool channels_last) -> Tensor",
+    "batch_norm": "(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float eps, str? activation)"
+    " -> (Tensor y, Tensor stats)",
+    "batch_norm_grad": "(Tensor g, Tensor x, Tensor weight, Tensor bias, Tensor stats, Tensor? y, float eps, str? activation)"
+    " -> (Tensor dx, Tensor dr, Tensor dparams)",
+    "relu_grad": "(Tensor g, Tensor y) -> (Tensor dx, Tensor db)",
 }
 
 KERNELS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -48,6 +53,9 @@ KERNELS: Final[Mapping[str, Callable[..., Any]]] = {
     "max_pool_grad": kernels.max_pool_grad,
     "avg_pool": kernels.avg_pool,
     "avg_pool_grad": kernels.avg_pool_grad,
+    "batch_norm": maps.batch_norm,
+    "batch_norm_grad": maps.batch_norm_grad,
+    "relu_grad": maps.relu_grad,
 }
 
 # The kernels where nobody wants a gradient, if those are others.
@@ -82,3 +90,6 @@ max_pool = _registered("max_pool")
 max_pool_grad = _registered("max_pool_grad")
 avg_pool = _registered("avg_pool")
 avg_pool_grad = _registered("avg_pool_grad")
+batch_norm = _registered("batch_norm")
+batch_norm_grad = _registered("batch_norm_grad")
+relu_grad = _registered("relu_grad")

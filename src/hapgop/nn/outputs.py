@@ -13,6 +13,7 @@ from hapgop import engine
 _NUMPY: Final[dict[torch.dtype, np.dtype[Any]]] = {
     torch.float32: np.dtype("float32"),
     torch.float64: np.dtype("float64"),
+    torch.bfloat16: np.dtype("int16"),  # NumPy has no such type; the bits fit
 }
 # Elements. Below, PyTorch's allocator has memory at hand, and its tensors are cheaper to make.
 _LARGE: Final = 1 << 20
@@ -23,4 +24,4 @@ def empty_strided(shape: Sequence[int], strides: Sequence[int], dtype: torch.dty
     count = prod(shape)
     if count < _LARGE:
         return torch.empty_strided(shape, strides, dtype=dtype)
-    return torch.from_numpy(engine.empty((count,), _NUMPY[dtype])).as_strided(shape, strides)
+    return torch.from_numpy(engine.empty((count,), _NUMPY[dtype])).view(dtype).as_strided(shape, strides)

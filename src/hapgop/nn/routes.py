@@ -1,22 +1,30 @@
 """Which way a call goes: one cached decision for each distinct shape, memory order and setting."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from hapgop import engine
 from hapgop.algorithms import Problem
+from hapgop.nn import fallback, rivals
 from hapgop.nn.layout import Four, Sizes, formats_of, strides_of, suggests_channels_last
 from hapgop.nn.report import Answer
 from hapgop.shape import ConvShape, PoolShape, ShapeError, warn_if_unread
 
-DTYPES: Final[Mapping[torch.dtype | str, str]] = {torch.float32: "float32", torch.float64: "float64"}
+DTYPES: Final[Mapping[torch.dtype | str, str]] = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+}
 
 Ints = tuple[int, ...]
+Setting = tuple[Ints, Ints, Ints, int, str | None]
+"""Of a convolution: stride, padding, dilation, groups, activation."""
 Facts = tuple[torch.dtype | str, Ints, Ints]
 """What a decision needs to know of a tensor: dtype (elsewhere than on the CPU: the device), sizes, strides."""
 
@@ -43,7 +51,7 @@ class Route:
         return _ROUTE + (0 if self.run is None else self.run.bytes)
 
 
-def facts(tensor: torch.Tensor) -> Facts:
+def facts(tensor: Tensor) -> Facts:
     return tensor.dtype if tensor.is_cpu else tensor.device.type, tensor.shape, tensor.stride()
 
 
@@ -51,7 +59,7 @@ _MOST = 32 << 20  # bytes of all routes together: ever new input sizes must not 
 _ROUTE = 2048  # bytes of one, without its kernel
 
 _decided: Final[engine.Kept[Route]] = engine.Kept(_MOST)
-remembered: Final[engine.Kept[tuple[Route, tuple[Any, ...]]]] = engine.Kept(_MOST)  # what `hapgop.nn.shortcut` learned
+remembered: Final[engine.Kept[tuple[Route, Setting]]] = engine.Kept(_MOST)  # what `hapgop.nn.shortcut` learned
 Decision = TypeVar("Decision", bound=Callable[..., Route])
 
 
@@ -73,11 +81,12 @@ def _cached(decide: Decision) -> Decision:
 @_cached
 def conv(
     x: Facts, w: Facts, bias: Facts | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    activation: str | None, op: str = "conv", packed: bool = False,
+    activation: str | None, op: str = "conv", packed: bool = False, pooled: bool = False,
 ) -> Route:  # fmt: skip
     """Of y = activation(x * w + bias); y is channels last where PyTorch's would be.
 
-    `packed`: with weights packed ahead, where they lie dense.
+    `packed`: with weights packed ahead, where they lie dense. `pooled`: of the largest of each 2 x 2 pixels, and of
+    the winners, which lie as these do.
     """
     shape = ConvShape.of(x[1], w[1], stride=stride, padding=padding, dilation=dilation, groups=groups)
     warn_if_unread(shape, op)
@@ -87,12 +96,23 @@ def conv(
     reason = _refusal(x, w) if bias is None else _refusal(x, w, bias)
     second, w_layout = _weight(w)
     packed = packed and second is None
+    result = shape.y_shape
+    if pooled:
+        result = (*result[:2], result[2] // 2, result[3] // 2)
+        reason = reason or (None if min(result[2:]) else "less than one window")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
-        layouts = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout)
-        return Problem("conv", shape, DTYPES[x[0]], *layouts, bias is not None, activation, packed=packed)
+        layouts, fused = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout), (bias is not None, activation)
+        return Problem("conv", shape, DTYPES[x[0]], *layouts, *fused, packed=packed, pooled=pooled)
 
-    return _route(op, problem, reason, x, (shape.y_shape, last), second)
+    route = _route(op, problem, reason, x, (result, last), second)
+    if pooled:  # PyTorch would compute the convolution, then the pool
+        return route
+
+    def by_pytorch(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        return fallback.conv(x, w, bias, stride, padding, dilation, groups, activation)
+
+    return _rivalled(route, (x, w, bias), by_pytorch)
 
 
 @_cached
@@ -108,7 +128,12 @@ def grad_x(
         return Problem("grad_x", shape, DTYPES[g[0]], _LAYOUTS[x_last], _LAYOUTS[g_last], w_layout)
 
     _want("gradient", g, shape.y_shape)
-    return _route("grad_x", problem, _refusal(g, w), g, (shape.x_shape, last), second)
+    route = _route("grad_x", problem, _refusal(g, w), g, (shape.x_shape, last), second)
+
+    def by_pytorch(g: Tensor, w: Tensor) -> Tensor:
+        return fallback.grad_x(g, w, size, stride, padding, dilation, groups, last)
+
+    return _rivalled(route, (g, w), by_pytorch)
 
 
 @_cached
@@ -130,7 +155,12 @@ def grad_w(
     way = _route("grad_w", problem, _refusal(x, g), g, (shape.x_shape, x_last), None)
     strides = strides_of(shape.w_shape, last)
     first = None if x_formats else x_last
-    return Route(way.answer, way.run, shape.w_shape, strides, first, way.first)
+    route = Route(way.answer, way.run, shape.w_shape, strides, first, way.first)
+
+    def by_pytorch(x: Tensor, g: Tensor) -> Tensor:
+        return fallback.grad_w(x, g, size, stride, padding, dilation, groups, last)
+
+    return _rivalled(route, (x, g), by_pytorch)
 
 
 @_cached
@@ -171,7 +201,9 @@ def max_pool_grad(
 
     _want("gradient", g, shape.y_shape)
     _want("winners", winners, shape.y_shape)
-    way = _route("max_pool_grad", problem, _refusal(g, winners), winners, (shape.x_shape, last))
+    # In their own dtype winners are as good as of g's.
+    alike = (g[0] if winners[0] == fallback.winners_dtype(g[0]) else winners[0], *winners[1:])
+    way = _route("max_pool_grad", problem, _refusal(g, alike), winners, (shape.x_shape, last))
     if way.run is None:
         return way
     # The winners stay as they lie where they can; g lies so already, or is copied.
@@ -207,6 +239,40 @@ def avg_pool_grad(
 
     _want("gradient", g, shape.y_shape)
     return _route("avg_pool_grad", problem, _refusal(g), g, (shape.x_shape, last))
+
+
+@_cached
+def batch_norm(x: Facts, of: tuple[Facts, ...], residual: bool, eps: float, activation: str | None) -> Route:
+    """Of x normalised; `of`: the facts of weight and bias, then of the residual."""
+    return _map("batch_norm", x, of, residual=residual, eps=eps, activation=activation)
+
+
+@_cached
+def batch_norm_grad(x: Facts, of: tuple[Facts, ...], residual: bool, activation: str | None) -> Route:
+    """Of the derivatives; `of`: the facts of weight, bias and statistics, then of what has the shape of x."""
+    return _map("batch_norm_grad", x, of, residual=residual, activation=activation)
+
+
+@_cached
+def relu_grad(y: Facts, g: Facts) -> Route:
+    """Of g where y is above zero."""
+    return _map("relu_grad", y, (g,), activation="relu")
+
+
+def _map(op: str, x: Facts, of: tuple[Facts, ...], **settings: Any) -> Route:
+    """What goes pixel by pixel through x and what has its shape; the result lies as x does."""
+    n, c, h, w = x[1]
+    for given in of:
+        if len(given[1]) == 4:
+            _want("a map beside the input", given, x[1])
+        elif given[1][-1:] != (c,):
+            raise ShapeError(f"a vector of {op}: got shape {tuple(given[1])}, wanted {c} channels.")
+
+    def problem(x_last: bool, y_last: bool) -> Problem:
+        shape = PoolShape(n, c, h, w, 1, 1)
+        return Problem(op, shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[y_last], **settings)  # type: ignore[arg-type]
+
+    return _route(op, problem, _refusal(x, *of), x, (x[1], suggests_channels_last(*x[1:])))
 
 
 def forget() -> None:
@@ -281,6 +347,16 @@ def _route(
             first = in_last if copies else None
             return Route(answer, prepared, shape, strides, first, second, asked.packed)
     return Route(Answer(op, None, reason), None, shape, strides)
+
+
+def _rivalled(route: Route, given: Sequence[Facts | None], operator: Callable[..., Tensor]) -> Route:
+    """The route, or PyTorch's where its operator is clearly faster."""
+    if route.run is None:
+        return route
+    result = (route.shape, route.strides)
+    if not rivals.faster(route.run, given, (route.first, route.second), result, operator):
+        return route
+    return Route(Answer(route.answer.op, None, rivals.FASTER), None, route.shape, route.strides)
 
 
 def _orders(given: Facts, shape: Sizes, strides: Sizes) -> Iterator[tuple[bool, bool, bool]]:

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from hapgop.nn import kernels, routes
 from hapgop.nn.packed import can_be
 from hapgop.nn.plain import plain
-from hapgop.nn.routes import facts, remembered
+from hapgop.nn.routes import Setting, facts, remembered
 
 _ENTRY: Final = 1024  # bytes beside the route
 
@@ -23,22 +23,16 @@ def again(x: Tensor, w: Tensor, bias: Tensor | None, given: tuple[Any, ...]) -> 
     """The convolution, if the same kind of call was learned; None: take the long way."""
     if not free(x, w, bias):
         return None
-    try:
-        known = remembered.get(_key(x, w, bias, given))
-    except TypeError:  # a list among the settings
-        return None
+    known = remembered.get(_key(x, w, bias, given))
     return None if known is None else kernels.conv_by(*known, x, w, bias)
 
 
-def learn(x: Tensor, w: Tensor, bias: Tensor | None, given: tuple[Any, ...], setting: tuple[Any, ...]) -> None:
+def learn(x: Tensor, w: Tensor, bias: Tensor | None, given: tuple[Any, ...], setting: Setting) -> None:
     """Remembers what a call came to: `given` are its settings as they were written, `setting` in their one form."""
     if not free(x, w, bias):
         return
     route = routes.conv(facts(x), facts(w), None if bias is None else facts(bias), *setting, "conv", can_be(w))
-    try:
-        remembered.put(_key(x, w, bias, given), (route, setting), route.bytes + _ENTRY)
-    except TypeError:
-        return
+    remembered.put(_key(x, w, bias, given), (route, setting), route.bytes + _ENTRY)
 
 
 def free(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
@@ -49,5 +43,7 @@ def free(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
 
 
 def _key(x: Tensor, w: Tensor, bias: Tensor | None, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    if any(type(value) is list for value in given):
+        given = tuple(tuple(value) if type(value) is list else value for value in given)
     end = None if bias is None else (bias.shape, bias.stride(), bias.dtype)
     return x.shape, x.stride(), x.dtype, w.shape, w.stride(), w.dtype, can_be(w), end, given

@@ -19,6 +19,8 @@ _OF_PIXELS: Final = frozenset(
         "hardsigmoid", "sigmoid", "tanh", "add", "mul", "dropout", "identity",
     )
 )  # fmt: skip
+# Results that lie in the memory of what they are made of.
+_VIEWS: Final = frozenset(("flatten", "identity", "dropout"))
 _TO_THE_END: Final = (0, 2, 3, 1)
 _TO_THE_FRONT: Final = (0, 3, 1, 2)
 
@@ -77,8 +79,22 @@ class Translation:
         self.add(node, node.name, call.op, call.inputs, attrs, params)
         if call.pool is not None:
             self.add(node, f"{node.name}.pool", "max_pool2d", [node], {"kernel_size": call.pool}, {})
+        if call.inplace:
+            self.overwrite(call.inputs[0], node)
         if call.features is not None:
             self.features[self.names[node]] = call.features
+
+    def overwrite(self, before: fx.Node, node: fx.Node) -> None:
+        """From here on, whoever reads `before` finds what `node` made."""
+        old = self.names[before]
+        made = next((n for n in self.nodes if n.name == old), None)
+        if made is not None and made.op in _VIEWS:
+            sources = [known for known, name in self.names.items() if name == made.inputs[0]]
+            if any(len(source.users) > 1 for source in sources):
+                raise InputError(f"{node.name!r} overwrites memory that others read under another name")
+        for known, name in self.names.items():
+            if name == old:
+                self.names[known] = self.names[node]
 
     def add_part(self, node: fx.Node) -> None:
         """The first of an operator's several results is the one that a graph knows."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from hapgop.algorithms import ALL, Algorithm, Problem, Recipe
+from hapgop.algorithms import Algorithm, Problem, Recipe, algorithms_of
 from hapgop.errors import InputError
 from hapgop.machine import Machine
 from hapgop.planning.plan import Lost, Plan
@@ -54,8 +54,8 @@ class Ranking:
         )
 
 
-def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] = ALL) -> Plan:
-    """The plan for a problem on a machine, by prediction.
+def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | None = None) -> Plan:
+    """The plan for a problem on a machine, by prediction; `algorithms` are all there are where none are named.
 
     A pure function: the same problem and machine always give the same plan. Raises InputError, with every algorithm's
     reason, where none accepts the problem.
@@ -63,11 +63,14 @@ def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] =
     return rank(problem, machine, algorithms).plan()
 
 
-def rank(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] = ALL) -> Ranking:
-    """All that may do a problem on a machine, and their variants; of equals the first comes first. Raises as `choose`."""
+def rank(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | None = None) -> Ranking:
+    """All that may do a problem on a machine, and their variants; of equals the first comes first.
+
+    Raises as `choose` does.
+    """
     lost: list[Lost] = []
     able: list[tuple[float, Algorithm]] = []
-    for algorithm in algorithms:
+    for algorithm in algorithms_of(problem.dtype) if algorithms is None else algorithms:
         reason = algorithm.refuses(problem, machine)
         if reason is None:
             able += [(a.seconds(problem, machine), a) for a in algorithm.variants(problem, machine)]

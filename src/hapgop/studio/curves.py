@@ -72,7 +72,7 @@ def plot(title: str, metrics: Sequence[Mapping[str, object]], curves: Sequence[C
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     said = "; ".join(f"{curve.name} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for curve, points in lines)
-    return _inline(file.getvalue(), title, f"{title} by epoch: {said}")
+    return inline(file.getvalue(), title, f"{title} by epoch: {said}")
 
 
 def _points(metrics: Sequence[Mapping[str, object]], key: str) -> list[tuple[float, float]]:
@@ -84,7 +84,7 @@ def _points(metrics: Sequence[Mapping[str, object]], key: str) -> list[tuple[flo
     return points
 
 
-def _inline(svg: str, title: str, alt: str) -> Html:
+def inline(svg: str, title: str, alt: str) -> Html:
     """The document as an element of a page: nothing that two plots might share, and the page's colours."""
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from hapgop.files import write_whole
 from hapgop.program import LayerInfo
-from hapgop.studio import history, net, results
+from hapgop.studio import history, net, results, trust
 from hapgop.studio.markup import Html, fill, join, part, stored
 
 if TYPE_CHECKING:  # a page needs no PyTorch
-    from hapgop.explain import FeatureMap, Filters
-    from hapgop.train import Evaluation
+    from hapgop.explain import FeatureMap, FilterHealth, Filters
+    from hapgop.train import Calibration, Evaluation
 
 
 def write_report(
@@ -28,6 +28,9 @@ def write_report(
     feature_maps: "Sequence[FeatureMap]",
     image: NDArray[np.uint8],
     layers: Sequence[LayerInfo],
+    calibration: "Calibration | None" = None,
+    snapshots: Mapping[int, NDArray[np.float32]] | None = None,
+    health: "Sequence[FilterHealth]" = (),
 ) -> None:
     """Writes one self-contained HTML file: no script, no network, every picture inside.
 
@@ -35,10 +38,14 @@ def write_report(
     metrics: what its metrics.jsonl holds, one mapping an epoch.
     filters: of the first layer; None where the net has no convolution.
     image: (h, w) or (h, w, c) bytes, the image whose feature maps are shown.
+    calibration, snapshots (the first layer's filters by the epochs that were over) and health (of the convolutions):
+    each a section more, where it is given.
 
     Nothing is computed here but how to show it. The file appears whole or not at all.
     """
-    text = report(title, config, metrics, evaluation, filters, feature_maps, image, layers)
+    text = report(
+        title, config, metrics, evaluation, filters, feature_maps, image, layers, calibration, snapshots, health
+    )
     write_whole(Path(path), text.encode())
 
 
@@ -51,6 +58,9 @@ def report(
     feature_maps: "Sequence[FeatureMap]",
     image: NDArray[np.uint8],
     layers: Sequence[LayerInfo],
+    calibration: "Calibration | None" = None,
+    snapshots: Mapping[int, NDArray[np.float32]] | None = None,
+    health: "Sequence[FilterHealth]" = (),
 ) -> Html:
     """The page as text; the arguments are those of `write_report`."""
     sections = [
@@ -59,7 +69,10 @@ def report(
         history.curves(metrics),
         results.confusion(evaluation),
         results.classes(evaluation),
+        *([trust.calibration(calibration)] if calibration is not None else []),
         *([net.filters(filters)] if filters is not None else []),
+        *([trust.over_time(snapshots)] if snapshots else []),
+        *([trust.health(health, _filters_of(layers))] if health else []),
         *([net.feature_maps(feature_maps, image, layers, evaluation.classes)] if feature_maps else []),
         net.table(layers),
         history.recipe(config),
@@ -73,3 +86,7 @@ def report(
         net=config.get("net", {}).get("name", ""),
         version=config.get("hapgop", ""),
     )
+
+
+def _filters_of(layers: Sequence[LayerInfo]) -> dict[str, int]:
+    return {layer.name: layer.output_shape[0] for layer in layers if layer.op == "conv2d"}

@@ -56,8 +56,8 @@ def answer(evaluation: "Evaluation") -> Section:
 
 
 def mistakes(evaluation: "Evaluation") -> Section:
-    """The most confident wrong labels, most confident first."""
-    worst = [int(index) for index in evaluation.mistakes(MISTAKES)]
+    """The wrong answers with the highest losses, the highest first."""
+    worst = [int(index) for index in evaluation.top_losses(MISTAKES)]
     cards = join(_mistake(evaluation, index) for index in worst)
     body = part("mistakes", cards=cards) if worst else part("no mistake")
     return Section("mistakes", "Mistakes", "Where is it most sure, and wrong?", body)
@@ -73,6 +73,7 @@ def _mistake(evaluation: "Evaluation", index: int) -> Html:
         given=evaluation.classes[int(evaluation.labels[index])],
         called=evaluation.classes[int(np.argmax(probabilities))],
         sure=percent(float(np.max(probabilities))),
+        own=percent(float(probabilities[int(evaluation.labels[index])])),
         name=evaluation.names[index],
     )
 

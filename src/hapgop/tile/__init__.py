@@ -1,5 +1,6 @@
 """The small kernel language: programs as data, a checker, and an interpreter that is their meaning."""
 
+from hapgop.tile.bfloat16 import narrowed, widened
 from hapgop.tile.builder import Bound, Builder
 from hapgop.tile.check import Checked, TileError, check, reads, writes
 from hapgop.tile.index import Affine, Quotient, Size, Var, depth
@@ -11,11 +12,13 @@ from hapgop.tile.program import (
     Buffer,
     Const,
     Coordinate,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Prefetch,
     Range,
@@ -29,6 +32,7 @@ from hapgop.tile.program import (
     Transpose,
     apart,
 )
+from hapgop.tile.replace import as_pairs, with_buffers
 
 __all__ = [
     "Affine",
@@ -41,11 +45,13 @@ __all__ = [
     "Checked",
     "Const",
     "Coordinate",
+    "Dot",
     "Fma",
     "FromIndex",
     "Kernel",
     "Load",
     "Loop",
+    "Pair",
     "Permute",
     "Prefetch",
     "Quotient",
@@ -62,9 +68,13 @@ __all__ = [
     "Transpose",
     "Var",
     "apart",
+    "as_pairs",
     "check",
     "depth",
     "interpret",
+    "narrowed",
     "reads",
+    "widened",
+    "with_buffers",
     "writes",
 ]

@@ -23,11 +23,13 @@ from hapgop.tile.program import (
     Buffer,
     Const,
     Coordinate,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Prefetch,
     Range,
@@ -65,9 +67,9 @@ class Builder:
 
     # What is passed
 
-    def buffer(self, name: str, size: Index, role: Role) -> Buffer:
+    def buffer(self, name: str, size: Index, role: Role, narrow: bool = False) -> Buffer:
         """Declares a buffer of `size` elements; buffers are passed in the order of their declaration."""
-        self._buffers.append(Buffer(name, Affine.of(size), role))
+        self._buffers.append(Buffer(name, Affine.of(size), role, narrow))
         return self._buffers[-1]
 
     def size(self, name: str, low: int = 1, high: int = 2**31) -> Affine:
@@ -120,13 +122,19 @@ class Builder:
         return self._emit(FromIndex(self._new(), Affine.of(index)))
 
     def load(
-        self, buffer: Buffer, index: Index, count: int | None = None, stride: int = 1, where: Sequence[Coordinate] = ()
+        self,
+        buffer: Buffer,
+        index: Index,
+        count: int | None = None,
+        stride: int = 1,
+        where: Sequence[Coordinate] = (),
+        pairs: bool = False,
     ) -> Register:
         at = At(buffer, Affine.of(index))
-        return self._emit(Load(self._new(), at, self.lanes if count is None else count, stride, tuple(where)))
+        return self._emit(Load(self._new(), at, self.lanes if count is None else count, stride, tuple(where), pairs))
 
-    def broadcast(self, buffer: Buffer, index: Index) -> Register:
-        return self._emit(Broadcast(self._new(), At(buffer, Affine.of(index))))
+    def broadcast(self, buffer: Buffer, index: Index, pairs: bool = False) -> Register:
+        return self._emit(Broadcast(self._new(), At(buffer, Affine.of(index)), pairs))
 
     def store(
         self,
@@ -166,6 +174,13 @@ class Builder:
     def sqrt(self, a: Register) -> Register:
         return self._emit(Sqrt(self._new(), a))
 
+    def pair(self, a: Register, b: Register) -> Register:
+        return self._emit(Pair(self._new(), a, b))
+
+    def dot(self, a: Register, b: Register, c: Register, into: Register | None = None) -> Register:
+        """into = c + the products of pairs; accumulate with `k.dot(a, b, acc, into=acc)`."""
+        return self._emit(Dot(self._new() if into is None else into, a, b, c))
+
     def select(
         self, test: str, a: Register, b: Register, x: Register, y: Register, into: Register | None = None
     ) -> Register:
@@ -197,7 +212,7 @@ class Builder:
         return self._emit(Binary(op, self._new() if into is None else into, a, b))
 
     def _emit(
-        self, statement: Const | FromIndex | Load | Broadcast | Binary | Fma | Sqrt | Select | Permute
+        self, statement: Const | FromIndex | Load | Broadcast | Binary | Fma | Sqrt | Pair | Dot | Select | Permute
     ) -> Register:
         self._body.append(statement)
         return statement.dst

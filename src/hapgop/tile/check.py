@@ -11,11 +11,13 @@ from hapgop.tile.program import (
     At,
     Binary,
     Broadcast,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Prefetch,
     Range,
@@ -49,6 +51,9 @@ def check(kernel: Kernel, registers: int | None = None) -> Checked:
     registers: how many vector registers there are; more than that alive at once is an error, since LLVM would spill.
     Raises TileError.
     """
+    for buffer in kernel.buffers:
+        if buffer.narrow and (kernel.dtype != "float32" or buffer.role not in ("in", "out")):
+            raise TileError(f"{kernel.name}: {buffer.name} is narrow; only what float32 kernels are given can be")
     names = [b.name for b in kernel.buffers] + [s.name for s in kernel.sizes]
     if len(set(names)) != len(names):
         raise TileError(f"{kernel.name}: two buffers or sizes share a name: {names}")
@@ -82,8 +87,10 @@ def reads(s: Statement) -> tuple[Register, ...]:
             return (s.src,)
         case Binary():
             return (s.a, s.b)
-        case Fma():
+        case Fma() | Dot():
             return (s.a, s.b, s.c)
+        case Pair():
+            return (s.a, s.b)
         case Select():
             return (s.a, s.b, s.x, s.y)
         case Permute() | Sqrt():
@@ -178,6 +185,10 @@ class _Access:
             if not 1 <= s.count <= self.kernel.lanes or s.stride < 1:
                 raise TileError(f"{s.count} lanes with stride {s.stride} of {at.buffer.name}")
             reach = (s.count - 1) * s.stride
+        if not isinstance(s, Store) and s.pairs:
+            if not at.buffer.narrow:
+                raise TileError(f"pairs of {at.buffer.name}, which is not narrow")
+            reach += 1
         index = at.index
         if not isinstance(s, Broadcast):
             index = self.placed(s)

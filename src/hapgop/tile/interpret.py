@@ -6,10 +6,11 @@ This is the reference for `native`. It is slow and meant for small programs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hapgop.tile.bfloat16 import narrowed, paired, parts, widened
 from hapgop.tile.index import Atom
 from hapgop.tile.program import (
     At,
@@ -17,11 +18,13 @@ from hapgop.tile.program import (
     Broadcast,
     Const,
     Coordinate,
+    Dot,
     Fma,
     FromIndex,
     Kernel,
     Load,
     Loop,
+    Pair,
     Permute,
     Range,
     Rounds,
@@ -46,11 +49,11 @@ _BINARY = {
 }
 
 
-def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes: Mapping[str, int]) -> None:
+def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> None:
     """Runs a kernel on flat arrays, one thread, items in order; scratch and private buffers are made here.
 
-    arrays: by buffer name, of the kernel's dtype; outputs are written in place. Scratch starts as NaN, so that
-    reading what was never written shows.
+    arrays: by buffer name, of the kernel's dtype (of a narrow buffer the bits, as uint16); outputs are written in
+    place. Scratch starts as NaN, so that reading what was never written shows.
     """
     values: dict[Atom, int] = {size: sizes[size.name] for size in kernel.sizes}
     memory = dict(arrays)
@@ -70,7 +73,7 @@ def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[np.floating]], sizes:
 
 
 class _Run:
-    def __init__(self, kernel: Kernel, memory: Mapping[str, NDArray[np.floating]], values: dict[Atom, int]) -> None:
+    def __init__(self, kernel: Kernel, memory: Mapping[str, NDArray[Any]], values: dict[Atom, int]) -> None:
         self.kernel, self.memory, self.values = kernel, memory, values
         self.registers: dict[int, NDArray[np.floating]] = {}
 
@@ -104,15 +107,19 @@ class _Run:
     def inside(self, where: tuple[Coordinate, ...]) -> bool:
         return all(0 <= c.value.value(self.values) < c.extent.value(self.values) for c in where)
 
-    def lanes(
-        self, at: At, count: int, stride: int, where: tuple[Coordinate, ...] = ()
-    ) -> tuple[NDArray[np.floating], slice]:
+    def lanes(self, at: At, count: int, stride: int, where: tuple[Coordinate, ...] = ()) -> tuple[NDArray[Any], slice]:
         start = at.index.value(self.values) + sum(c.value.value(self.values) * c.stride for c in where)
         last = start + (count - 1) * stride
         array = self.memory[at.buffer.name]
         if start < 0 or last >= array.size:
             raise IndexError(f"{at.buffer.name}[{start}..{last}] of {array.size}")
         return array, slice(start, last + 1, stride)
+
+    def read(self, s: Load | Broadcast, array: NDArray[Any], part: slice) -> NDArray[Any]:
+        if s.pairs:
+            second = slice(part.start + 1, part.stop + 1, part.step)
+            return paired(array[part], array[second])
+        return widened(array[part]) if s.at.buffer.narrow else array[part]
 
     def step(self, s: Statement) -> None:
         r, width = self.registers, self.kernel.lanes
@@ -125,14 +132,15 @@ class _Run:
                 r[s.dst] = np.zeros(width, self.kernel.dtype)
                 if self.inside(s.where):
                     array, part = self.lanes(s.at, s.count, s.stride, s.where)
-                    r[s.dst][: s.count] = array[part]
+                    r[s.dst][: s.count] = self.read(s, array, part)
             case Broadcast():
                 array, part = self.lanes(s.at, 1, 1)
-                r[s.dst] = np.repeat(array[part], width)
+                r[s.dst] = np.repeat(self.read(s, array, part), width)
             case Store():
                 if self.inside(s.where):
                     array, part = self.lanes(s.at, s.count, s.stride, s.where)
-                    array[part] = r[s.src][: s.count]
+                    values = r[s.src][: s.count]
+                    array[part] = narrowed(values) if s.at.buffer.narrow else values
             case Binary():
                 r[s.dst] = _BINARY[s.op](r[s.a], r[s.b])
             case Fma():
@@ -141,6 +149,11 @@ class _Run:
                 r[s.dst] = wide.astype(self.kernel.dtype)
             case Sqrt():
                 r[s.dst] = np.sqrt(r[s.src])
+            case Pair():
+                r[s.dst] = paired(narrowed(r[s.a]), narrowed(r[s.b]))
+            case Dot():
+                (a1, a2), (b1, b2) = parts(r[s.a]), parts(r[s.b])
+                r[s.dst] = (r[s.c] + a2 * b2) + a1 * b1
             case Permute():
                 r[s.dst] = r[s.src][list(s.order)]
             case Transpose():

@@ -26,11 +26,14 @@ class Buffer:
     An `inout` one is a result that is read again once it is written.
 
     A `private` one is passed as one array for all threads, in which each has `apart(size)` elements.
+    The elements of a `narrow` one, in a kernel of float32, are bfloat16: a load widens them, a store rounds to the
+    nearest, of two to the even one.
     """
 
     name: str
     size: Affine
     role: Role
+    narrow: bool = False
 
 
 def apart(size: Affine) -> Affine:
@@ -74,21 +77,26 @@ class FromIndex:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """dst = `count` lanes from memory, zero in the rest; all zero where a coordinate of `where` is outside."""
+    """dst = `count` lanes from memory, zero in the rest; all zero where a coordinate of `where` is outside.
+
+    With `pairs`, of a narrow buffer, a lane is two neighbours as they lie, 32 bits for `Dot`.
+    """
 
     dst: Register
     at: At
     count: int
     stride: int = 1
     where: tuple[Coordinate, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """dst = one element in every lane."""
+    """dst = one element in every lane; with `pairs` as in `Load`."""
 
     dst: Register
     at: At
+    pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +141,25 @@ class Sqrt:
 
     dst: Register
     src: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Lane i of dst = the bfloat16 of lane i of a, then of b, as 32 bits for `Dot`; both hold bfloat16 numbers."""
+
+    dst: Register
+    a: Register
+    b: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """dst = c + the second numbers' product, then + the first ones', of lanes a and b that are pairs of bfloat16."""
+
+    dst: Register
+    a: Register
+    b: Register
+    c: Register
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +220,21 @@ class Loop:
 
 
 Statement = (
-    Const | FromIndex | Load | Broadcast | Store | Binary | Fma | Sqrt | Select | Permute | Transpose | Prefetch | Loop
+    Const
+    | FromIndex
+    | Load
+    | Broadcast
+    | Store
+    | Binary
+    | Fma
+    | Sqrt
+    | Pair
+    | Dot
+    | Select
+    | Permute
+    | Transpose
+    | Prefetch
+    | Loop
 )
 
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from hapgop.errors import InputError
 from hapgop.predict import Preprocessing
-from hapgop.train import workers
+from hapgop.train import worker, workers
 from hapgop.train.folder import Listing
 from hapgop.train.progress import Progress, Reading
 
 # The array, the sizes and the rules by which pictures were made fit: raise it when any of them changes.
-_FORMAT = 1
+_FORMAT = 2
 _LIMIT = 16 << 30
 _ABANDONED = 24 * 3600.0
 _SUGGESTED_SIDE = 128
@@ -34,12 +34,14 @@ _SIDE_STEP = 8
 class Decoded:
     """The pictures of a listing: row i of pixels is file i, unless `unreadable` says why not.
 
-    sizes: how many pictures had which (height, width).
+    sizes: how many pictures had which (height, width); modes: how many were grey, coloured, with transparency and so
+    on, by Pillow's names.
     """
 
     pixels: NDArray[np.uint8]
     unreadable: dict[int, str]
     sizes: Counter[tuple[int, int]]
+    modes: Counter[str]
 
 
 def decoded(
@@ -118,19 +120,19 @@ def _fill(
     total = len(paths)
     bytes_in_all = sum(file.size for file in listing.files)
     unreadable: dict[int, str] = {}
-    measured: dict[int, tuple[int, int, bool]] = {}
+    measured: dict[int, tuple[int, int, str]] = {}
     job: dict[str, Any] = {"kind": "measure", "items": list(enumerate(paths))}
     for number, answer in _told("measuring", workers.answers(job, bytes_in_all), total, progress):
         if isinstance(answer, dict):
             unreadable[number] = answer["unreadable"]
         else:
-            height, width, grey = answer
-            measured[number] = height, width, grey
+            height, width, mode = answer
+            measured[number] = height, width, mode
     sizes = Counter((height, width) for height, width, _ in measured.values())
     if size is None:
         size = suggested_size(sizes) if sizes else (_SIDE_STEP, _SIDE_STEP)
     if channels is None:
-        channels = 1 if all(grey for _, _, grey in measured.values()) else 3
+        channels = 1 if all(worker.is_grey(mode) for _, _, mode in measured.values()) else 3
     rules = Preprocessing(size, channels, (0.5,) * channels, (0.5,) * channels, resize)
     shape = (total, *size, channels)
     _check_space(scratch, shape)
@@ -143,9 +145,11 @@ def _fill(
             unreadable[number] = answer["unreadable"]
             height, width, _ = measured[number]
             sizes[height, width] -= 1
+            del measured[number]
     index = {
         "unreadable": unreadable,
         "sizes": [[height, width, count] for (height, width), count in sizes.items() if count],
+        "modes": Counter(mode for _, _, mode in measured.values()),
     }
     (scratch / "index.json").write_text(json.dumps(index))
 
@@ -198,6 +202,7 @@ def _opened(entry: Path) -> Decoded | None:
             pixels=pixels,
             unreadable={int(number): reason for number, reason in index["unreadable"].items()},
             sizes=Counter({(height, width): count for height, width, count in index["sizes"]}),
+            modes=Counter(index["modes"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,8 +1,8 @@
 """Labelled images in memory or on disk, in three splits."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -61,7 +61,8 @@ class Data:
     """A classification task: images of one size with their labels.
 
     test is None where a source has training and validation images only. notes are sentences for the user:
-    what was ignored, resized, cut off. seed: what the splits that were cut here were drawn with.
+    what was resized, cut off. seed: what the splits that were cut here were drawn with. passed_over: sentences on
+    files that are no part of the data; modes: how many picture files were grey, coloured and so on, by Pillow's names.
     """
 
     source: str
@@ -74,6 +75,8 @@ class Data:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     seed: int = 0
+    passed_over: tuple[str, ...] = ()
+    modes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -155,6 +158,8 @@ def assembled(
     skipped: Iterable[Skipped] = (),
     notes: Iterable[str] = (),
     seed: int = 0,
+    passed_over: Iterable[str] = (),
+    modes: Mapping[str, int] | None = None,
 ) -> Data:
     """`Data` of the splits that a source has; the missing ones are cut from the training images.
 
@@ -191,6 +196,8 @@ def assembled(
         skipped=tuple(skipped),
         notes=tuple(notes),
         seed=seed,
+        passed_over=tuple(passed_over),
+        modes=modes or {},
     )
 
 

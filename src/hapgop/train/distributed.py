@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ class Workers:
         """The net with gradients averaged over all processes; its weights become those of the first one."""
         if self.alone:
             return net
+        # Of filters with one input channel, two layouts are the same memory: nothing is impaired.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         with lost_is_said():
             return DistributedDataParallel(net)
 

@@ -87,6 +87,20 @@ class Evaluation:
         sureness = self.probabilities[wrong, self.predictions[wrong]]
         return wrong[np.argsort(-sureness, kind="stable")][:top]
 
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """(n,): the cross-entropy of each answer."""
+        own = self.probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
+        result: NDArray[np.float64] = -np.log(np.maximum(own, 1e-12))
+        return result
+
+    def top_losses(self, top: int | None = None) -> NDArray[np.int64]:
+        """Positions of the wrong answers, the highest loss first, where likely label errors are; at most `top`."""
+        wrong = np.flatnonzero(self.predictions != self.labels)
+        # Losses that are equal at their limit are told apart by how sure of the other class it was.
+        sureness = self.probabilities[wrong, self.predictions[wrong]]
+        return wrong[np.lexsort((-sureness, -self.losses[wrong]))][:top]
+
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a share, after Wilson (1927); of nothing, everything is possible.

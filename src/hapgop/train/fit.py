@@ -13,12 +13,14 @@ from hapgop.errors import InputError
 from hapgop.nn import capture, nets
 from hapgop.predict import read_config
 from hapgop.predict.folder import WEIGHTS
+from hapgop.program import Graph
 from hapgop.train import generators
 from hapgop.train.batches import weights_seed
 from hapgop.train.checkpoint import TENSORS, load_checkpoint, remove_checkpoint
 from hapgop.train.data import Data
 from hapgop.train.distributed import ALONE, WorkerLost, Workers
 from hapgop.train.loop import Diverged, Training, Unwritable, as_good_as_any, unwritable
+from hapgop.train.pretrained import load_pretrained
 from hapgop.train.progress import Progress, silent
 from hapgop.train.recipe import Recipe
 from hapgop.train.run import (
@@ -38,6 +40,8 @@ from hapgop.train.suggestion import suggested_net, suggested_recipe
 
 # What the checkpoint's numbers mean depends on these.
 _FIXED = ("seed", "batch_size", "optimizer", "average")
+# So many training images, about, are shown to a net whose first weights follow from such.
+_SAMPLE = 5000
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +67,24 @@ def fit(
     recipe: Recipe | None = None,
     *,
     net: torch.nn.Module | str | None = None,
+    weights: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
     resume: bool = False,
     overwrite: bool = False,
     checkpoint_every: float = 30.0,
     workers: Workers = ALONE,
+    graph: Graph | None = None,
 ) -> Result:
     """Trains a net on the training split and keeps everything in the folder `run`.
 
     recipe: None is `suggested_recipe(data)`. net: a module from images (n, c, h, w) to (n, classes), which is
-    trained in place, or a name of `hapgop.nn.nets`; None suggests one. The same data, recipe, net and number of
+    trained in place, or a name of `hapgop.nn.nets`; None suggests one. weights: a safetensors file with which the net
+    begins (`load_pretrained`). The same data, recipe, net and number of
     PyTorch's threads give the same bits, stopped in between or not: Ctrl-C ends after the current step and
     resume=True goes on there, as it does after a crash, from the last checkpoint (checkpoint_every: seconds). When
     going on, recipe and net may be left out; a recipe may differ in what does not change the order of the images.
-    workers: the processes that share the work (`hapgop.train.distributed`); the first of them keeps the files.
+    workers: the processes that share the work (`hapgop.train.distributed`); the first of them keeps the files. graph:
+    the net as a graph, where `hapgop.nn.capture` cannot find it.
 
     Raises InputError where the folder is in use, net and data do not fit, or there is nothing to go on with, and
     its kinds Diverged where the loss is no number any more, Unwritable where the disk is full, and WorkerLost where
@@ -87,6 +95,8 @@ def fit(
     folder = Path(run)
     if resume and overwrite:
         raise InputError("resume goes on with a run and overwrite throws it away: choose one.")
+    if resume and weights is not None:
+        raise InputError("weights are what a training begins with; one that goes on has its own: leave them out.")
     begun = False
     if resume:
         recipe, net, begun = _as_begun(folder, recipe, net, workers)
@@ -97,7 +107,10 @@ def fit(
     with generators.borrowed():
         generators.seed(weights_seed(recipe.seed))
         module, spec = _net(net, data)
-        graph = capture(module, data.input_shape)
+        if weights is not None:
+            load_pretrained(module, weights)
+            spec["weights"] = Path(weights).name
+        graph = graph or capture(module, data.input_shape)
         _check_fit(module, data, recipe)
         task = {"data": data.fingerprint, **{key: getattr(recipe, key) for key in _FIXED}}
         training = Training(
@@ -119,6 +132,8 @@ def fit(
                 write_config(folder, data, recipe, spec, graph)
             return _trained(training)
         fresh = not folder.exists()
+        if (initialise := getattr(module, "initialise_from", None)) is not None:
+            initialise(_sample(data))
         training.remember_filters()
         try:
             if workers.first:
@@ -241,6 +256,12 @@ def _net(net: torch.nn.Module | str | None, data: Data) -> tuple[torch.nn.Module
     args: dict[str, Any] = {"classes": len(data.classes), "input_shape": list(data.input_shape)}
     module = nets.build(name, classes=len(data.classes), input_shape=data.input_shape)
     return module, {"name": name, "args": args}
+
+
+def _sample(data: Data) -> torch.Tensor:
+    """Training images, evenly from all of them, as the net reads them: some nets' first weights follow from such."""
+    every = max(1, len(data.train) // _SAMPLE)
+    return torch.from_numpy(data.preprocessing.batch(data.train.batch(slice(None, None, every))))
 
 
 def _check_fit(net: torch.nn.Module, data: Data, recipe: Recipe) -> None:

@@ -78,10 +78,11 @@ def _folder(
     found = listing(root)
     pictures = decoded(found, size=sides, channels=channels, resize=resize, progress=progress)
     skipped = [Skipped(found.files[number].path, reason) for number, reason in sorted(pictures.unreadable.items())]
-    notes = found.notes()
+    passed_over = found.notes()
     if skipped:
-        notes.append(f"Skipped {len(skipped):,} of {len(found.files):,} files that cannot be read: {_named(skipped)}.")
-    notes += _size_note(pictures.sizes, pictures.pixels.shape[1:3])
+        words = f"Skipped {len(skipped):,} of {len(found.files):,} files that cannot be read: {_named(skipped)}."
+        passed_over.append(words)
+    notes = _size_note(pictures.sizes, pictures.pixels.shape[1:3])
     rows: dict[str, list[int]] = {}
     for number, file in enumerate(found.files):
         if number not in pictures.unreadable:
@@ -100,6 +101,8 @@ def _folder(
         skipped=skipped,
         notes=notes,
         seed=seed,
+        passed_over=passed_over,
+        modes=pictures.modes,
     )
 
 

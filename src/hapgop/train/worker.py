@@ -28,7 +28,7 @@ Answer = tuple[int, Any]
 def answers(job: dict[str, Any]) -> Iterator[list[Answer]]:
     """The answers to a job, some at a time.
 
-    {"kind": "measure", "items": [[number, path], ...]} answers [height, width, grey?] for each, upright;
+    {"kind": "measure", "items": [[number, path], ...]} answers [height, width, mode] for each, upright;
     {"kind": "decode", "items": ..., "array": .npy file, "preprocessing": JSON} writes the pixels of each to row
     `number` of the array. A file that cannot be read answers {"unreadable": reason}.
     """
@@ -51,10 +51,15 @@ def _measured(path: str) -> list[Any]:
             # 5 to 8 are the orientations that lie on their side.
             if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
                 width, height = height, width
-            return [height, width, image.mode in _GREY_MODES or image.mode.startswith("I")]
+            return [height, width, image.mode]
     except Exception:  # Decoders raise whatever comes; `open_image` finds the words for it.
         upright = open_image(path)
-        return [upright.height, upright.width, upright.mode == "L"]
+        return [upright.height, upright.width, upright.mode]
+
+
+def is_grey(mode: str) -> bool:
+    """Whether a picture of this mode of Pillow's has but one channel of brightness."""
+    return mode in _GREY_MODES or mode.startswith("I")
 
 
 def _decoder(job: dict[str, Any]) -> Any:

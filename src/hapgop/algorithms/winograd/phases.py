@@ -3,19 +3,21 @@ output transformed back, with what is fused to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hapgop.algorithms.epilogue import activated
+from hapgop.algorithms.winograd.ahead import Ahead
 from hapgop.algorithms.winograd.tiling import Side, Tiling
-from hapgop.algorithms.winograd.transform import sandwich
+from hapgop.algorithms.winograd.transform import sandwich, sandwich_in_registers
 from hapgop.algorithms.winograd.triple import Matrix
 from hapgop.tile import Affine, Bound, Buffer, Builder, Register
 
 _UNROLL = 4
 _AHEAD = 2  # tiles; the hardware does not see the pattern by itself
 _FILTERS_AHEAD = 2048  # elements
+_ZERO = Affine(0)
 
 
 class Tiled(Protocol):
@@ -56,9 +58,20 @@ class Gathering:
     n: Affine
 
     def emit(
+        self, x: Buffer, group: Affine, at_tile: tuple[Affine, Affine, Affine], to: Buffer, at: Affine, step: int,
+        vector_step: int,
+    ) -> None:  # fmt: skip
+        """All vectors of a tile: the one of vector v goes to `at + v * vector_step`, its products `step` apart."""
+        vectors(
+            self.k, self.side.channels,
+            lambda v, count: self.one(x, group, at_tile, v, count, to, at + v * vector_step, step),
+        )  # fmt: skip
+
+    def one(
         self, x: Buffer, group: Affine, at_tile: tuple[Affine, Affine, Affine], vector: Affine, count: int,
         to: Buffer, at: Affine, step: int,
     ) -> None:  # fmt: skip
+        """One vector of a tile; what is outside of the image counts as zero."""
         k, size, products = self.k, len(self.matrix[0]), len(self.matrix)
         image, row, column = at_tile
         first = group * self.side.channels + vector * k.lanes
@@ -80,12 +93,17 @@ class Gathering:
 
 def multiply(
     k: Builder, t: Tiling, v: Buffer, v_at: Affine, u: Buffer, u_at: Affine, m: Buffer, m_at: Affine,
-    width: int, depth: int, tiles: Bound, add: bool,
+    width: int, depth: int, tiles: Bound, add: bool, unit: Affine = _ZERO, ahead: Sequence[Ahead] = (),
 ) -> None:  # fmt: skip
-    """m[vector][tile] = (or +=, with `add`) sum over `depth` channels of v[channel][tile] * u[channel][vector]."""
+    """m[vector][tile] = (or +=, with `add`) sum over `depth` channels of v[channel][tile] * u[channel][vector].
+
+    unit: the number of the first register tile, for what is fetched `ahead`.
+    """
     lanes, pixels = k.lanes, t.tile[0]
     row = t.block * lanes  # from one vector of channels to the next
     with k.loop("tiles", 0, tiles, pixels) as first:
+        for more in ahead:
+            more.fetch(k, unit + first // pixels)
         places = [[m_at + w * row + first * lanes + p * lanes for w in range(width)] for p in range(pixels)]
         acc = [[k.load(m, place) if add else k.const(0.0) for place in line] for line in places]
 
@@ -114,41 +132,78 @@ def multiply(
 
 @dataclass(slots=True)
 class Finishing:
-    """Tiles of the output: transformed back, with bias and activation."""
+    """Tiles of the output: transformed back, with everything that is fused to it.
+
+    step  elements from one product's sums to the next
+    """
 
     k: Builder
     t: Tiling
-    bias: Buffer | None
-    patch: Buffer
-    y: Buffer
     n: Affine
-    step: int  # from one product's sums to the next
+    results: Results
+    patch: Buffer
+    step: int
 
     def emit(
         self, group: Affine, at_tile: tuple[Affine, Affine, Affine], vector: Affine, count: int, m: Buffer, at: Affine
     ) -> None:
         k, t = self.k, self.t
-        triple, side = t.triple, t.target
+        triple, side, bias, residual = t.triple, t.target, self.results.bias, self.results.residual
         image, row, column = at_tile
         first = group * side.channels + vector * k.lanes
-        bias = k.load(self.bias, first, count) if self.bias else None
 
         def load(i: Affine | int, j: Affine | int) -> Register:
             return k.load(m, at + (Affine.of(i) * triple.products + j) * self.step)
 
-        def store(value: Register, i: Affine | int, j: Affine | int) -> None:
-            if bias is not None:
-                value = k.add(value, bias)
+        def store(value: Register, i: int, j: int) -> None:
             where = side.where(image, row * t.m + i, column * t.m + j, self.n)
-            k.store(activated(k, value, t.problem.activation), self.y, first, count, where=where)
+            if bias:
+                value = k.add(value, k.load(bias, first, count))
+            if residual:
+                value = k.add(value, k.load(residual, first, count, where=where))
+            value = activated(k, value, t.problem.activation)
+            if t.problem.pooled:
+                k.store(value, self.patch, (i * t.m + j) * k.lanes)
+            else:
+                k.store(value, self.results.y, first, count, where=where)
 
-        sandwich(k, triple.at, self.patch, load, store)
+        sandwich_in_registers(k, triple.at, load, store, t.machine.registers)
+        if t.problem.pooled:
+            self.pool(first, at_tile, count)
+
+    def pool(self, first: Affine, at_tile: tuple[Affine, Affine, Affine], count: int) -> None:
+        """The largest of each 2 x 2 pixels of a tile in `patch`, the first of equal ones; NaN is above all."""
+        k, t = self.k, self.t
+        image, row, column = at_tile
+        half = t.m // 2
+        with k.loop("down", 0, half) as p, k.loop("over", 0, half) as q:
+            corner = p * (2 * t.m * k.lanes) + q * (2 * k.lanes)
+            best, winner = k.load(self.patch, corner), k.const(0.0)
+            for number in (1, 2, 3):
+                value = k.load(self.patch, corner + (number // 2 * t.m + number % 2) * k.lanes)
+                if t.problem.winners:
+                    winner = k.select("above", value, best, k.const(float(number)), winner)
+                best = k.select("above", value, best, value, best)
+            where = t.result.where(image, row * half + p, column * half + q, self.n)
+            k.store(best, self.results.y, first, count, where=where)
+            if t.problem.winners and self.results.winners:
+                k.store(winner, self.results.winners, first, count, where=where)
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What is written, and what is added on the way."""
+
+    y: Buffer
+    bias: Buffer | None = None
+    residual: Buffer | None = None
+    winners: Buffer | None = None
 
 
 def patch_size(t: Tiling) -> int:
-    """Elements that a transform needs between its two halves."""
+    """Elements that a transform needs between its two halves, and a pool before it."""
     a = t.triple
-    return max(a.products * a.inputs, a.outputs * a.products, a.products * a.taps) * t.lanes
+    return max(a.products * a.inputs, a.outputs**2, a.products * a.taps) * t.lanes
 
 
-__all__ = ["Finishing", "Gathering", "multiply", "patch_size", "place", "vectors"]
+__all__ = ["Finishing", "Gathering", "Results", "multiply", "patch_size", "place", "vectors"]

@@ -22,11 +22,11 @@ def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> 
         return f"is made for stride {stride}, not {s.stride}"
     if s.dilation != (1, 1):
         return "has no dilation"
-    if (problem.x_layout, problem.y_layout) != ("nhwc", "nhwc"):
-        return "reads and writes channels last"
+    if problem.y_layout != "nhwc" and (problem.residual or problem.pooled):
+        return "adds and pools channels last"
     channels = min(s.ic, s.oc) // s.groups
     if channels < _LEAST:
         return f"takes {_LEAST} channels a group or more, not {channels}"
     if m + r - 1 >= machine.registers // 2:
         return f"needs more than {machine.registers} registers"
-    return unfused(problem)
+    return unfused(problem, "residual", "pooled")

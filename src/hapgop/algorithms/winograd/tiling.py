@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from hapgop.algorithms import registers
@@ -80,6 +80,21 @@ class Tiling:
         return x if self.backward else y
 
     @property
+    def turns_source(self) -> bool:
+        """Whether the source lies channels first."""
+        return (self.problem.y_layout if self.backward else self.problem.x_layout) == "nchw"
+
+    @property
+    def turns_target(self) -> bool:
+        return (self.problem.x_layout if self.backward else self.problem.y_layout) == "nchw"
+
+    @property
+    def result(self) -> Side:
+        """What is written: the target, or its pool."""
+        side = self.target
+        return replace(side, height=side.height // 2, width=side.width // 2) if self.problem.pooled else side
+
+    @property
     def origin(self) -> tuple[int, int]:
         """Row and column of the source that the first tile starts at."""
         s = self.shape
@@ -97,8 +112,15 @@ class Tiling:
         return self.across[0] * self.across[1]
 
     @property
+    def filters_bytes(self) -> int:
+        """Of the transformed filters of a group."""
+        return self.products * self.source.channels * self.target.channels * self.problem.itemsize
+
+    @property
     def few(self) -> bool:
-        return self.batch * self.tiles <= _FEW
+        """Whether filters are so many for so few tiles that they go through the caches only once."""
+        most = _LARGE if self.problem.packed else _LARGE // 4
+        return self.batch * self.tiles <= _FEW and self.filters_bytes > most
 
     @property
     def out_vectors(self) -> int:
@@ -119,10 +141,13 @@ class Tiling:
         if self.few:
             return every
         itemsize = self.problem.itemsize
-        filters = self.products * self.source.channels * self.target.channels * itemsize
-        least = 56 if filters > _LARGE else 28
+        filters = self.filters_bytes
         one = self.products * itemsize * self.lanes * (self.in_vectors + self.out_vectors)
-        block = max(least, min(112, self.machine.l2 // 2 // one))
+        # Filters that stay in the second cache may come again for few tiles; others have to be worth the way.
+        stay = filters < self.machine.l2 * 3 // 4
+        least = 14 if stay else 56 if filters > _LARGE else 28
+        room = self.machine.l2 - filters if stay else self.machine.l2
+        block = max(least, min(56, room // 2 // one))
         # Enough blocks for every core to get as many as the others.
         return min(block, ceil(every / (self.machine.cores * ceil(every / (self.machine.cores * block)))))
 

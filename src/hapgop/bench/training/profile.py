@@ -14,7 +14,16 @@ _SHAPES = 12  # rows of single operators that are shown
 
 # How an operator's name begins, and the kind of work that it is; the first that fits counts.
 _KINDS: Final = (
+    ("hapgop_convBackward", "autograd"),
+    ("hapgop_conv_poolBackward", "autograd"),
+    ("hapgop_batch_normBackward", "autograd"),
+    ("autograd::", "autograd"),
     ("hapgop::conv", "conv"),
+    ("hapgop_conv_pool", "conv and pool"),
+    ("hapgop_conv", "conv"),
+    ("hapgop_batch_norm", "batch norm"),
+    ("hapgop_max_pool", "pool"),
+    ("hapgop_avg_pool", "pool"),
     ("hapgop::grad_x", "grad_x"),
     ("hapgop::grad_w", "grad_w"),
     ("hapgop::grad_b", "grad_b"),

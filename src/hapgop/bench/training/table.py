@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from hapgop.bench.table import aligned
 from hapgop.bench.training import sides
 from hapgop.bench.training.profile import Profile
 from hapgop.bench.training.rows import TrainResult, TrainRow
@@ -27,7 +26,7 @@ def train_table(result: TrainResult) -> str:
     """Every row, the other peers' speeds, the profiles, and the machine."""
     m = result.machine
     lines = [
-        *_aligned([_HEAD, *map(_cells, result.rows)], left=(0, 10)),
+        *aligned([_HEAD, *map(_cells, result.rows)], left=(0, 10)),
         "",
         "images a second; ratio: our speed over the strongest peer's; loss diff: of the first steps;"
         " faults: page faults in a step of ours",
@@ -67,16 +66,6 @@ def _profile(net: str, profile: Profile) -> list[str]:
     return [
         "",
         f"{net}, a step of ours: {profile.plain:.1f} ms, {profile.whole:.1f} ms with the profiler",
-        *_aligned([("work", "ms", "share"), *kinds], left=(0,)),
-        *_aligned([("slowest", "shapes", "calls", "ms"), *slowest], left=(0, 1)),
-    ]
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
+        *aligned([("work", "ms", "share"), *kinds], left=(0,)),
+        *aligned([("slowest", "shapes", "calls", "ms"), *slowest], left=(0, 1)),
     ]

@@ -1,18 +1,18 @@
-"""`hapgop bench layers`, `hapgop bench nets` and `hapgop bench random`"""
+"""`hapgop bench layers`, `nets`, `random` and `accuracy`"""
 
 import json as codec
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hapgop import bench
-from hapgop.cli import console, surveying
+from hapgop import bench, train
+from hapgop.cli import accuracy, console, surveying, training
 from hapgop.cli.bars import Bar, clock
 from hapgop.errors import InputError
 
@@ -23,15 +23,20 @@ class _What(StrEnum):
     LAYERS = "layers"
     NETS = "nets"
     RANDOM = "random"
+    ACCURACY = "accuracy"
 
 
 def command(
     what: Annotated[
         _What,
         typer.Argument(
-            metavar="layers|nets|random", help="What to measure: known layers, whole nets, or random layers."
+            metavar="layers|nets|random|accuracy",
+            help="What to measure: known layers, whole nets, random layers, or the time to an accuracy.",
         ),
     ],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="accuracy: what to train on, as for hapgop train.")
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,14 +70,31 @@ def command(
         Path | None, typer.Option("--from", metavar="FILE", help="Measure nothing: show what --json has written.")
     ] = None,
     shapes: Annotated[int, typer.Option(min=1, help="random: how many layers.")] = 300,
-    seed: Annotated[int, typer.Option(help="random: another seed draws other layers.")] = 0,
+    seed: Annotated[int, typer.Option(help="random: other layers; accuracy: other weights and order.")] = 0,
+    target: Annotated[
+        str | None, typer.Option(metavar="0.99|99%", help="accuracy: on validation, at which each side may stop.")
+    ] = None,
+    net: Annotated[str | None, typer.Option(help="accuracy: the net; one that suits the images otherwise.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="accuracy: any knob of the recipe.")
+    ] = None,
 ) -> None:
     """Measure single layers or whole nets against PyTorch and other libraries, all interleaved in one process.
 
     `random` draws layers that nobody tuned for, and measures each against PyTorch's operator on the same tensors, and
     our algorithms against one another; of the other options it takes --op, --threads, --repeats, --quick and --json.
+    `accuracy` trains one recipe in our layers and then in PyTorch's own, and compares the times; of the other options
+    it takes --threads (the last number), --allocator and --json.
     Run it on a machine that does nothing else. docs/benchmarks.md says what is measured and how.
     """
+    if what is _What.ACCURACY:
+        changes = training.recipe_changes(None, setting or ()) | {"seed": seed}
+        if target is not None:
+            changes["target_accuracy"] = training.share("--target", target)
+        _accuracy(data or "digits", net, changes, _numbers("--threads", threads)[-1], allocator, json)
+        return
+    if data is not None:
+        raise InputError(f"{data}: only hapgop bench accuracy takes data.")
     if what is _What.RANDOM:
         counts = _numbers("--threads", threads)
         repeats = min(repeats, _QUICK_REPEATS) if quick else repeats
@@ -139,6 +161,23 @@ def _survey(
         found += rows
     if json is not None:
         values = bench.survey_json(found, _command())
+        console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
+        console.say(f"Wrote {json}.")
+
+
+def _accuracy(
+    source: str, net: str | None, changes: Mapping[str, Any], threads: int, allocator: str, json: Path | None
+) -> None:
+    training.use_threads(threads)
+    bench.use_allocator(allocator)
+    with Bar() as bar:
+        data = train.load(source, progress=bar.training)
+    recipe = train.suggested_recipe(data, **changes)
+    name = net or train.suggested_net(data)
+    sides = accuracy.measured(data, recipe, name)
+    accuracy.show(recipe, sides)
+    if json is not None:
+        values = accuracy.report(data, recipe, name, sides)
         console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
         console.say(f"Wrote {json}.")
 

@@ -1,9 +1,11 @@
 """`hapgop train DATA`"""
 
+import os
 import re
 import shlex
-from dataclasses import replace
+from collections.abc import Mapping
 from enum import StrEnum
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +14,11 @@ import typer
 
 from hapgop import train
 from hapgop.cli import console, training
-from hapgop.cli.bars import Bar
+from hapgop.cli.bars import Bar, clock
 from hapgop.errors import InputError
 from hapgop.predict import Preprocessing
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class _Resize(StrEnum):
@@ -35,15 +39,34 @@ def command(
         Path | None, typer.Option(help="Where to keep the trained net; runs/<name of the data> otherwise.")
     ] = None,
     net: Annotated[str | None, typer.Option(help="The net; one that fits the images otherwise.")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="90s|10m|2h", help="Find net and epochs that fit into this time.")
+    ] = None,
+    target_accuracy: Annotated[
+        str | None, typer.Option(metavar="0.99|99%", help="End once this validation accuracy is reached.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .safetensors file to begin with; names as torchvision and timm have them."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, adamw or muon.")] = None,
     schedule: Annotated[str | None, typer.Option(help="onecycle, cosine or constant.")] = None,
     weight_decay: Annotated[float | None, typer.Option()] = None,
     label_smoothing: Annotated[float | None, typer.Option()] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror every other image.")] = None,
     shift: Annotated[int | None, typer.Option(help="Move each image by up to so many pixels.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other knob of the recipe; may be given again."),
+    ] = None,
+    recipe_from: Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="A recipe as JSON; options change it.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides everything that is random.")] = None,
     size: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Size of the images; what they have otherwise.")
@@ -51,6 +74,8 @@ def command(
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour); as the images are otherwise.")] = None,
     resize: Annotated[_Resize, typer.Option(help="How images of other proportions are made to fit.")] = _Resize.STRETCH,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look at the data and say what is wrong.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "--force", help="Replace the run that is in the folder.")
@@ -58,9 +83,8 @@ def command(
 ) -> None:
     """Train a classifier, measure it on images that it has not seen, and write a report.
 
-    Ctrl-C saves and says how to go on; a second one stops at once.
+    Ctrl-C saves and says how to go on; a second one stops at once. Under torchrun, its processes share the work.
     """
-    training.use_threads(threads)
     given = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -72,36 +96,127 @@ def command(
         "flip": flip,
         "shift": shift,
         "seed": seed,
+        "target_accuracy": None if target_accuracy is None else training.share("--target-accuracy", target_accuracy),
     }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    changes = training.recipe_changes(recipe_from, setting or ())
+    changes |= {name: value for name, value in given.items() if value is not None}
     how: dict[str, Any] = {"size": _sides(size), "channels": channels, "resize": resize.value, "seed": seed or 0}
-    recipe = None
-    if resume:
-        if run is None:
-            raise InputError("--resume needs the run: hapgop train --resume --run runs/NAME")
-        config = training.begun(run)
-        source = source or config["data"]["source"]
-        how = _as_begun(config)
-        recipe = replace(train.Recipe.from_json(config.get("recipe")), **changes) if changes else None
-    source = source or "digits"
-    # A folder that cannot be used is better known before an hour of decoding.
-    folder = run or _free(source)
+    seconds = None if time_budget is None else _seconds("--time-budget", time_budget)
+    if resume and run is None:
+        raise InputError("--resume needs the run: hapgop train --resume --run runs/NAME")
+    if resume and seconds is not None:
+        raise InputError("--resume goes on as the run began; --time-budget belongs to a new one.")
+    with train.joined() as workers:
+        recipe = None
+        begun: Mapping[str, Any] = {}
+        if resume:
+            assert run is not None
+            begun = workers.told(training.begun(run) if workers.first else {})
+            source = source or begun["data"]["source"]
+            how = _as_begun(begun)
+            recipe = train.Recipe.from_json(begun.get("recipe")).changed(**changes) if changes else None
+        # The same number of threads gives the same bits.
+        threads = threads or begun.get("threads") or _fair_share(workers)
+        training.use_threads(threads)
+        source = source or "digits"
+        # A folder that cannot be used is better known before an hour of decoding.
+        folder = Path(workers.told(str(run or _free(source))))
+        data = _loaded(source, how, workers)
+        if workers.first:
+            # Arrays are data sets that others have made; what people gather in folders holds surprises.
+            (training.checked if check or data.kind == "folder" else training.notes)(data)
+        if check:
+            return
+        if resume and workers.told(training.only_report_missing(folder)):
+            result = train.finished_run(folder)
+        else:
+            if not resume:
+                recipe = train.suggested_recipe(data, **changes)
+            if seconds is not None:
+                assert recipe is not None
+                net, recipe = workers.told(
+                    _fitting(data, recipe, seconds, net, workers) if workers.first else (net, recipe)
+                )
+            if workers.first:
+                console.say(
+                    f"{len(data.train):,} images to train on, {len(data.validation):,} to validate,"
+                    f" {len(data.classes)} classes; kept in {folder}"
+                )
+            result = training.fitted(
+                data,
+                folder,
+                training.go_on_with(folder, threads, workers),
+                lines=True,
+                listeners=[_tensorboard(folder)] if tensorboard and workers.first else [],
+                recipe=recipe,
+                net=net,
+                weights=weights,
+                resume=resume,
+                overwrite=overwrite,
+                workers=workers,
+            )
+    if workers.first:
+        evaluation = training.judged(data, result)
+        training.tell(evaluation, result)
+        console.write(f"\nTry next: {shlex.join(['hapgop', 'predict', str(folder)])} PICTURES...")
+
+
+def _loaded(source: str, how: Mapping[str, Any], workers: train.Workers) -> train.Data:
+    data = None
+    for _ in workers.in_turn():
+        # The first process of each machine decodes; the others find the decoded pictures in the cache.
+        with Bar(quiet=not workers.first) as bar:
+            data = train.load(source, **how, progress=bar.training)
+    assert data is not None
+    return data
+
+
+def _fitting(
+    data: train.Data, recipe: train.Recipe, seconds: float, net: str | None, workers: train.Workers
+) -> tuple[str, train.Recipe]:
+    """The net and the recipe that fit into the time; says so."""
     with Bar() as bar:
-        data = train.load(source, **how, progress=bar.training)
-    training.notes(data)
-    if not resume:
-        recipe = train.suggested_recipe(data, **changes)
+        tried = count(1)
+        found = train.fitting(
+            data,
+            recipe,
+            seconds,
+            net,
+            workers=workers.count,
+            tell=lambda name: bar.count(f"timing {name}", next(tried), 4),
+        )
+    for reason in found.reasons:
+        console.say(reason)
     console.say(
-        f"{len(data.train):,} images to train on, {len(data.validation):,} to validate,"
-        f" {len(data.classes)} classes; kept in {folder}"
+        f"In {clock(seconds)}: {found.net} for {found.recipe.epochs} epochs, which should take {clock(found.seconds)}."
     )
-    go_on = training.go_on_with(folder, threads)
-    result = training.fitted(
-        data, folder, go_on, lines=True, recipe=recipe, net=net, resume=resume, overwrite=overwrite
-    )
-    evaluation = training.judged(data, result)
-    training.tell(evaluation, result)
-    console.write(f"\nTry next: {shlex.join(['hapgop', 'predict', str(folder)])} PICTURES...")
+    return found.net, found.recipe
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        module = import_module("hapgop.cli.tensorboard")
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--tensorboard needs {error.name}, which is not installed: pip install 'hapgop[tensorboard]' brings it."
+        ) from error
+    return lambda progress: module.Writer(folder, progress)
+
+
+def _fair_share(workers: train.Workers) -> int | None:
+    """The cores of this machine for each of its processes, where there are several; None for one."""
+    if workers.alone:
+        return None
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _seconds(option: str, text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if found is None or float(found[1]) == 0:
+        raise InputError(f"{option} {text}: a time is wanted, as in 90s, 10m or 2h.")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def _sides(text: str | None) -> int | tuple[int, int] | None:

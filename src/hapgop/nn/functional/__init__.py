@@ -13,11 +13,13 @@ from hapgop.nn.functional.conv import (
     conv_transpose3d,
 )
 from hapgop.nn.functional.linear import linear
+from hapgop.nn.functional.norm import batch_norm
 from hapgop.nn.functional.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 
 __all__ = [
     "adaptive_avg_pool2d",
     "avg_pool2d",
+    "batch_norm",
     "conv1d",
     "conv2d",
     "conv3d",

@@ -2,12 +2,14 @@
 
 from hapgop.nn.modules.conv import Conv1d, Conv2d, Conv3d
 from hapgop.nn.modules.linear import Linear
+from hapgop.nn.modules.norm import BatchNorm2d
 from hapgop.nn.modules.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from hapgop.nn.modules.transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm2d",
     "Conv1d",
     "Conv2d",
     "Conv3d",

@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import nn
 
 from hapgop.errors import InputError
+from hapgop.nn.nets.airbench import Airbench
 from hapgop.nn.nets.cifar import Cifar
 from hapgop.nn.nets.convnext import ConvNeXtTiny
 from hapgop.nn.nets.digits import Digits
@@ -35,6 +36,7 @@ _NETS: Mapping[str, _Net] = {
     "lenet5": LeNet5,
     "tinyvgg": TinyVGG,
     "cifar": Cifar,
+    "airbench": Airbench,
     "resnet20": ResNet20,
     "resnet56": ResNet56,
     "resnet18": ResNet18,

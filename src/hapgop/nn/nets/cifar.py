@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from hapgop.nn.modules import AdaptiveAvgPool2d, Conv2d, MaxPool2d
+from hapgop.nn.modules import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 
 
 class Cifar(nn.Module):
@@ -23,8 +23,7 @@ class Cifar(nn.Module):
         for stage, width in enumerate((64, 128, 256), 1):
             for number in (1, 2):
                 parts[f"conv{stage}_{number}"] = Conv2d(channels, width, 3, padding=1, bias=False)
-                parts[f"norm{stage}_{number}"] = nn.BatchNorm2d(width)
-                parts[f"relu{stage}_{number}"] = nn.ReLU()
+                parts[f"norm{stage}_{number}"] = BatchNorm2d(width, activation="relu")
                 channels = width
             parts[f"pool{stage}"] = MaxPool2d(2)
         self.features = nn.Sequential(parts)

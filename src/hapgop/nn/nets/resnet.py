@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hapgop.nn.modules import AdaptiveAvgPool2d, Conv2d, MaxPool2d
+from hapgop.nn.modules import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 
 
 class _Block(nn.Module):
@@ -22,7 +21,7 @@ class _Block(nn.Module):
         # After the convolutions: the order of the state dict is torchvision's.
         self.downsample = None
         if stride != 1 or channels != out:
-            self.downsample = nn.Sequential(Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            self.downsample = nn.Sequential(Conv2d(channels, out, 1, stride, bias=False), BatchNorm2d(out))
 
     def convolve(self, channels: int, width: int, stride: int) -> None:
         raise NotImplementedError
@@ -38,13 +37,13 @@ class Basic(_Block):
 
     def convolve(self, channels: int, width: int, stride: int) -> None:
         self.conv1 = Conv2d(channels, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width, activation="relu")
         self.conv2 = Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width, activation="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + self.beside(x), inplace=True)
+        y = self.bn1(self.conv1(x))
+        return self.bn2(self.conv2(y), self.beside(x))
 
 
 class Bottleneck(_Block):
@@ -54,16 +53,16 @@ class Bottleneck(_Block):
 
     def convolve(self, channels: int, width: int, stride: int) -> None:
         self.conv1 = Conv2d(channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width, activation="relu")
         self.conv2 = Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width, activation="relu")
         self.conv3 = Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.bn3 = BatchNorm2d(4 * width, activation="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        return F.relu(self.bn3(self.conv3(y)) + self.beside(x), inplace=True)
+        y = self.bn1(self.conv1(x))
+        y = self.bn2(self.conv2(y))
+        return self.bn3(self.conv3(y), self.beside(x))
 
 
 class ResNet(nn.Module):
@@ -79,7 +78,7 @@ class ResNet(nn.Module):
     def __init__(self, classes: int, input_shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.conv1 = Conv2d(input_shape[0], 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = BatchNorm2d(64, activation="relu")
         self.maxpool = MaxPool2d(3, 2, 1)
         grow = self.block.grow
         self.layer1 = self._stage(64, 64, self.depths[0], 1)
@@ -98,7 +97,7 @@ class ResNet(nn.Module):
         return nn.Sequential(first, *(self.block(width * self.block.grow, width, 1) for _ in range(depth - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        x = self.maxpool(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.flatten(self.avgpool(x)))
 

@@ -1,9 +1,8 @@
 """Residual nets for CIFAR: 6n + 2 layers of 16, 32 and 64 filters."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hapgop.nn.modules import AdaptiveAvgPool2d, Conv2d
+from hapgop.nn.modules import AdaptiveAvgPool2d, BatchNorm2d, Conv2d
 
 
 class Block(nn.Module):
@@ -12,16 +11,16 @@ class Block(nn.Module):
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = Conv2d(channels, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width, activation="relu")
         self.conv2 = Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width, activation="relu")
         self.shortcut: nn.Module = nn.Sequential()
         if stride != 1 or channels != width:
-            self.shortcut = nn.Sequential(Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(Conv2d(channels, width, 1, stride, bias=False), BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + self.shortcut(x))
+        y = self.conv2(self.bn1(self.conv1(x)))
+        return self.bn2(y, self.shortcut(x))
 
 
 class ResNetCifar(nn.Module):
@@ -37,7 +36,7 @@ class ResNetCifar(nn.Module):
     def __init__(self, classes: int, input_shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.conv1 = Conv2d(input_shape[0], 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
+        self.bn1 = BatchNorm2d(16, activation="relu")
         self.layer1 = self._stage(16, 16, 1)
         self.layer2 = self._stage(16, 32, 2)
         self.layer3 = self._stage(32, 64, 2)
@@ -50,7 +49,7 @@ class ResNetCifar(nn.Module):
         return nn.Sequential(first, *(Block(width, width, 1) for _ in range(self.blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(self.flatten(self.average(x)))
 

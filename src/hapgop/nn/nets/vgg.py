@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from hapgop.nn.modules import AdaptiveAvgPool2d, Conv2d, MaxPool2d
+from hapgop.nn.modules import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 
 _ELEVEN = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 _SIXTEEN = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -55,8 +55,7 @@ def _features(channels: int, blocks: Sequence[Sequence[int]], norm: bool) -> nn.
             last = place == len(widths)
             if norm:
                 parts[str(number)] = Conv2d(channels, width, 3, padding=1)
-                parts[str(number + 1)] = nn.BatchNorm2d(width)
-                parts[str(number + 2)] = nn.ReLU(True)
+                parts[str(number + 1)] = BatchNorm2d(width, activation="relu")
             else:
                 parts[str(number)] = Conv2d(channels, width, 3, padding=1, activation="relu", pool=2 if last else None)
             number += 3 if norm else 2

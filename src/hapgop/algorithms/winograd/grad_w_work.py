@@ -1,0 +1,196 @@
+"""How the weight gradient is cut: tiles into blocks, blocks into parts, channels into register tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Literal
+
+from hapgop.algorithms.layout import vector_counts
+from hapgop.algorithms.problem import Problem
+from hapgop.algorithms.winograd.points import triple
+from hapgop.algorithms.winograd.tiling import Side
+from hapgop.algorithms.winograd.triple import Triple
+from hapgop.machine import Machine
+from hapgop.shape import ConvShape
+
+_ONCE = 256  # tiles, at most, that are transformed in one go
+_ROUND = 112  # tiles of a round, at least
+_SHARE = 32  # tiles of a block of a part, at most
+_PARTS = 8  # at least, so that as many threads have something to do
+_APART = 1 << 20  # bytes of sums, at most, of which every part has its own
+
+CHAIN = 64  # tiles, at most, that are added one to the other: longer chains would lose accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything that the kernel depends on; the batch size is passed at run time where there are many tiles."""
+
+    problem: Problem
+    machine: Machine
+    m: int
+    batch: int
+
+    @classmethod
+    def of(cls, problem: Problem, machine: Machine, m: int) -> Work:
+        assert isinstance(problem.shape, ConvShape)
+        return cls(replace(problem, shape=problem.shape.with_batch(1)), machine, m, problem.shape.n)
+
+    @property
+    def shape(self) -> ConvShape:
+        assert isinstance(self.problem.shape, ConvShape)
+        return self.problem.shape
+
+    @property
+    def groups(self) -> int:
+        return self.shape.groups
+
+    @property
+    def triple(self) -> Triple:
+        return triple(self.m, self.shape.kh, self.shape.stride[0])
+
+    @property
+    def lanes(self) -> int:
+        return self.machine.lanes(self.problem.dtype)
+
+    @property
+    def products(self) -> int:
+        return self.triple.products**2
+
+    @property
+    def across(self) -> tuple[int, int]:
+        return ceil(self.shape.oh / self.m), ceil(self.shape.ow / self.m)
+
+    @property
+    def tiles(self) -> int:
+        """Of one image."""
+        return self.across[0] * self.across[1]
+
+    @property
+    def way(self) -> Literal["once", "parts", "rounds"]:
+        """Which of the kernels: see grad_w.py."""
+        every = self.batch * self.tiles
+        sums = self.products * self.problem.itemsize * self.x.channels * self.g.channels
+        if sums <= _APART and every > (_ONCE if sums > _APART // 4 else 2 * CHAIN):
+            return "parts"
+        return "once" if every <= _ONCE else "rounds"
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts the tiles are cut, each with sums of its own; of the machine, not of the threads."""
+        return max(_PARTS, 2 * self.machine.cores)
+
+    @property
+    def x(self) -> Side:
+        s = self.shape
+        return Side(s.ic // s.groups, s.ic, s.ih, s.iw)
+
+    @property
+    def g(self) -> Side:
+        s = self.shape
+        return Side(s.oc // s.groups, s.oc, s.oh, s.ow)
+
+    @property
+    def ci(self) -> tuple[int, ...]:
+        """Lanes used by each vector of input channels."""
+        return vector_counts(self.x.channels, self.lanes)
+
+    @property
+    def co(self) -> tuple[int, ...]:
+        return vector_counts(self.g.channels, self.lanes)
+
+    @property
+    def block(self) -> int:
+        """Tiles of a block, an even number."""
+        every = max(1, self.batch * self.tiles)
+        one = self.products * self.problem.itemsize * self.lanes * (len(self.ci) + len(self.co))
+        sums = self.products * self.problem.itemsize * self.x.channels * self.g.channels
+        match self.way:
+            case "once":
+                wanted = every
+            case "parts":
+                # The tiles stay in half of the second cache; sums beyond it come once for every block.
+                most = max(_SHARE // 2, min(_SHARE, self.machine.l2 // 2 // one))
+                share = ceil(every / self.parts)
+                wanted = ceil(share / ceil(share / most))
+            case "rounds":
+                least = _ONCE if sums > 4 << 20 else _ROUND
+                wanted = max(least, min(_ONCE, self.machine.l2 // one))
+        return ceil(wanted / 2) * 2
+
+    @property
+    def chains(self) -> int:
+        """Chains of additions in a block."""
+        return ceil(self.block / CHAIN)
+
+    @property
+    def width(self) -> int:
+        """Vectors of input channels of a register tile; `rows` output channels are broadcast to them."""
+        return min(2, len(self.ci))
+
+    @property
+    def rows(self) -> int:
+        sums = self.machine.registers // 2 if self.machine.registers > 16 else 8
+        return min(self.lanes, sums // self.width)
+
+    @property
+    def ci_blocks(self) -> list[tuple[int, int]]:
+        """(first vector, vectors)"""
+        return [(v, min(self.width, len(self.ci) - v)) for v in range(0, len(self.ci), self.width)]
+
+    @property
+    def patch_size(self) -> int:
+        """Elements that a transform needs between its two halves."""
+        a = self.triple
+        return a.products * max(a.inputs, a.outputs, a.taps) * self.lanes
+
+    # Where things lie: transformed tiles as [group][product][vector][tile][lanes], sums as [group][product][co][ci]
+
+    def _skewed(self, elements: int) -> int:
+        elements += self.lanes
+        return elements + (self.lanes if elements * self.problem.itemsize % 4096 in (0, 2048) else 0)
+
+    @property
+    def x_step(self) -> int:
+        return self._skewed(len(self.ci) * self.block * self.lanes)
+
+    @property
+    def g_step(self) -> int:
+        return self._skewed(len(self.co) * self.block * self.lanes)
+
+    @property
+    def sums_step(self) -> int:
+        return self._skewed(len(self.co) * len(self.ci) * self.lanes**2)
+
+    @property
+    def sums_size(self) -> int:
+        return self.groups * self.products * self.sums_step
+
+    @property
+    def scratch_sizes(self) -> list[tuple[str, int]]:
+        """(name, elements) of the buffers that all threads share."""
+        sizes = []
+        for name, layout, side in (
+            ("x_last", self.problem.x_layout, self.x),
+            ("g_last", self.problem.y_layout, self.g),
+        ):
+            if layout == "nchw":
+                sizes.append((name, self.batch * side.total * side.height * side.width))
+        if self.way == "parts":
+            return [*sizes, ("sums", self.parts * self.sums_size)]
+        sizes += self._tiles(self.groups)
+        return [*sizes, ("sums", self.sums_size)] if self.way == "rounds" else sizes
+
+    @property
+    def private_sizes(self) -> list[tuple[str, int]]:
+        """(name, elements) of the buffers of one thread; of one register tile's sums where they stay there."""
+        sizes = [("patch", self.patch_size)]
+        if self.way == "parts":
+            return sizes + self._tiles(1)
+        tile = self.products * self.rows * self.width * self.lanes
+        return [*sizes, ("sums", tile)] if self.way == "once" else sizes
+
+    def _tiles(self, groups: int) -> list[tuple[str, int]]:
+        """Buffers of a block's transformed tiles."""
+        return [("inputs", groups * self.products * self.x_step), ("gradients", groups * self.products * self.g_step)]

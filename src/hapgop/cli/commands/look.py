@@ -1,0 +1,65 @@
+"""`hapgop look RUN [IMAGE]`"""
+
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import Image
+
+from hapgop.cli import console, looking
+from hapgop.errors import InputError
+from hapgop.files import write_whole
+from hapgop.predict import Predictor
+from hapgop.studio.look import Sample, Subject, check_pixels, free_socket, serve, single_file
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained net.")],
+    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to begin with.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The page's port; a free one from 7007 on otherwise.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the page about one picture into FILE, and serve nothing.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Look inside a trained net, in the browser: why this label, and every number behind it.
+
+    The page is served to this machine alone, until Ctrl-C. Other pictures can be dropped on it.
+    """
+    predictor = Predictor(run)
+    samples = looking.samples(predictor)
+    if image is not None:
+        samples = [_picture(predictor, image), *samples]
+    subject = Subject.of(run.resolve().name, predictor, samples)
+    if html is not None:
+        try:
+            page = single_file(subject, subject.sample(0))
+            write_whole(html, page)
+        except OSError as error:
+            raise InputError(f"{html}: cannot be written ({error.strerror}).") from error
+        console.write(f"Wrote {html} ({len(page) / 1e6:.1f} MB). It needs no server.")
+        return
+    serve(subject, free_socket(port), lambda address: opened(address, browser))
+
+
+def opened(address: str, browser: bool) -> None:
+    """Says where the page is, and opens it where that is wanted."""
+    console.write(f"The page is at {address} (Ctrl-C ends it).")
+    if browser:
+        webbrowser.open(address)
+
+
+def _picture(predictor: Predictor, path: Path) -> Sample:
+    size = (0, 0)
+    # What is no picture at all is told in words by the reading below.
+    with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as header:
+        size = header.size
+    try:
+        check_pixels(*size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Sample(path.name, predictor.preprocessing.pixels(path))

@@ -1,0 +1,112 @@
+"""Layers in a row, as one: inside a `torch.nn.Sequential` it is known who reads what.
+
+Only there, for a forward in Python may use a result twice, and what it does cannot be seen from outside.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules import module as torch_module
+
+from hapgop.nn import functional
+from hapgop.nn.accelerating.choosing import chosen
+from hapgop.nn.accelerating.layers import AcceleratedConv2d, AcceleratedMaxPool2d, padded
+
+
+class AcceleratedSequential(nn.Sequential):
+    """A `torch.nn.Sequential`, or a class that adds nothing to its forward, that was accelerated."""
+
+    original: type[nn.Sequential] = nn.Sequential
+
+    def forward(self, input: Any) -> Any:
+        layers = list(self._modules.values())
+        at = 0
+        while at < len(layers):
+            layer = layers[at]
+            chain = _chain(layer, layers[at + 1 : at + 3]) if type(layer) is AcceleratedConv2d else None
+            if chain is None:
+                input = layer(input)
+                at += 1
+            else:
+                input = _computed(chain, input)
+                at += chain.length
+        return input
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class is made when it is needed: pickle is told from what.
+        return _blank, (self.original,), self.__getstate__()
+
+
+class _Chain(NamedTuple):
+    conv: AcceleratedConv2d
+    relu: bool
+    pool: tuple[int, int] | None
+    length: int
+
+
+_classes: Final[dict[type[nn.Sequential], type[AcceleratedSequential]]] = {nn.Sequential: AcceleratedSequential}
+
+
+def sequential_class(original: type[nn.Sequential]) -> type[AcceleratedSequential]:
+    """What a sequential of this class becomes."""
+    if original not in _classes:
+        name = f"Accelerated{original.__name__}"
+        _classes[original] = type(name, (AcceleratedSequential, original), {"original": original})
+    return _classes[original]
+
+
+def _blank(original: type[nn.Sequential]) -> nn.Module:
+    return nn.Module.__new__(sequential_class(original))
+
+
+def _chain(conv: AcceleratedConv2d, after: Sequence[nn.Module | None]) -> _Chain | None:
+    """The convolution with what follows it, if anything that can be done in one does."""
+    if torch.compiler.is_compiling() or torch_module._has_any_global_hook() or heard(conv):
+        return None
+    place, relu, pool = 0, False, None
+    if place < len(after) and type(after[place]) is nn.ReLU and not heard(after[place]):
+        relu, place = True, place + 1
+    if place < len(after) and type(after[place]) is AcceleratedMaxPool2d and not heard(after[place]):
+        pool = _windows(after[place])
+        place += pool is not None
+    return _Chain(conv, relu, pool, 1 + place) if place else None
+
+
+def heard(layer: Any) -> bool:
+    """Does someone listen to this layer alone?"""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def _windows(pool: Any) -> tuple[int, int] | None:
+    """The windows of a pool whose windows lie side by side; None of others."""
+    rows, columns = (value if isinstance(value, tuple) else (value, value) for value in (pool.kernel_size, pool.stride))
+    plain = (pool.padding, pool.dilation) in ((0, 1), ((0, 0), (1, 1)))
+    return rows if rows == columns and plain and not pool.ceil_mode and not pool.return_indices else None
+
+
+def _computed(chain: _Chain, x: Tensor) -> Any:
+    conv = chain.conv
+    x, padding = padded(conv, x)
+    setting = (conv.stride, padding, conv.dilation, conv.groups, chain.relu, chain.pool)
+    name = "conv2d" + "+relu" * chain.relu + "+max_pool2d" * (chain.pool is not None)
+    return chosen(conv, name, _together, _apart, (x, conv.weight, conv.bias), setting)
+
+
+def _together(
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int, relu: bool,
+    pool: tuple[int, int] | None,
+) -> Tensor:  # fmt: skip
+    activation = "relu" if relu else None
+    return functional.conv2d(x, w, bias, stride, padding, dilation, groups, activation=activation, pool=pool)
+
+
+def _apart(
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int, relu: bool,
+    pool: tuple[int, int] | None,
+) -> Tensor:  # fmt: skip
+    y = F.conv2d(x, w, bias, stride, padding, dilation, groups)
+    y = F.relu(y, inplace=True) if relu else y
+    return y if pool is None else F.max_pool2d(y, pool)

@@ -1,0 +1,139 @@
+"""Ours or PyTorch's, for one layer on one kind of input: whichever was faster when both were tried.
+
+The first call of each kind measures both, forward and where it is wanted backward, on the tensors that it was given.
+What is tried are pure functions, on detached tensors where a gradient is wanted: no hook fires, no gradient is
+accumulated, no statistic moves.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from time import perf_counter
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from hapgop.nn.plain import plain
+from hapgop.nn.report import Answer, count
+
+Tensors = tuple[Tensor | None, ...]
+Compute = Callable[..., Any]
+
+_ROUNDS: Final = 4
+_CLEAR: Final = 1.5  # times as fast in the first round: no second one is needed
+_LONG: Final = 0.25  # seconds for a round: one has to do
+_WORTH: Final = 1.03  # what ours must gain before PyTorch's own is left
+_MOST: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whether ours computes, and how many times as fast as PyTorch's it was; None where nothing was measured."""
+
+    ours: bool
+    gain: float | None
+
+
+Key = tuple[Hashable, ...]
+
+_lock = Lock()
+_choices: dict[Key, Choice] = {}
+_seen: WeakKeyDictionary[nn.Module, dict[Key, Choice]] = WeakKeyDictionary()
+
+
+def chosen(
+    layer: nn.Module | None, op: str, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]
+) -> Any:
+    """The result of the faster of `ours` and `theirs` on (*tensors, *setting); `layer`: who wants to know of it."""
+    if not plain(*tensors) or torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
+        # Tracing, transforms, other devices: ours knows what to do with each.
+        return ours(*tensors, *setting)
+    try:
+        key = (op, setting, torch.is_grad_enabled(), torch.get_num_threads(), *map(_facts, tensors))
+        choice = _choices.get(key) or _decide(key, ours, theirs, tensors, setting)
+    except TypeError:  # a setting that cannot be hashed: a list
+        return chosen(layer, op, ours, theirs, tensors, _hashable(setting))
+    if layer is not None and key not in _seen.get(layer, ()):
+        _remember(layer, key, choice)
+    if choice.ours:
+        return ours(*tensors, *setting)
+    count(_slower(op))
+    return theirs(*tensors, *setting)
+
+
+def choices_of(layer: nn.Module) -> dict[Key, Choice]:
+    """What was decided for this layer so far, by kind of call."""
+    return dict(_seen.get(layer, {}))
+
+
+def forget_choices() -> None:
+    """Measure anew."""
+    with _lock:
+        _choices.clear()
+        _seen.clear()
+
+
+@lru_cache
+def _slower(op: str) -> Answer:
+    return Answer(op, None, "measured no faster here")
+
+
+def _facts(tensor: Tensor | None) -> Hashable:
+    return None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+
+
+def _remember(layer: nn.Module, key: Key, choice: Choice) -> None:
+    with _lock:
+        seen = _seen.setdefault(layer, {})
+        if len(seen) >= _MOST:
+            seen.clear()
+        seen[key] = choice
+
+
+def _decide(key: Key, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]) -> Choice:
+    if torch.are_deterministic_algorithms_enabled() or any(t is not None and t.numel() == 0 for t in tensors):
+        # What was measured differs from run to run, and with it the last bits.
+        choice = Choice(True, None)
+    else:
+        choice = measured(ours, theirs, tensors, setting)
+    with _lock:
+        if len(_choices) >= _MOST:
+            _choices.clear()
+        _choices[key] = choice
+    return choice
+
+
+def measured(ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...] = ()) -> Choice:
+    """Tries both, in turn."""
+    # The first of each compiles, plans and warms up. An error of ours comes now, in words of its own.
+    for compute in (ours, theirs):
+        _seconds(compute, tensors, setting)
+    best = [float("inf")] * 2
+    for _ in range(_ROUNDS):
+        for side, compute in enumerate((ours, theirs)):
+            best[side] = min(best[side], _seconds(compute, tensors, setting))
+        gain = best[1] / best[0]
+        if max(best) > _LONG or not 1 / _CLEAR < gain < _CLEAR:
+            break
+    return Choice(gain > _WORTH, gain)
+
+
+def _seconds(compute: Compute, tensors: Tensors, setting: tuple[Any, ...]) -> float:
+    given, wanted = list(tensors), []
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        given = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in tensors]
+        wanted = [t for t in given if t is not None and t.requires_grad]
+    start = perf_counter()
+    result = compute(*given, *setting)
+    if wanted:
+        y = result[0] if isinstance(result, tuple) else result
+        torch.autograd.grad(y, wanted, torch.ones_like(y))
+    return perf_counter() - start

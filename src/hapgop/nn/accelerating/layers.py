@@ -1,0 +1,102 @@
+"""The classes that layers of `torch.nn` become: the same layers, computed by whichever is faster.
+
+An object becomes one of them by its `__class__` alone, so that its parameters, hooks, name and place stay what they
+were, wherever else in the model it is used.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hapgop.nn import functional
+from hapgop.nn.accelerating.choosing import chosen
+
+
+class AcceleratedConv1d(nn.Conv1d):
+    """A `torch.nn.Conv1d` that was accelerated."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        input, padding = padded(self, input)
+        setting = (self.stride, padding, self.dilation, self.groups)
+        return chosen(self, "conv1d", functional.conv1d, F.conv1d, (input, weight, bias), setting)
+
+
+class AcceleratedConv2d(nn.Conv2d):
+    """A `torch.nn.Conv2d` that was accelerated."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        input, padding = padded(self, input)
+        setting = (self.stride, padding, self.dilation, self.groups)
+        return chosen(self, "conv2d", functional.conv2d, F.conv2d, (input, weight, bias), setting)
+
+
+class AcceleratedConvTranspose1d(nn.ConvTranspose1d):
+    """A `torch.nn.ConvTranspose1d` that was accelerated."""
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        setting = _transposed(self, input, output_size, 1)
+        tensors = (input, self.weight, self.bias)
+        return chosen(self, "conv_transpose1d", functional.conv_transpose1d, F.conv_transpose1d, tensors, setting)
+
+
+class AcceleratedConvTranspose2d(nn.ConvTranspose2d):
+    """A `torch.nn.ConvTranspose2d` that was accelerated."""
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        setting = _transposed(self, input, output_size, 2)
+        tensors = (input, self.weight, self.bias)
+        return chosen(self, "conv_transpose2d", functional.conv_transpose2d, F.conv_transpose2d, tensors, setting)
+
+
+class AcceleratedMaxPool2d(nn.MaxPool2d):
+    """A `torch.nn.MaxPool2d` that was accelerated."""
+
+    def forward(self, input: Tensor) -> Any:
+        setting = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+        return chosen(self, "max_pool2d", functional.max_pool2d, F.max_pool2d, (input,), setting)
+
+
+class AcceleratedAvgPool2d(nn.AvgPool2d):
+    """A `torch.nn.AvgPool2d` that was accelerated."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        setting = (
+            self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override,
+        )  # fmt: skip
+        return chosen(self, "avg_pool2d", functional.avg_pool2d, F.avg_pool2d, (input,), setting)
+
+
+class AcceleratedAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    """A `torch.nn.AdaptiveAvgPool2d` that was accelerated."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        name = "adaptive_avg_pool2d"
+        setting = (self.output_size,)
+        return chosen(self, name, functional.adaptive_avg_pool2d, F.adaptive_avg_pool2d, (input,), setting)
+
+
+LAYERS: Final[dict[type[nn.Module], type[nn.Module]]] = {
+    nn.Conv1d: AcceleratedConv1d,
+    nn.Conv2d: AcceleratedConv2d,
+    nn.ConvTranspose1d: AcceleratedConvTranspose1d,
+    nn.ConvTranspose2d: AcceleratedConvTranspose2d,
+    nn.MaxPool2d: AcceleratedMaxPool2d,
+    nn.AvgPool2d: AcceleratedAvgPool2d,
+    nn.AdaptiveAvgPool2d: AcceleratedAdaptiveAvgPool2d,
+}
+
+
+def padded(layer: Any, x: Tensor) -> tuple[Tensor, Any]:
+    """x and the padding that is left to do: other paddings than zeros are made by PyTorch, before the layer."""
+    if layer.padding_mode == "zeros":
+        return x, layer.padding
+    return F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode), 0
+
+
+def _transposed(layer: Any, x: Tensor, output_size: Sequence[int] | None, axes: int) -> tuple[Any, ...]:
+    size = None if output_size is None else list(output_size)
+    numbers = (list(layer.stride), list(layer.padding), list(layer.kernel_size), axes, list(layer.dilation))
+    more = layer._output_padding(x, size, *numbers)
+    return layer.stride, layer.padding, tuple(more), layer.groups, layer.dilation

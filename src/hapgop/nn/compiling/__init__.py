@@ -1,0 +1,5 @@
+"""`torch.compile(model, backend="hapgop")`."""
+
+from hapgop.nn.compiling.compiler import backend
+
+__all__ = ["backend"]

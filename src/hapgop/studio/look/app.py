@@ -1,0 +1,141 @@
+"""The server behind the page: plain answers to plain questions, for this machine alone."""
+
+import json
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from hapgop.errors import InputError
+from hapgop.studio.look import answers
+from hapgop.studio.look.packing import packed
+from hapgop.studio.look.subject import Subject
+from hapgop.studio.look.uploads import MOST_BYTES, picture, pixels
+
+LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_POLICY = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+_STATIC = resources.files(__package__) / "static"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def application(subject: Subject, page: str = "index.html") -> Starlette:
+    """The page and its questions, as an ASGI application.
+
+    Answers only to requests whose Host is this machine, serves nothing outside its folder, and takes no upload over
+    its limit. What cannot be used is answered with status 400 and {"error": a sentence}.
+    """
+
+    async def index(_: Request) -> Response:
+        return Response((_STATIC / page).read_bytes(), media_type="text/html")
+
+    async def show(request: Request) -> Response:
+        data = await _body(request)
+        name = request.query_params.get("name", "")[:200]
+        return JSONResponse(await run_in_threadpool(lambda: answers.shown(subject, subject.show(picture(data), name))))
+
+    async def live(request: Request) -> Response:
+        data, ask = await _body(request), request.query_params
+
+        def answer() -> bytes:
+            h, w, c = (_number(ask.get(name)) for name in ("h", "w", "c"))
+            one = subject.show(pixels(data, h, w, c), "live")
+            return packed(*answers.maps(subject, one, _names(ask.get("layers"))))
+
+        return _binary(await run_in_threadpool(answer))
+
+    async def play(request: Request) -> Response:
+        wanted = _json(await _body(request))
+        return _binary(await run_in_threadpool(lambda: packed(*answers.play(subject, wanted))))
+
+    def asked(answer: Callable[[Subject, Any], Any]) -> Handler:
+        async def handler(request: Request) -> Response:
+            found = await run_in_threadpool(answer, subject, request.query_params)
+            return _binary(packed(*found)) if isinstance(found, tuple) else JSONResponse(found)
+
+        return handler
+
+    routes = [
+        Route("/", index),
+        *(Route(f"/api/{name}", asked(answer)) for name, answer in answers.QUESTIONS.items()),
+        Route("/api/show", show, methods=["POST"]),
+        Route("/api/live", live, methods=["POST"]),
+        Route("/api/play", play, methods=["POST"]),
+        Mount("/static", StaticFiles(packages=[(__package__, "static")])),
+    ]
+    handlers: dict[Any, Any] = {InputError: _refused, _TooLarge: _too_large}
+    return Starlette(routes=routes, middleware=[Middleware(_LocalOnly)], exception_handlers=handlers)
+
+
+class _LocalOnly(BaseHTTPMiddleware):
+    """Refuses what a page from elsewhere sends here, by name (DNS rebinding) or by a form."""
+
+    async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        origin = request.headers.get("origin")
+        hosts = [request.headers.get("host", "")] + ([origin.split("//", 1)[-1]] if origin else [])
+        if not all(_host(one) in LOCAL for one in hosts):
+            return JSONResponse({"error": "Only this machine is answered: open http://127.0.0.1 and the port."}, 403)
+        response = await call_next(request)
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+class _TooLarge(Exception):
+    """An upload over the limit."""
+
+
+def _host(value: str) -> str:
+    """Without the port: "[::1]:8000" is "[::1]"."""
+    return value.rsplit(":", 1)[0] if ":" in value.rpartition("]")[2] else value
+
+
+async def _body(request: Request) -> bytes:
+    """All of it, or _TooLarge as soon as it is over the limit, whatever Content-Length said."""
+    found = bytearray()
+    async for chunk in request.stream():
+        found += chunk
+        if len(found) > MOST_BYTES:
+            raise _TooLarge
+    return bytes(found)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def _too_large(_: Request, __: Exception) -> Response:
+    return JSONResponse({"error": f"More than {MOST_BYTES // 2**20} MB are not taken."}, 413)
+
+
+def _binary(data: bytes) -> Response:
+    return Response(data, media_type="application/octet-stream")
+
+
+def _number(text: str | None) -> int:
+    if text is None or not text.isdigit():
+        raise InputError(f"A whole number is wanted, not {text!r}.")
+    return int(text)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name for name in text.split(",") if name]
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise InputError(f"JSON is wanted ({error}).") from error
+    if not isinstance(value, dict):
+        raise InputError("A JSON object is wanted.")
+    return value

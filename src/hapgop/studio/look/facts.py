@@ -1,0 +1,64 @@
+"""What the page is told of a net before any picture: plain values for JSON."""
+
+from typing import Any
+
+from hapgop.explain import algorithm
+from hapgop.explain.opened import Opened
+from hapgop.explain.taps import taps
+from hapgop.studio.look.subject import Subject
+
+_WINDOWS = ("conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
+
+
+def net_facts(subject: Subject) -> dict[str, Any]:
+    """The layers in running order, with what each reads, its sizes, formula, cost, field and window places."""
+    net = subject.net
+    return {
+        "title": subject.title,
+        "classes": list(subject.classes),
+        "input": net.graph.input,
+        "output": net.graph.output,
+        "input_shape": list(net.graph.input_shape),
+        "mean": list(subject.preprocessing.mean),
+        "std": list(subject.preprocessing.std),
+        "layers": [_layer(net, name) for name in net.layers],
+        "samples": [{"name": one.name, "truth": one.truth} for one in subject.samples],
+    }
+
+
+def _layer(net: Opened, name: str) -> dict[str, Any]:
+    info, node = net.layers[name], net.nodes[name]
+    made = algorithm(net, name)
+    field = info.receptive_field
+    facts: dict[str, Any] = {
+        "name": name,
+        "op": info.op,
+        "reads": list(node.inputs),
+        "input": list(info.input_shape),
+        "output": list(info.output_shape),
+        "filter": info.filter,
+        "formula": info.formula,
+        "parameters": info.parameters,
+        "macs": info.macs,
+        "unread": list(info.unread),
+        "field": {"size": field.size, "jump": field.jump, "start": field.start},
+        "activation": node.attrs.get("activation"),
+        "groups": node.attrs.get("groups", 1),
+        "weights": "weight" in node.params and info.op in ("conv2d", "linear"),
+        "algorithm": None if made is None else {
+            "name": made.name, "plan": _reasons(made.plan), "products": made.forms_products
+        },
+    }  # fmt: skip
+    if info.op in _WINDOWS:
+        rows, columns = taps(node, info.input_shape)
+        facts["taps"] = {
+            axis: {"places": t.places.tolist(), "reads": t.reads.tolist()}
+            for axis, t in (("rows", rows), ("columns", columns))
+        }
+    return facts
+
+
+def _reasons(plan: str) -> str:
+    """The plan without the algorithms that compute something else altogether."""
+    idle = (" computes ", " is made for ")
+    return "\n".join(line for line in plan.splitlines() if not any(word in line for word in idle))

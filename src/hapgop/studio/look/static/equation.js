@@ -1,0 +1,46 @@
+// The arithmetic of one window, written out: values times filter gives products, and their sum.
+
+import { css, ink } from "./colors.js";
+import { h, replace } from "./dom.js";
+import { full, num, short } from "./format.js";
+import { t } from "./words.js";
+
+// kh x kw numbers as a table; padding is hatched.
+export function numbers(values, kh, kw, { scale, padded = null, caption, changed = null, compact = false }) {
+  const rows = [];
+  for (let i = 0; i < kh; i++) {
+    rows.push(h("tr", {}, Array.from({ length: kw }, (_, j) => {
+      const value = values[i * kw + j], outside = padded?.[i * kw + j];
+      const style = outside ? "" : `background:${css(value, scale)};color:${ink(value, scale)}`;
+      const text = compact || kh * kw > 25 ? short(value) : num(value);
+      return h("td", { style, class: outside ? "padded" : null, title: outside ? t("padding.cell") : full(value), "data-value": full(value) },
+        changed ? h("input", { type: "number", step: "any", value: String(Number(value.toFixed(4))), "aria-label": t("cell", { y: i, x: j }),
+          oninput: (event) => changed(i, j, Number(event.target.value)) }) : text);
+    })));
+  }
+  return h("table", { class: `numbers${kh * kw > 49 ? " many" : ""}` }, h("caption", {}, caption), h("tbody", {}, rows));
+}
+
+// One line for the whole sum: products, bias, activation, value.
+export function sum(parts, result) {
+  const list = [];
+  parts.forEach(([words, value], number) => {
+    if (number) list.push(h("span", { class: "sign", "aria-hidden": "true" }, "+"));
+    list.push(term(words, value));
+  });
+  list.push(h("span", { class: "sign", "aria-hidden": "true" }, "="), term(...result[0]));
+  for (const [words, value] of result.slice(1)) list.push(h("span", { class: "sign", "aria-hidden": "true" }, "→"), term(words, value));
+  return h("p", { class: "sum" }, list);
+}
+
+function term(words, value) {
+  return h("span", { class: "term" }, h("b", { class: "figure", title: full(value), "data-value": full(value) }, num(value)), h("small", {}, words));
+}
+
+export function products(place, { values, weights, padded, kh, kw }, words, scales) {
+  const made = values.map((value, i) => value * weights[i]);
+  replace(place,
+    numbers(values, kh, kw, { scale: scales[0], padded, caption: words[0] }), h("span", { class: "sign", "aria-hidden": "true" }, "×"),
+    numbers(weights, kh, kw, { scale: scales[1], caption: words[1] }), h("span", { class: "sign", "aria-hidden": "true" }, "="),
+    numbers(made, kh, kw, { scale: Math.max(...made.map(Math.abs)), padded, caption: words[2] }));
+}

@@ -1,0 +1,295 @@
+// The window: any number of any layer, and how it was made.
+
+import { h, replace, say, still } from "./dom.js";
+import { numbers, products, sum } from "./equation.js";
+import { full, num, percent } from "./format.js";
+import { channelsOf, clipped, imageLike, reading, spanOf, sumOf, windowOf } from "./geometry.js";
+import { canvas, cell, frame, most, paint, photo } from "./plane.js";
+import { offline, once } from "./source.js";
+import { address, go, state } from "./state.js";
+import { t } from "./words.js";
+
+const SHOWN = 48;
+const PACE = 260;
+
+export async function inspect(root, ctx) {
+  const names = ctx.facts.layers.map((layer) => layer.name);
+  const first = ctx.facts.layers.find((layer) => layer.taps) ?? ctx.facts.layers[0];
+  let view = null, turn = 0, timer = 0;
+
+  async function build() {
+    const mine = ++turn;
+    const layer = ctx.layers.get(state.layer) ?? first;
+    const built = await Layer.load(ctx, layer);
+    if (mine !== turn) return;
+    view = built;
+    replace(root,
+      h("div", { class: "chooser" },
+        h("label", {}, h("span", {}, t("layer")), select(names, layer.name, (name) => go({ layer: name, c: 0, y: 0, x: 0, k: 0 }))),
+        h("label", {}, h("span", {}, t("channel")), h("input", { type: "number", min: "0", max: String(layer.output[0] - 1), value: String(built.unit()[0]),
+          oninput: (event) => go({ c: Math.min(layer.output[0] - 1, Math.max(0, Number(event.target.value) || 0)) }, true) })),
+        h("button", { type: "button", class: "button slide", onclick: slide, "aria-pressed": "false" }, t("slide"))),
+      built.root);
+    built.update();
+  }
+
+  function slide(event) {
+    if (timer) { stop(); return; }
+    const button = event.currentTarget;
+    button.setAttribute("aria-pressed", "true");
+    button.textContent = t("stop");
+    const [, height, width] = imageLike(view.layer.output);
+    timer = setInterval(() => {
+      const [, y, x] = view.unit(), next = (y * width + x + 1) % (height * width);
+      go({ y: Math.floor(next / width), x: next % width }, true);
+    }, still() ? 3 * PACE : PACE);
+  }
+
+  function stop() {
+    clearInterval(timer);
+    timer = 0;
+    const button = root.querySelector(".slide");
+    if (button) { button.setAttribute("aria-pressed", "false"); button.textContent = t("slide"); }
+  }
+
+  await build();
+  return {
+    update() {
+      const wanted = (ctx.layers.get(state.layer) ?? first).name;
+      if (wanted !== view.layer.name) { stop(); build(); } else view.update();
+    },
+    leave: stop,
+  };
+}
+
+function select(names, value, chosen) {
+  return h("select", { onchange: (event) => chosen(event.target.value) },
+    names.map((name) => h("option", { value: name, selected: name === value }, name)));
+}
+
+class Layer {
+  static async load(ctx, layer) {
+    const inputs = await Promise.all(layer.reads.map((name) => ctx.maps(name)));
+    const [output, arrays, pixels] = await Promise.all([ctx.maps(layer.name), layer.weights ? ctx.weights(layer.name) : {}, ctx.pixels()]);
+    return new Layer(ctx, layer, inputs, output, arrays, pixels);
+  }
+
+  constructor(ctx, layer, inputs, output, { weight = null, bias = null }, pixels) {
+    Object.assign(this, { ctx, layer, inputs, output, weight, bias, image: ctx.image.image });
+    this.shape = imageLike(layer.output);
+    this.reads = imageLike(layer.input);
+    this.outScale = most(output.data);
+    this.inScale = most(inputs[0].data);
+    this.weightScale = weight ? most(weight.data) : 1;
+    const [, oh, ow] = this.shape, [, ih, iw] = this.reads, [, height, width] = ctx.facts.input_shape;
+    this.photo = photo(canvas(t("picture.of", { name: ctx.image.name || t("yours") })), pixels.data, pixels.shape);
+    this.field = h("i", { class: "frame" });
+    this.mask = canvas("", { class: "over", "aria-hidden": "true" });
+    this.before = canvas(t("map.before"), {});
+    this.beforeFrame = h("i", { class: "frame" });
+    this.after = canvas("", { tabIndex: 0, role: "application", class: "pointed", "aria-roledescription": t("map"),
+      onpointermove: (event) => this.point(event), onpointerdown: (event) => this.point(event), onkeydown: (event) => this.key(event) });
+    this.afterFrame = h("i", { class: "frame" });
+    this.beforeTitle = h("span"); this.afterTitle = h("span"); this.fieldText = h("p", { class: "note" });
+    this.equation = h("div", { class: "equation" }); this.total = h("div"); this.made = h("div", { class: "made" });
+    this.partial = h("ul", { class: "partial", "aria-label": t("by.channel") });
+    this.excited = h("div");
+    const figure = (title, ratio, children, note) => h("figure", {}, h("figcaption", {}, title), h("div", { class: "layers", style: `aspect-ratio:${ratio}` }, children), note);
+    this.root = h("div", { class: "inspect" },
+      h("div", { class: "triptych" },
+        figure(h("span", {}, t("image")), `${width}/${height}`, [this.photo, this.mask, this.field], this.fieldText),
+        figure(this.beforeTitle, `${iw}/${ih}`, [this.before, this.beforeFrame], null),
+        figure(this.afterTitle, `${ow}/${oh}`, [this.after, this.afterFrame], h("p", { class: "note" }, t("arrows")))),
+      this.equation, this.total, this.made, this.partial, this.excited);
+    this.drawn = "";
+    this.exactly = 0;
+  }
+
+  unit() {
+    const [c, h_, w] = this.shape, clamp = (value, side) => Math.min(side - 1, Math.max(0, value || 0));
+    return [clamp(state.c, c), clamp(state.y, h_), clamp(state.x, w)];
+  }
+
+  point(event) {
+    if (event.pointerType === "touch" && event.type === "pointermove" && !event.buttons) return;
+    const [, height, width] = this.shape, [y, x] = cell(event, this.after, height, width), [, y0, x0] = this.unit();
+    if (y !== y0 || x !== x0) go({ layer: this.layer.name, y, x }, true);
+  }
+
+  key(event) {
+    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }, step = steps[event.key];
+    const [c, y, x] = this.unit(), [channels, height, width] = this.shape;
+    if (step) {
+      event.preventDefault();
+      go({ layer: this.layer.name, y: Math.min(height - 1, Math.max(0, y + step[0])), x: Math.min(width - 1, Math.max(0, x + step[1])) }, true);
+    } else if (event.key === "PageUp" || event.key === "PageDown") {
+      event.preventDefault();
+      go({ layer: this.layer.name, c: (c + (event.key === "PageDown" ? 1 : channels - 1)) % channels }, true);
+    } else return;
+    this.spoken = true;
+  }
+
+  update() {
+    const [c, y, x] = this.unit(), { layer } = this, [, oh, ow] = this.shape, [, ih, iw] = this.reads;
+    this.channels = layer.op === "linear" ? [0] : layer.op === "concat" ? [0] : channelsOf(layer, c);
+    const k = Math.min(this.channels.length - 1, state.k ?? 0);
+    const value = this.output.data[(c * oh + y) * ow + x];
+    this.planes(c, k);
+    this.beforeTitle.textContent = `${layer.reads[0]} · ${this.channels[k]}`;
+    this.afterTitle.textContent = `${layer.name} · ${c}`;
+    frame(this.afterFrame, [y, x, y + 1, x + 1], oh, ow);
+    const window_ = windowOf(layer, y, x);
+    const box = window_ ? window_.box : layer.op === "linear" ? [0, 0, 1, 1] : [y, x, y + 1, x + 1];
+    frame(this.beforeFrame, layer.op === "concat" || layer.op === "flatten" ? [0, 0, 0, 0] : clipped(box, ih, iw), ih, iw);
+    this.sees(y, x);
+    this.arithmetic(c, y, x, k, value);
+    const spoken = t("spoken", { layer: layer.name, c, y, x, value: num(value) });
+    this.after.setAttribute("aria-label", spoken);
+    if (this.spoken) { say(spoken); this.spoken = false; }
+  }
+
+  planes(c, k) {
+    const key = `${c} ${k}`;
+    if (key === this.drawn) return;
+    this.drawn = key;
+    const [, oh, ow] = this.shape, [, ih, iw] = this.reads, channel = this.channels[k];
+    paint(this.after, this.output.data.subarray(c * oh * ow, (c + 1) * oh * ow), oh, ow, this.outScale);
+    const all = this.layer.op === "linear" || this.layer.op === "flatten";
+    const [rows, columns] = this.layer.op === "linear" ? strip(this.reads[0]) : [ih, iw];
+    const values = this.layer.op === "linear" ? padded(this.inputs[0].data, rows * columns) : this.inputs[0].data.subarray(channel * ih * iw, (channel + 1) * ih * iw);
+    paint(this.before, values, rows, columns, this.inScale);
+    if (all) this.before.parentElement.style.aspectRatio = `${columns}/${rows}`;
+    this.exciting(c);
+  }
+
+  sees(y, x) {
+    const [, height, width] = this.ctx.facts.input_shape, [c] = this.unit();
+    const span = spanOf(this.layer, y, x), box = clipped(span, height, width), vector = this.layer.output.length < 3;
+    frame(this.field, vector ? [0, 0, height, width] : box, height, width);
+    const padding = 1 - (box[2] - box[0]) * (box[3] - box[1]) / ((span[2] - span[0]) * (span[3] - span[1]));
+    this.fieldText.textContent = t(padding > 0.0005 && !vector ? "sees.padding" : "sees", { h: Math.min(height, span[2] - span[0]), w: Math.min(width, span[3] - span[1]), p: percent(padding) });
+    this.mask.hidden = true;
+    if (offline) return;
+    // The exact pixels, gaps of dilation and all, as soon as the pointer rests.
+    clearTimeout(this.exactly);
+    const wanted = { layer: this.layer.name, c, y, x };
+    this.exactly = setTimeout(async () => {
+      const found = await once("field", wanted);
+      const now = this.unit();
+      if (now[0] !== c || now[1] !== y || now[2] !== x) return;
+      shade(this.mask, found.arrays.mask.data, height, width);
+      frame(this.field, found.box, height, width);
+    }, 60);
+  }
+
+  arithmetic(c, y, x, k, value) {
+    const { layer } = this, bias = this.bias ? this.bias.data[c] : 0;
+    this.partial.hidden = true;
+    if (layer.taps && layer.op === "conv2d") {
+      const sums = this.channels.map((_, number) => sumOf(reading(layer, this.inputs[0], this.weight, c, y, x, number)));
+      const one = reading(layer, this.inputs[0], this.weight, c, y, x, k), total = sums.reduce((a, b) => a + b, 0);
+      products(this.equation, one, [t("window.of", { layer: layer.reads[0], c: this.channels[k] }), t("filter.slice", { c, k: this.channels[k] }), t("products")], [this.inScale, this.weightScale]);
+      const parts = this.channels.length > 1
+        ? [[t("sum.this", { k: this.channels[k] }), sums[k]], [t("sum.others", { n: this.channels.length - 1 }), total - sums[k]], [t("bias"), bias]]
+        : [[t("sum"), total], [t("bias"), bias]];
+      this.result(parts, total + bias, value);
+      this.byChannel(sums, k);
+    } else if (layer.op === "linear") {
+      this.fully(c, bias, value);
+    } else if (layer.taps) {
+      const one = reading(layer, this.inputs[0], null, c, y, x, 0);
+      replace(this.equation, numbers(one.values, one.kh, one.kw, { scale: this.inScale, padded: one.padded, caption: t("window.of", { layer: layer.reads[0], c }) }));
+      const inside = [...one.values].filter((_, i) => !one.padded[i]);
+      const made = layer.op === "max_pool2d" ? Math.max(...inside) : value;
+      replace(this.total, sum([[t(layer.op === "max_pool2d" ? "largest" : "mean"), made]], [[t("engine"), value]]));
+    } else {
+      const from = this.inputs.map((input, n) => [layer.reads[n], input.data[(c * this.reads[1] + y) * this.reads[2] + x]]);
+      replace(this.equation);
+      const simple = !["concat", "flatten", "softmax", "log_softmax", "mean"].includes(layer.op) && from.every(([, v]) => v !== undefined);
+      replace(this.total, simple ? sum(from, [[t(`op.${layer.op}`), value]]) : h("p", { class: "sum" }, h("span", { class: "term" }, h("b", { class: "figure", "data-value": full(value) }, num(value)), h("small", {}, t(`op.${layer.op}`)))));
+    }
+    this.algorithm();
+  }
+
+  result(parts, before, value) {
+    const { activation } = this.layer, steps = activation ? [[t("before"), before], [t(`op.${activation}`), activation === "relu" ? Math.max(0, before) : value]] : [[t("total"), before]];
+    replace(this.total, sum(parts, steps), h("p", { class: "engine" }, t("engine"), " ", h("b", { class: "figure value", title: full(value), "data-value": full(value) }, num(value)), " ",
+      h("span", { class: "note" }, t("difference", { d: num(value - steps.at(-1)[1]) }))));
+  }
+
+  fully(c, bias, value) {
+    const weights = this.weight.data.subarray(c * this.weight.shape[1], (c + 1) * this.weight.shape[1]), x = this.inputs[0].data;
+    const terms = Array.from(weights, (w, i) => [w * x[i], i]), total = terms.reduce((a, [p]) => a + p, 0);
+    terms.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
+    const shown = terms.slice(0, 8);
+    replace(this.equation, h("table", { class: "terms" }, h("caption", {}, t("strongest", { n: shown.length, all: terms.length })),
+      h("thead", {}, h("tr", {}, [t("input"), t("value"), t("weight"), t("product")].map((words) => h("th", { scope: "col" }, words)))),
+      h("tbody", {}, shown.map(([p, i]) => h("tr", {}, [String(i), num(x[i]), num(weights[i]), num(p)].map((text) => h("td", { class: "figure" }, text)))))));
+    this.result([[t("sum.all", { n: terms.length }), total], [t("bias"), bias]], total + bias, value);
+  }
+
+  byChannel(sums, k) {
+    if (sums.length < 2) return;
+    this.partial.hidden = false;
+    const [, ih, iw] = this.reads, scale = Math.max(...sums.map(Math.abs));
+    if (this.partial.childElementCount !== Math.min(SHOWN, sums.length) || this.partialOf !== this.drawn) {
+      this.partialOf = this.drawn;
+      replace(this.partial, this.channels.slice(0, SHOWN).map((channel, number) => h("li", {}, h("button", { type: "button", onclick: () => go({ k: number }, true) },
+        paint(canvas("", { "aria-hidden": "true" }), this.inputs[0].data.subarray(channel * ih * iw, (channel + 1) * ih * iw), ih, iw, this.inScale),
+        h("span", { class: "figure" })))));
+    }
+    [...this.partial.children].forEach((item, number) => {
+      const button = item.firstChild, figure = button.lastChild;
+      figure.textContent = num(sums[number]);
+      figure.style.opacity = String(0.55 + 0.45 * Math.abs(sums[number]) / (scale || 1));
+      button.setAttribute("aria-pressed", String(number === k));
+      button.setAttribute("aria-label", t("partial.of", { k: this.channels[number], value: num(sums[number]) }));
+    });
+  }
+
+  algorithm() {
+    const made = this.layer.algorithm;
+    if (this.made.childElementCount) return;
+    const size = this.layer.formula ? h("p", { class: "formula" }, h("span", {}, t("size")), h("code", {}, this.layer.formula)) : null;
+    replace(this.made, size, made ? h("details", {}, h("summary", {}, t("made.by"), " ", h("b", {}, made.name), ". ", t(made.products ? "products.yes" : "products.no")), h("pre", { tabIndex: 0 }, made.plan)) : null);
+  }
+
+  async exciting(c) {
+    if (offline || !this.ctx.facts.samples.length || this.layer.output.length < 3) return;
+    clearTimeout(this.later);
+    this.later = setTimeout(async () => {
+      const found = await once("exciting", { layer: this.layer.name, c });
+      if (this.unit()[0] !== c) return;
+      const [, height, width] = this.ctx.facts.input_shape;
+      const items = await Promise.all(found.found.filter((one) => one.value > 0).map(async (one) => {
+        const { data, shape } = (await once("pixels", { n: one.sample })).arrays["pixels:"];
+        const box = h("i", { class: "frame thin" });
+        frame(box, one.box, height, width);
+        return h("li", {}, h("a", { href: address({ image: one.image, layer: this.layer.name, c, y: one.y, x: one.x }), "aria-label": t("excites", { value: num(one.value) }) },
+          h("span", { class: "layers" }, photo(h("canvas", { "aria-hidden": "true" }), data, shape), box), h("span", { class: "figure" }, num(one.value))));
+      }));
+      replace(this.excited, h("h2", {}, t("exciting", { c })), items.length ? h("ul", { class: "strip wide" }, items) : h("p", { class: "note" }, t("exciting.none", { n: found.samples })));
+    }, 200);
+  }
+}
+
+function strip(count) {
+  const columns = Math.ceil(Math.sqrt(count));
+  return [Math.ceil(count / columns), columns];
+}
+
+function padded(values, count) {
+  const found = new Float32Array(count);
+  found.set(values);
+  return found;
+}
+
+function shade(mask, seen, height, width) {
+  mask.width = width; mask.height = height;
+  const context = mask.getContext("2d"), image = context.createImageData(width, height);
+  const veil = 165;
+  for (let i = 0; i < seen.length; i++) image.data[4 * i + 3] = seen[i] ? 0 : veil;
+  context.putImageData(image, 0, 0);
+  mask.classList.toggle("pixels", Math.max(height, width) <= 64);
+  mask.hidden = false;
+}

@@ -1,0 +1,39 @@
+// The lesson: one idea after the other, each with something to move.
+
+import { h, replace } from "./dom.js";
+import { lesson as en } from "./lesson.en.js";
+import { lesson as ko } from "./lesson.ko.js";
+import { address, state } from "./state.js";
+import { widgets } from "./widgets.js";
+import { language, t } from "./words.js";
+
+const lessons = { en, ko };
+
+// `code` between backquotes; everything else is text.
+const prose = (words) => words.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
+
+export async function learn(root, ctx) {
+  const chapters = lessons[language()], nav = h("nav", { "aria-label": t("chapters") }), article = h("article", {});
+  let shown = -1, left = null, turn = 0;
+
+  async function update() {
+    const step = Math.min(chapters.length - 1, Math.max(0, (state.step ?? 1) - 1)), mine = ++turn;
+    if (step === shown) return;
+    left?.();
+    left = null;
+    shown = step;
+    const { key, title, text, after } = chapters[step], place = h("section", { class: "widget", "aria-label": title });
+    replace(nav, h("ol", {}, chapters.map((chapter, i) => h("li", {}, h("a", { href: address({ step: i + 1 }), "aria-current": i === step ? "step" : null }, h("span", {}, chapter.title))))));
+    replace(article, h("h1", {}, title), text.map((words) => h("p", {}, prose(words))), place, (after ?? []).map((words) => h("p", {}, prose(words))),
+      h("p", { class: "turn" },
+        step > 0 ? h("a", { href: address({ step }) }, `← ${chapters[step - 1].title}`) : h("span"),
+        step < chapters.length - 1 ? h("a", { href: address({ step: step + 2 }) }, `${chapters[step + 1].title} →`) : h("a", { href: address({ view: "play", step: null }) }, `${t("view.play")} →`)));
+    const leave = await widgets[key](place, ctx);
+    if (mine === turn) left = leave ?? null; else leave?.();
+    root.dataset.step = String(step + 1);
+  }
+
+  replace(root, h("div", { class: "course" }, nav, article));
+  await update();
+  return { update, leave: () => left?.() };
+}

@@ -1,0 +1,149 @@
+// A convolution to play with: every setting, every filter, one's own picture; the engine computes.
+
+import { choice, h, replace, slider } from "./dom.js";
+import { numbers, products, sum } from "./equation.js";
+import { canvas, cell, frame, most, paint, photo } from "./plane.js";
+import { once, post } from "./source.js";
+import { go, state } from "./state.js";
+import { t } from "./words.js";
+
+const KINDS = ["edge", "outline", "blur", "sharpen", "emboss", "identity"];
+
+export function filterOf(kind, size) {
+  const middle = (size - 1) / 2, at = (f) => Array.from({ length: size }, (_, i) => Array.from({ length: size }, (_, j) => f(i - middle, j - middle)));
+  const centre = (i, j) => Math.abs(i) < 0.6 && Math.abs(j) < 0.6, cells = size * size;
+  return {
+    edge: () => at((i, j) => Math.sign(j) * (Math.abs(i) < 0.6 ? 2 : 1)),
+    outline: () => at((i, j) => (centre(i, j) ? cells - 1 : -1)),
+    blur: () => at(() => 1 / cells),
+    sharpen: () => at((i, j) => (centre(i, j) ? 5 : Math.abs(i) + Math.abs(j) < 1.5 ? -1 : 0)),
+    emboss: () => at((i, j) => Math.sign(i + j)),
+    identity: () => at((i, j) => (centre(i, j) ? 1 : 0)),
+  }[kind]();
+}
+
+export async function play(root, ctx) {
+  const now = { size: int("size", 3), stride: int("stride", 1), padding: int("padding", 0), dilation: int("dilation", 1), count: int("count", 1), flip: state.flip === "1" };
+  let kinds = (state.kinds ?? "edge").split("-"), filters = [], result = null, unit = [0, 0, 0], sending = false, again = false;
+  const pixels = (await once("larger", { image: ctx.image.image })).arrays["pixels:"], [height, width] = pixels.shape;
+  const learned = ctx.facts.layers.find((layer) => layer.op === "conv2d");
+  const input = photo(canvas(t("image")), pixels.data, pixels.shape), inFrame = h("i", { class: "frame" });
+  const outputs = h("ul", { class: "outputs" }), editor = h("div", { class: "editor" }), formula = h("p", { class: "formula big", role: "status" });
+  const equation = h("div", { class: "equation" }), total = h("div"), controls = h("div", { class: "controls" });
+
+  function int(name, otherwise) { const value = Math.trunc(Number(state[name])); return Number.isFinite(value) && state[name] !== undefined ? value : otherwise; }
+
+  async function weightsOf(kind) {
+    if (kind.startsWith("learned")) {
+      const { weight } = await ctx.weights(learned.name), [oc, each, kh, kw] = weight.shape, c = Number(kind.slice(7)) % oc;
+      return Array.from({ length: each }, (_, k) => Array.from({ length: kh }, (_, i) => Array.from({ length: kw }, (_, j) => weight.data[((c * each + k) * kh + i) * kw + j])));
+    }
+    return [filterOf(KINDS.includes(kind) ? kind : "edge", now.size)];
+  }
+
+  async function choose() {
+    kinds = Array.from({ length: now.count }, (_, n) => kinds[n] ?? KINDS[n % KINDS.length]);
+    filters = await Promise.all(kinds.map(weightsOf));
+    const ic = pixels.shape[2];
+    // Filters of one piece all: a learned one has a slice for each colour, a drawn one serves all colours alike.
+    const deep = Math.max(...filters.map((filter) => filter.length)), kh = Math.max(...filters.map((filter) => filter[0].length));
+    filters = filters.map((filter) => {
+      const slices = filter.length === deep ? filter : Array.from({ length: deep }, () => filter[0].map((row) => row.map((v) => v / deep)));
+      return slices.map((slice) => centred(slice, kh));
+    });
+    if (deep > 1 && deep !== ic) filters = filters.map((filter) => [filter[0]]);
+    edit();
+    run();
+  }
+
+  function remember() {
+    go({ size: now.size, stride: now.stride, padding: now.padding, dilation: now.dilation, count: now.count, flip: now.flip ? "1" : null, kinds: kinds.join("-") }, true);
+  }
+
+  // One question at a time; the last setting always gets its answer.
+  async function run() {
+    if (sending) { again = true; return; }
+    sending = true;
+    try {
+      const { size, count, ...settings } = now;
+      result = await post("play", JSON.stringify({ image: ctx.image.image, filters, ...settings }));
+      formula.classList.remove("wrong");
+      const [, oh, ow] = result.arrays.maps.shape;
+      replace(formula, result.formula.split("\n").map((line) => h("code", {}, line)), h("span", {}, t("play.result", { n: count, h: oh, w: ow })),
+        result.unread[0] + result.unread[1] ? h("span", { class: "note" }, t("unread", { rows: result.unread[0], columns: result.unread[1] })) : null);
+      show();
+    } catch (error) {
+      formula.classList.add("wrong");
+      replace(formula, h("span", {}, t("impossible")), error.message.split("\n").map((line) => h("span", {}, line)));
+      replace(outputs); replace(equation); replace(total);
+      inFrame.hidden = true;
+    }
+    sending = false;
+    if (again) { again = false; run(); }
+  }
+
+  function show() {
+    const { data, shape: [oc, oh, ow] } = result.arrays.maps;
+    unit = [Math.min(unit[0], oc - 1), Math.min(unit[1], oh - 1), Math.min(unit[2], ow - 1)];
+    replace(outputs, Array.from({ length: oc }, (_, c) => {
+      const mark = h("i", { class: "frame", hidden: true });
+      const made = paint(canvas(t("map.of", { layer: t("view.play"), c }), { tabIndex: 0, role: "application", class: "pointed",
+        onpointermove: (event) => { const [y, x] = cell(event, made, oh, ow); point(c, y, x); }, onkeydown: (event) => key(event, c) }), data.subarray(c * oh * ow, (c + 1) * oh * ow), oh, ow);
+      return h("li", {}, h("div", { class: "layers", style: `aspect-ratio:${ow}/${oh};width:${100 * Math.min(1, ow / width)}%` }, made, mark));
+    }));
+    point(...unit);
+  }
+
+  function key(event, c) {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const [, oh, ow] = result.arrays.maps.shape;
+    point(c, Math.min(oh - 1, Math.max(0, unit[1] + step[0])), Math.min(ow - 1, Math.max(0, unit[2] + step[1])));
+  }
+
+  function point(c, y, x) {
+    unit = [c, y, x];
+    const { input: given, maps, filters: applied } = result.arrays, [ic, ih, iw] = given.shape, [, oh, ow] = maps.shape, [, each, kh, kw] = applied.shape;
+    [...outputs.children].forEach((item, n) => frame(item.querySelector(".frame"), n === c ? [y, x, y + 1, x + 1] : [0, 0, 0, 0], oh, ow));
+    const top = y * now.stride - now.padding, left = x * now.stride - now.padding;
+    frame(inFrame, [Math.max(0, top), Math.max(0, left), Math.min(ih, top + (kh - 1) * now.dilation + 1), Math.min(iw, left + (kw - 1) * now.dilation + 1)], ih, iw);
+    const values = new Float64Array(kh * kw), weights = new Float64Array(kh * kw), padded = new Uint8Array(kh * kw);
+    let all = 0;
+    for (let k = 0; k < each; k++) for (let i = 0; i < kh; i++) for (let j = 0; j < kw; j++) {
+      const row = top + i * now.dilation, column = left + j * now.dilation, outside = row < 0 || column < 0 || row >= ih || column >= iw;
+      const value = outside ? 0 : given.data[(k * ih + row) * iw + column], weight = applied.data[((c * each + k) * kh + i) * kw + j];
+      all += value * weight;
+      if (k === 0) { values[i * kw + j] = value; weights[i * kw + j] = weight; padded[i * kw + j] = outside; }
+    }
+    products(equation, { values, weights, padded, kh, kw }, [t("play.window"), t(now.flip ? "play.flipped" : "filter"), t("products")], [1, most(applied.data)]);
+    replace(total, sum(ic > 1 ? [[t("play.all", { n: ic }), all]] : [[t("sum"), all]], [[t("engine"), maps.data[(c * oh + y) * ow + x]]]));
+  }
+
+  function edit() {
+    const options = [...KINDS.map((kind) => [kind, t(`kind.${kind}`)]), ...(learned ? Array.from({ length: Math.min(8, learned.output[0]) }, (_, n) => [`learned${n}`, t("kind.learned", { n })]) : [])];
+    replace(editor, filters.map((filter, n) => h("div", { class: "one" },
+      h("label", {}, h("span", {}, t("filter.n", { n: n + 1 })), h("select", { onchange: (event) => { kinds[n] = event.target.value; remember(); choose(); } },
+        options.map(([kind, words]) => h("option", { value: kind, selected: kind === kinds[n] }, words)))),
+      numbers(filter[0].flat(), filter[0].length, filter[0][0].length, { scale: most(filter.flat(2)), caption: h("span", { class: "unseen" }, t("filter.n", { n: n + 1 })),
+        changed: (i, j, value) => { if (Number.isFinite(value)) { filter[0][i][j] = value; run(); } } }))));
+  }
+
+  const set = (name, refill = false) => (value) => { now[name] = value; remember(); refill ? choose() : run(); };
+  replace(controls,
+    slider(t("play.size"), now.size, 1, 11, set("size", true)), slider(t("play.stride"), now.stride, 1, 6, set("stride")),
+    slider(t("play.padding"), now.padding, 0, 6, set("padding")), slider(t("play.dilation"), now.dilation, 1, 6, set("dilation")),
+    slider(t("play.count"), now.count, 1, 6, set("count", true)),
+    choice(t("flip"), [[false, t("correlation")], [true, t("convolution")]], now.flip, set("flip")));
+  replace(root, h("h1", {}, t("play.title")), h("p", { class: "lead" }, t("play.lead")),
+    controls, formula, h("div", { class: "bench" }, h("figure", {}, h("figcaption", {}, t("image")), h("div", { class: "layers", style: `aspect-ratio:${width}/${height}` }, input, inFrame)), editor,
+      h("figure", { class: "results" }, h("figcaption", {}, t("maps")), outputs)), equation, total);
+  await choose();
+  return { update() {} };
+}
+
+// A filter in the middle of zeros, where others are larger.
+function centred(slice, size) {
+  const before = Math.floor((size - slice.length) / 2);
+  return Array.from({ length: size }, (_, i) => Array.from({ length: size }, (_, j) => slice[i - before]?.[j - before] ?? 0));
+}

@@ -1,0 +1,130 @@
+// The question first: what is it, how sure, and what speaks for it.
+
+import { choice, h, replace, say } from "./dom.js";
+import { num, percent } from "./format.js";
+import { tell } from "./notice.js";
+import { canvas, frame, heat, most, paint, photo } from "./plane.js";
+import { offline, once } from "./source.js";
+import { address, go, state } from "./state.js";
+import { t } from "./words.js";
+
+const METHODS = ["occlusion", "gradcam", "integrated"];
+const TOP = 5;
+
+export async function question(root, ctx) {
+  const { facts, image } = ctx, [, height, width] = facts.input_shape;
+  const best = image.probabilities.indexOf(Math.max(...image.probabilities));
+  const picture = photo(canvas(t("picture.of", { name: image.name || t("yours") })), ...Object.values(await pixels(ctx)));
+  const over = canvas(t("evidence"), { class: "over" }), mark = h("i", { class: "frame dashed", hidden: true });
+  const caption = h("p", { class: "note" }), methods = h("div", {}), changes = h("p", { class: "changes" });
+  const mattered = h("ul", { class: "mattered" }), bars = h("ol", { class: "bars" });
+
+  function label() { return !offline && state.label < facts.classes.length ? state.label : best; }
+
+  async function evidence() {
+    const asked = label(), small = height * width <= 64 * 64;
+    const method = METHODS.includes(state.method) ? state.method : small ? "occlusion" : "gradcam";
+    replace(methods, choice(t("method"), METHODS.map((key) => [key, t(`method.${key}`)]), method, (key) => go({ method: key }, true)));
+    caption.textContent = t("computing");
+    try {
+      const found = await once("evidence", { image: image.image, method, label: offline ? null : asked });
+      heat(over, found.arrays.heat.data, height, width);
+      caption.textContent = t(`explain.${method}`, { label: facts.classes[asked], layer: found.layer, h: found.patch?.[0], w: found.patch?.[1] });
+      over.setAttribute("aria-label", `${t("evidence")}: ${caption.textContent} ${where(found.arrays.heat.data, height, width)}`);
+    } catch (error) { caption.textContent = error.message === "offline" ? t("not.in.file") : error.message; }
+  }
+
+  function ranking() {
+    const order = image.probabilities.map((p, i) => [p, i]).sort((a, b) => b[0] - a[0]).slice(0, TOP);
+    replace(bars, order.map(([p, i]) => h("li", {},
+      h("button", { type: "button", disabled: offline, "aria-pressed": String(i === label()), onclick: () => { go({ label: i }, true); say(t("why", { label: facts.classes[i] })); } },
+        h("span", { class: "name" }, facts.classes[i]),
+        h("span", { class: "track" }, h("i", { style: `width:${100 * p}%` })),
+        h("span", { class: "figure" }, percent(p))))));
+  }
+
+  async function channels() {
+    let found;
+    try { found = await once("mattered", { image: image.image, label: offline ? null : label() }); }
+    catch (error) { replace(mattered, h("li", { class: "note" }, error.message)); return; }
+    replace(mattered, await Promise.all(found.channels.map((one) => card(ctx, one))));
+    const [first] = found.changes;
+    mark.hidden = !first;
+    if (first) frame(mark, [first.top, first.left, first.top + first.patch[0], first.left + first.patch[1]], height, width);
+    replace(changes, first ? t("changes", { label: facts.classes[first.label], n: found.changes.length }) : t("changes.not"));
+  }
+
+  replace(root,
+    h("section", { class: "hero" },
+      h("figure", { class: "photo" }, h("div", { class: "layers" }, picture, over, mark), h("figcaption", {}, methods, caption)),
+      h("div", { class: "answer" },
+        h("p", { class: "eyebrow" }, t("what")),
+        h("h1", {}, facts.classes[best]),
+        h("p", { class: "sure" }, t("sure", { p: percent(image.probabilities[best]) }), " ",
+          image.truth === null ? "" : h("span", { class: image.truth === facts.classes[best] ? "right" : "wrong" },
+            t(image.truth === facts.classes[best] ? "right" : "wrong", { truth: image.truth }))),
+        bars, changes)),
+    h("section", {}, h("h2", {}, t("mattered")), h("p", { class: "lead" }, t("mattered.lead")), mattered,
+      h("p", { class: "on" }, h("a", { href: address({ view: "network" }) }, t("to.network")))),
+    offline ? null : h("section", { class: "others" }, h("h2", {}, t("another")), await strip(ctx)));
+
+  function update() { ranking(); evidence(); channels(); }
+  update();
+  return { update };
+}
+
+async function pixels(ctx) {
+  const { data, shape } = await ctx.pixels();
+  return { data, shape };
+}
+
+// A filter beside the map that it made.
+async function card(ctx, { layer, channel, share }) {
+  const facts = ctx.layers.get(layer), [, height, width] = facts.output;
+  let map = null, weight = null;
+  try {
+    [map, weight] = await Promise.all([ctx.maps(layer), ctx.weights(layer).then((arrays) => arrays.weight)]);
+  } catch { return h("li", { class: "note" }, `${layer}, ${channel}`); }
+  const plane = map.data.subarray(channel * height * width, (channel + 1) * height * width);
+  const [, each, kh, kw] = weight.shape;
+  const filter = weight.data.subarray(channel * each * kh * kw, (channel + 1) * each * kh * kw);
+  const slice = strongest(filter, each, kh * kw);
+  const at = plane.indexOf(Math.max(...plane));
+  return h("li", {}, h("a", { href: address({ view: "window", layer, c: channel, y: Math.floor(at / width), x: at % width, k: slice }) },
+    h("span", { class: "pair" },
+      paint(canvas(t("filter.of", { c: channel }), { class: "small" }), filter.subarray(slice * kh * kw, (slice + 1) * kh * kw), kh, kw, most(filter)),
+      paint(canvas(t("map.of", { layer, c: channel })), plane, height, width)),
+    h("span", { class: "name" }, `${layer} · ${channel}`),
+    h("span", { class: "figure" }, `${share < 0 ? "" : "+"}${num(share)}`)));
+}
+
+export function strongest(filter, each, size) {
+  let best = 0, found = -1;
+  for (let k = 0; k < each; k++) {
+    let sum = 0;
+    for (let i = 0; i < size; i++) sum += filter[k * size + i] ** 2;
+    if (sum > found) [best, found] = [k, sum];
+  }
+  return best;
+}
+
+export async function strip(ctx) {
+  const shown = await Promise.all(ctx.facts.samples.slice(0, 24).map(async (sample, n) => {
+    const found = await once("pixels", { n });
+    const { data, shape } = found.arrays["pixels:"];
+    return h("li", {}, h("a", { href: address({ image: found.image, label: null }), "aria-current": found.image === ctx.image.image ? "true" : null,
+      "aria-label": sample.truth === null ? sample.name : t("sample.of", { truth: sample.truth }) },
+    photo(h("canvas", { "aria-hidden": "true" }), data, shape)));
+  }));
+  const input = h("input", { type: "file", accept: "image/*", class: "unseen", id: "file", onchange: async () => {
+    try { await ctx.accept(input.files[0]); } catch (error) { tell(error.message); }
+  } });
+  return [h("ul", { class: "strip" }, shown), h("p", {}, input, h("label", { for: "file", class: "button" }, t("open")), " ", h("span", { class: "note" }, t("or.drop")))];
+}
+
+// For those who do not see the heat: in which ninth of the picture most of it lies.
+function where(values, height, width) {
+  const sums = new Float64Array(9);
+  values.forEach((v, i) => { if (v > 0) sums[3 * Math.floor(3 * Math.floor(i / width) / height) + Math.floor(3 * (i % width) / width)] += v; });
+  return t("where", { place: t(`place.${sums.indexOf(Math.max(...sums))}`) });
+}

@@ -1,0 +1,122 @@
+"""What is looked at: a net with its labels, and the pictures that are shown to it."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hapgop import explain
+from hapgop.errors import InputError
+from hapgop.predict import Picture, Predictor, Preprocessing
+
+_PICTURES = 512
+_LARGER = 128
+_MAPS_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A picture to begin with: its name, its pixels, uint8 (h, w, c), and the truth where it is known."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+    truth: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A picture as the net takes it: pixels, uint8 (h, w, c), and numbers, float32 (c, h, w).
+
+    `larger`, uint8 (h, w, c): the picture before it was made to fit, at most 128 pixels wide or high.
+    """
+
+    id: str
+    name: str
+    pixels: NDArray[np.uint8]
+    x: NDArray[np.float32]
+    larger: NDArray[np.uint8]
+    truth: str | None = None
+
+
+@dataclass(eq=False)
+class Subject:
+    """A net and its pictures. Safe for several browsers at once; memory is bounded, old pictures are forgotten."""
+
+    title: str
+    net: explain.Opened
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    samples: Sequence[Sample] = ()
+    _pictures: "OrderedDict[str, Shown]" = field(default_factory=OrderedDict)
+    _maps: "OrderedDict[str, dict[str, NDArray[np.float32]]]" = field(default_factory=OrderedDict)
+    _lock: Lock = field(default_factory=Lock)
+
+    @classmethod
+    def of(cls, title: str, predictor: Predictor, samples: Sequence[Sample] = ()) -> "Subject":
+        """Of a trained run; without any sample, a grey picture stands in."""
+        return cls(title, explain.opened(predictor), predictor.classes, predictor.preprocessing, samples)
+
+    def show(self, picture: Picture, name: str = "", truth: str | None = None) -> Shown:
+        """Takes a picture in; equal pixels have equal ids."""
+        pixels = self.preprocessing.pixels(picture)
+        x = np.ascontiguousarray(self.preprocessing.batch(pixels[np.newaxis])[0])
+        shown = Shown(
+            hashlib.sha256(pixels.tobytes()).hexdigest()[:12], name, pixels, x, _larger(picture, pixels), truth
+        )
+        with self._lock:
+            self._pictures.setdefault(shown.id, shown)
+            self._pictures.move_to_end(shown.id)
+            if len(self._pictures) > _PICTURES:
+                self._pictures.popitem(last=False)
+        return shown
+
+    def sample(self, number: int) -> Shown:
+        """One of the pictures to begin with."""
+        if not self.samples:
+            return self.show(np.full((*self.preprocessing.size, 3), 128, np.uint8), "grey")
+        one = self.samples[number % len(self.samples)]
+        return self.show(one.pixels, one.name, one.truth)
+
+    def picture(self, identity: str) -> Shown:
+        """Raises InputError where it was never shown, or has been forgotten."""
+        with self._lock:
+            if identity not in self._pictures:
+                raise InputError("This picture is not here any more. Choose or drop it again.")
+            self._pictures.move_to_end(identity)
+            return self._pictures[identity]
+
+    def maps(self, shown: Shown) -> Mapping[str, NDArray[np.float32]]:
+        """Everything that the engine makes of a picture; kept for the last few."""
+        with self._lock:
+            if shown.id in self._maps:
+                self._maps.move_to_end(shown.id)
+                return self._maps[shown.id]
+        maps = self.net.maps(shown.x)
+        with self._lock:
+            self._maps[shown.id] = maps
+            while len(self._maps) > 1 and sum(map(_size, self._maps.values())) > _MAPS_BYTES:
+                self._maps.popitem(last=False)
+        return maps
+
+    def answer(self, shown: Shown) -> list[float]:
+        """The probability of each label."""
+        values: list[float] = explain.probabilities(self.maps(shown)[self.net.graph.output]).tolist()
+        return values
+
+
+def _size(maps: Mapping[str, NDArray[Any]]) -> int:
+    return sum(array.nbytes for array in maps.values())
+
+
+def _larger(picture: Picture, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if not isinstance(picture, Image.Image):
+        return pixels
+    made = picture.copy()
+    made.thumbnail((_LARGER, _LARGER))
+    return np.atleast_3d(np.asarray(made, np.uint8))

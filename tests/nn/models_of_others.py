@@ -1,0 +1,43 @@
+"""What the tests of accelerate and torch.compile share: models, results, and how far from exact they are."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+_spec = importlib.util.spec_from_file_location("hand_written", Path(__file__).parent / "hand_written.py")
+hand_written = importlib.util.module_from_spec(_spec)
+sys.modules["hand_written"] = hand_written  # where pickle looks for the classes
+_spec.loader.exec_module(hand_written)
+
+MODELS = hand_written.MODELS
+
+
+def lived_in(name):
+    """The model of this name, with running statistics as after some training, and two images."""
+    make, shape = MODELS[name]
+    model = make()
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.2, 0.2)
+            part.running_var.uniform_(0.5, 1.5)
+    return model, torch.randn(2, *shape)
+
+
+def results(model, x, train, call=None):
+    """The output, then the gradients of the input and of every parameter, then the buffers."""
+    model.train(train)
+    x = x.clone().requires_grad_()
+    y = model(x) if call is None else call(x)
+    model.zero_grad()
+    y.square().sum().backward()
+    gradients = [p.grad for p in model.parameters()]
+    return [y.detach(), x.grad, *gradients, *(b.double() for b in model.buffers())]
+
+
+def largest_error(found, exact):
+    """Of each tensor against its own size; a gradient that is nothing but rounding counts as a thousandth of all."""
+    least = 1e-3 * max(float(b.abs().max()) for b in exact)
+    return max(float((a - b).abs().max()) / max(float(b.abs().max()), least) for a, b in zip(found, exact, strict=True))

@@ -1,0 +1,83 @@
+"""A real browser on a real server, for the tests of the page. Nothing but this machine can be reached."""
+
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from hapgop.studio.look import application, free_socket
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]  # fmt: skip
+
+
+@contextmanager
+def chromium():
+    """Debian's Chromium; the test is skipped where it is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed (Debian's package chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def served(subject):
+    """The address of a running page."""
+    place = free_socket(0)
+    server = uvicorn.Server(uvicorn.Config(application(subject), log_level="error", lifespan="off", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{place.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    place.close()
+
+
+class Visit:
+    """One visitor: a page, what its console said, and what it asked of the network."""
+
+    def __init__(self, browser, base, **options):
+        self.base = base
+        self.context = browser.new_context(
+            viewport={"width": options.pop("width", 1280), "height": 860}, reduced_motion="reduce", **options
+        )
+        self.context.set_default_timeout(15_000)
+        self.complaints, self.foreign = [], []
+        self.context.route("**/*", self._only_here)
+        self.page = self.context.new_page()
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _only_here(self, route):
+        address = route.request.url
+        if address.startswith((self.base, "data:", "blob:", "file:")):
+            route.continue_()
+        else:
+            self.foreign.append(address)
+            route.abort()
+
+    def go(self, where, view=None):
+        """Opens a state of the page and waits until it is drawn."""
+        self.page.goto(f"{self.base}/#/{where}")
+        self.ready(view or where.split("?")[0])
+        return self.page
+
+    def ready(self, view):
+        self.page.wait_for_selector(f"main[data-ready={view}]")
+
+    def close(self):
+        self.context.close()
+        assert self.complaints == []
+        assert self.foreign == []
