@@ -76,7 +76,7 @@ def test_a_broken_file_of_cases_or_results_exits_with_2(hapgop, tmp_path):
     assert (done.code, done.err) == (2, f"hapgop: {broken}, line 1, 'a ic=1': size, oc, kernel has to be given\n")
     done = hapgop("bench", "layers", "--from", broken)
     assert done.code == 2
-    assert "not what `hapgop bench layers --json` writes" in done.err
+    assert "not what `hapgop bench --json` writes" in done.err
     broken.write_bytes(b"\xff\xfe")
     done = hapgop("bench", "layers", "--cases", broken)
     assert (done.code, done.err) == (2, f"hapgop: {broken}: not a text file\n")
@@ -122,3 +122,13 @@ def test_options_of_training_steps(hapgop, arguments, words):
     done = hapgop("bench", *arguments)
     assert done.code == 2
     assert words in done.err
+
+
+def test_nets_are_measured_from_the_command_line(hapgop, tmp_path):
+    options = ["--case", "digits", "--batch", "1", "--against", "torch", "--threads", "1", "--repeats", "2", "--quick"]
+    done = hapgop("bench", "nets", *options, "--json", tmp_path / "nets.json")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "nets.json").read_text())["rows"][0]["case"] == "digits"
+    wrong = hapgop("bench", "nets", "--class", "3x3")
+    assert wrong.code == 2
+    assert "--class: only bench layers has it" in wrong.err
