@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from hapgop.nn.modules import Conv2d, MaxPool2d
+from hapgop.nn.modules import BatchNorm2d, Conv2d, MaxPool2d
 
 _WIDTHS = (64, 256, 256)
 # Patches whose covariance is enough to whiten by, and what is added to its eigenvalues: a patch with next to no
@@ -18,20 +18,16 @@ class Stage(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.conv1 = Conv2d(channels, width, 3, padding=1, bias=False)
-        self.pool = MaxPool2d(2)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.relu1 = nn.ReLU()
+        self.conv1 = Conv2d(channels, width, 3, padding=1, bias=False, pool=2)
+        self.norm1 = BatchNorm2d(width, activation="relu")
         self.conv2 = Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.relu2 = nn.ReLU()
+        self.norm2 = BatchNorm2d(width, activation="relu")
         for conv in (self.conv1, self.conv2):
             # At first a convolution hands its channels on, as far as they go.
             nn.init.dirac_(conv.weight.data[: conv.in_channels])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu1(self.norm1(self.pool(self.conv1(x))))
-        return self.relu2(self.norm2(self.conv2(x)))
+        return self.norm2(self.conv2(self.norm1(self.conv1(x))))
 
 
 class Airbench(nn.Module):
@@ -54,9 +50,8 @@ class Airbench(nn.Module):
         channels, *sides = input_shape
         filters = 2 * 4 * channels
         # One row and column more, so that sides that are multiples of 8 are halved three times without a rest.
-        self.whiten = Conv2d(channels, filters, 2, padding="same")
+        self.whiten = Conv2d(channels, filters, 2, padding="same", activation="relu")
         self.whiten.weight.requires_grad_(False)
-        self.relu = nn.ReLU()
         widths = (filters, *_WIDTHS)
         self.stages = nn.Sequential(*(Stage(a, b) for a, b in pairwise(widths)))
         rows, columns = (side // 8 for side in sides)
@@ -76,5 +71,5 @@ class Airbench(nn.Module):
         self.whiten.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stages(self.relu(self.whiten(x)))
+        x = self.stages(self.whiten(x))
         return self.classify(self.flatten(self.largest(x)))
