@@ -31,7 +31,8 @@ class Definition:
             _compute(problem, addresses)
 
         # Weights are packed as they lie.
-        run.plan = SimpleNamespace(algorithm=SimpleNamespace(name="definition"), recipe=SimpleNamespace(pack=None))
+        algorithm, recipe = SimpleNamespace(name="definition"), SimpleNamespace(pack=None)
+        run.plan = SimpleNamespace(problem=problem, algorithm=algorithm, recipe=recipe, seconds=float("inf"))
         run.bytes = 0
         return run
 

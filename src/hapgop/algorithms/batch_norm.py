@@ -32,6 +32,8 @@ class BatchNorm(Algorithm):
         assert isinstance(s, PoolShape)
         if problem.activation not in (None, "relu"):
             return f"knows no {problem.activation}"
+        if problem.dtype not in ("float32", "float64"):
+            return f"does not know {problem.dtype}"
         if "nchw" in (problem.x_layout, problem.y_layout) and s.c > 1 and s.ih * s.iw > 1:
             return "wants the channels last"
         return None

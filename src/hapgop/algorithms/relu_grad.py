@@ -26,6 +26,8 @@ class ReluGrad(Algorithm):
             return f"masks gradients, and does not compute {problem.op}"
         s = problem.shape
         assert isinstance(s, PoolShape)
+        if problem.dtype not in ("float32", "float64"):
+            return f"does not know {problem.dtype}"
         if "nchw" in (problem.x_layout, problem.y_layout) and s.c > 1 and s.ih * s.iw > 1:
             return "wants the channels last"
         return None
