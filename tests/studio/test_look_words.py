@@ -8,6 +8,8 @@ from importlib import resources
 
 import pytest
 
+from hapgop.program.ops import OPS
+
 STATIC = resources.files("hapgop.studio.look") / "static"
 CODE = {
     entry.name: entry.read_text(encoding="utf-8")
@@ -45,6 +47,10 @@ def test_every_key_that_is_asked_for_is_there_and_none_is_left_over():
     assert not missing
     left_over = [key for key in keys("en") if key not in asked and not key.startswith(families)]
     assert not left_over
+
+
+def test_every_operation_has_a_word():
+    assert {f"op.{op}" for op in OPS} <= set(keys("en"))
 
 
 def test_no_sentence_is_written_into_the_code():

@@ -49,6 +49,9 @@ def _problem(node: Node, size: tuple[int, ...]) -> Problem | None:
     if node.op == "linear":
         shape = ConvShape(1, size[0], 1, 1, node.attrs["out_features"], 1, 1)
         return Problem("conv", shape, bias="bias" in node.params, activation=node.attrs["activation"])
+    if node.op == "pointwise":
+        shape = ConvShape(1, size[0], size[1], size[2], node.attrs["out_features"], 1, 1)
+        return Problem("conv", shape, bias="bias" in node.params, activation=node.attrs["activation"])
     if node.op == "conv2d":
         shape = conv_shape(node, size)
         if node.attrs["padding_mode"] != "zeros" and any(shape.padding):
@@ -63,6 +66,6 @@ def _problem(node: Node, size: tuple[int, ...]) -> Problem | None:
     pool = pool_shape(node, size)
     if pool is None:
         return None
-    if node.op == "max_pool2d":
+    if node.op.endswith("max_pool2d"):
         return Problem("max_pool", pool, winners=False)
     return Problem("avg_pool", pool, count_include_pad=bool(node.attrs.get("count_include_pad", True)))

@@ -73,7 +73,7 @@ def _data(subject: Subject, shown: Shown) -> dict[str, str]:
     for name in by_size:
         keep(f"maps {name}", answers.maps(subject, shown, [name]))
     for name in by_size:
-        if subject.net.nodes[name].op in ("conv2d", "linear"):
+        if subject.net.nodes[name].op in ("conv2d", "pointwise", "linear"):
             keep(f"weights {name}", answers.weights(subject, {"layer": name}))
     return found
 

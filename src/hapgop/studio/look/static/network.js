@@ -13,7 +13,7 @@ const SIDE = 132;
 const PLANES = 14;
 const FOLDED_FROM = 17;
 const JOINS = new Set(["add", "concat", "mul"]);
-const AFTER = new Set(["batch_norm2d", "relu", "relu6", "silu", "hardswish", "leaky_relu", "elu", "dropout", "identity"]);
+const AFTER = new Set(["batch_norm2d", "relu", "relu6", "silu", "hardswish", "leaky_relu", "elu", "gelu", "dropout", "identity"]);
 
 // Groups of consecutive layers: one each in short nets; in long ones a residual block, or a convolution and what follows it.
 export function groups(layers) {
