@@ -28,7 +28,7 @@ from problems import (
 
 from hapgop import engine, oracle
 from hapgop.algorithms import ALL, Problem
-from hapgop.algorithms.winograd import Winograd, WinogradGradW
+from hapgop.algorithms.winograd import Winograd, WinogradGradW, grad_w_work
 from hapgop.algorithms.winograd.points import triple
 from hapgop.algorithms.winograd.transform import sandwich
 from hapgop.errors import InputError
@@ -53,17 +53,21 @@ def problems(draw, algorithm, op):
     padding = tuple(draw(st.integers(0, r - 1)) for _ in range(4))
     n = draw(st.sampled_from([1, 2, 3, 11]))
     shape = ConvShape(n, ic * groups, ih, iw, oc * groups, r, r, algorithm.stride, padding, groups=groups)
+    residual, pooled = (op == "conv" and draw(st.booleans()) for _ in range(2))
+    pooled = pooled and min(shape.oh, shape.ow) > 1
     return Problem(
         op,
         shape,
         draw(st.sampled_from(["float32", "float32", "float64"])),
+        draw(st.sampled_from(["nhwc", "nhwc", "nchw"])),
+        "nhwc" if residual or pooled else draw(st.sampled_from(["nhwc", "nhwc", "nchw"])),
         w_layout=draw(st.sampled_from(["oihw", "ohwi"])),
         bias=op == "conv" and draw(st.booleans()),
         activation=draw(st.sampled_from([None, "relu", "relu6"])) if op == "conv" else None,
         packed=op != "grad_w" and draw(st.booleans()),
-        residual=op == "conv" and draw(st.booleans()),
+        residual=residual,
+        pooled=pooled,
         # Of two numbers that are almost equal, rounding decides which one is the winner.
-        pooled=op == "conv" and min(shape.oh, shape.ow) > 1 and draw(st.booleans()),
         winners=op != "conv",
     )
 
@@ -148,7 +152,8 @@ def test_the_smallest_tile_is_exact_on_small_whole_numbers(data, op):
 
 @every_case
 def test_usual_layers_are_within_the_bound(algorithm, op):
-    shape = ConvShape(4, 48, 30, 27, 64, algorithm.r, algorithm.r, algorithm.stride, algorithm.r // 2)
+    half, whole = algorithm.r // 2, algorithm.r - 1
+    shape = ConvShape(4, 48, 30, 27, 64, algorithm.r, algorithm.r, algorithm.stride, (half, half, whole, 0))
     problem = Problem(op, shape, w_layout="ohwi")
     inputs = random_inputs(problem, 5, whole=False)
     result = solved(algorithm, problem, host(), inputs)
@@ -171,7 +176,8 @@ def test_what_is_fused_is_what_comes_after(algorithm, data):
     """Residual, activation and pool in one call and one after the other: the same bits, winners of ties included."""
     problem, machine, seed = drawn(data, algorithm, "conv")
     assume(min(problem.shape.oh, problem.shape.ow) > 1)
-    problem = replace(problem, residual=True, pooled=True, winners=data.draw(st.booleans()))
+    winners = data.draw(st.booleans())
+    problem = replace(problem, y_layout="nhwc", residual=True, pooled=True, winners=winners)
     inputs = random_inputs(problem, seed, whole=data.draw(st.booleans()))
     inputs["x"][0, 3, 2, 2] = data.draw(st.sampled_from([0, np.nan, np.inf]))
     plain = replace(problem, activation=None, residual=False, pooled=False, winners=True)
@@ -222,8 +228,14 @@ def test_any_number_of_threads_gives_the_same_bits(algorithm, op, data):
         assert_equal(solve(call, problem, inputs, threads), alone)
 
 
+@pytest.fixture
+def in_rounds(monkeypatch):
+    """Weight gradients of many tiles go in rounds, as with many channels."""
+    monkeypatch.setattr(grad_w_work, "_APART", 0)
+
+
 @pytest.mark.parametrize("n", [1, 40])
-def test_rounds_wait_for_one_another(n):
+def test_rounds_wait_for_one_another(n, in_rounds):
     problem = Problem("grad_w", ConvShape(n, 16, 14, 14, 16, 3, 3, padding=1), "float64")
     algorithm = WinogradGradW(4, 3)
     inputs = random_inputs(problem, 1, whole=False)
@@ -231,6 +243,26 @@ def test_rounds_wait_for_one_another(n):
     results = staggered(kernel, arrays, sizes)
     wanted = solved(algorithm, problem, MACHINES[0], inputs, 1)
     assert_equal(outputs(problem, kernel, {**arrays, **results}), wanted)
+    assert_within(wanted, answers(problem, inputs), grown(algorithm, problem, inputs))
+
+
+def of_many_tiles():
+    """A weight gradient that is a sum over 3136 tiles, its inputs and its answer."""
+    problem = Problem("grad_w", ConvShape(1, 16, 224, 224, 16, 3, 3, padding=1), w_layout="ohwi")
+    inputs = random_inputs(problem, 8, whole=False)
+    return problem, inputs, answers(problem, inputs)["dw"]
+
+
+def test_the_error_of_long_sums_stays_small_in_parts():
+    problem, inputs, right = of_many_tiles()
+    dw = solved(WinogradGradW(4, 3), problem, host(), inputs)["dw"]
+    assert np.abs(dw - right).max() < 2e-6 * np.abs(right).max()
+
+
+def test_the_error_of_long_sums_stays_small_in_rounds(in_rounds):
+    problem, inputs, right = of_many_tiles()
+    dw = solved(WinogradGradW(4, 3), problem, host(), inputs)["dw"]
+    assert np.abs(dw - right).max() < 2e-6 * np.abs(right).max()
 
 
 @pytest.mark.parametrize(("algorithm", "op"), [case for case in CASES if case[1] != "grad_w"], ids=name)
@@ -268,7 +300,7 @@ def test_refusals_have_words():
         (Winograd(4, 5), usual, "5 x 5"),
         (Winograd(4, 3, 2), usual, "stride 2"),
         (Winograd(4, 3), replace(usual, shape=replace(shape, dilation=2)), "dilation"),
-        (Winograd(4, 3), replace(usual, x_layout="nchw"), "channels last"),
+        (Winograd(4, 3), replace(usual, y_layout="nchw", pooled=True), "channels last"),
         (Winograd(4, 3), replace(usual, shape=replace(shape, groups=4)), "8 channels"),
         (Winograd(4, 3), Problem("grad_w", shape), "grad_w"),
         (WinogradGradW(4, 3), usual, "not conv"),

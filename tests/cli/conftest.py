@@ -21,6 +21,7 @@ def _somewhere_else(tmp_path, monkeypatch):
     engine.set_threads(1)
     yield
     engine.set_threads(None)
+    engine.set_precision("fast")
 
 
 @pytest.fixture

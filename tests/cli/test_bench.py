@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from hapgop.bench.drawn import draw
+
 TINY = "tiny ic=4 size=6 oc=5 kernel=3 padding=1 n=2"
 
 
@@ -74,7 +76,7 @@ def test_a_broken_file_of_cases_or_results_exits_with_2(hapgop, tmp_path):
     assert (done.code, done.err) == (2, f"hapgop: {broken}, line 1, 'a ic=1': size, oc, kernel has to be given\n")
     done = hapgop("bench", "layers", "--from", broken)
     assert done.code == 2
-    assert "not what `hapgop bench layers --json` writes" in done.err
+    assert "not what `hapgop bench --json` writes" in done.err
     broken.write_bytes(b"\xff\xfe")
     done = hapgop("bench", "layers", "--cases", broken)
     assert (done.code, done.err) == (2, f"hapgop: {broken}: not a text file\n")
@@ -84,3 +86,49 @@ def test_an_unknown_thing_to_measure_exits_with_2(hapgop):
     done = hapgop("bench", "nets")
     assert done.code == 2
     assert "nets" in done.err
+
+
+def test_random_layers(hapgop, tmp_path, monkeypatch):
+    one = min(draw(50, 7), key=lambda layer: layer.shape.flops)
+    monkeypatch.setattr("hapgop.bench.surveys.draw", lambda count, seed: [one])
+    options = ["--threads", "1", "--repeats", "1", "--op", "forward"]
+    done = hapgop("bench", "random", "--shapes", "1", *options, "--json", tmp_path / "out.json")
+    assert done.code == 0, done.err
+    assert done.out.startswith("1 threads, 1 random layers, seed 0")
+    assert "all: 1 rows, geometric mean " in done.out
+    assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 1
+    assert hapgop("bench", "random", "--op", "sideways").code == 2
+    assert hapgop("bench", "random", "--shapes", "0").code == 2
+
+
+def test_training_steps_are_compared(hapgop, tmp_path):
+    options = ["--against", "torch eager", "--threads", "1", "--repeats", "1", "--batch", "2", "--profile"]
+    done = hapgop("bench", "train", "--case", "lenet5", *options, "--json", tmp_path / "out.json")
+    assert done.code == 0, done.err
+    assert "lenet5, a step of ours:" in done.out
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert (row["net"], row["batch"], row["threads"]) == ("lenet5", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--case", "alexnet"], "--case alexnet: wanted is one of lenet5"),
+        (["train", "--op", "forward"], "--op: bench train does not know it"),
+        (["layers", "--profile"], "--profile: only bench train has it"),
+    ],
+)
+def test_options_of_training_steps(hapgop, arguments, words):
+    done = hapgop("bench", *arguments)
+    assert done.code == 2
+    assert words in done.err
+
+
+def test_nets_are_measured_from_the_command_line(hapgop, tmp_path):
+    options = ["--case", "digits", "--batch", "1", "--against", "torch", "--threads", "1", "--repeats", "2", "--quick"]
+    done = hapgop("bench", "nets", *options, "--json", tmp_path / "nets.json")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "nets.json").read_text())["rows"][0]["case"] == "digits"
+    wrong = hapgop("bench", "nets", "--class", "3x3")
+    assert wrong.code == 2
+    assert "--class: only bench layers has it" in wrong.err

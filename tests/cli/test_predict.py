@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hapgop import engine
+
 
 def test_a_table_by_default(hapgop, run, pictures):
     done = hapgop("predict", run, pictures / "left.png", pictures / "right.png")
@@ -164,3 +166,18 @@ def test_weights_that_hold_no_numbers(hapgop, run, pictures):
     done = hapgop("predict", run, pictures / "left.png")
     assert (done.code, done.out) == (2, "")
     assert "model.safetensors: holds values that are no numbers" in done.err
+
+
+def test_the_precision_is_the_one_asked_for(hapgop, run, pictures):
+    assert hapgop("predict", run, pictures, "--precision", "exact").code == 0
+    assert engine.get_precision() == "exact"
+    assert "'rough'" in hapgop("predict", run, pictures, "--precision", "rough").err
+
+
+def test_a_command_that_is_soon_done_measures_nothing(hapgop, run, pictures):
+    engine.set_tuning("close")
+    try:
+        hapgop("predict", run, pictures)
+        assert engine.get_tuning() == "kept"
+    finally:
+        engine.set_tuning("off")

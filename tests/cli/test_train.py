@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hapgop import engine
+
 QUICK = ["--epochs", "1", "--batch-size", "256"]
 
 
@@ -111,6 +113,16 @@ def test_evaluate_in_words_and_as_json(trained, hapgop):
     everything = json.loads(hapgop("evaluate", "first", "digits", "--split", "all", "--json").out)
     assert everything["images"] == 1797
     assert hapgop("evaluate", "first", "digits", "--split", "exam").code == 2
+
+
+def test_the_precision_is_kept_with_the_run(hapgop):
+    done = hapgop("train", "digits", "--run", "exact", "--precision", "exact", *QUICK)
+    assert done.code == 0, done.err
+    assert engine.get_precision() == "exact"
+    assert json.loads(Path("exact/config.json").read_text())["precision"] == "exact"
+    assert hapgop("evaluate", "exact", "digits", "--precision", "fast").code == 0
+    assert engine.get_precision() == "fast"
+    assert hapgop("train", "digits", "--precision", "rough").code == 2
 
 
 def test_evaluate_judges_on_the_images_that_this_run_has_not_seen(hapgop):

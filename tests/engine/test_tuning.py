@@ -125,7 +125,6 @@ def test_a_process_measures_no_longer_than_it_may(cache, timed):
 
 
 def test_what_would_take_long_is_predicted(cache, timed):
-    engine.prepare(Problem("conv", ConvShape(1, 3, 8, 8, 4, 5, 5, 3)))  # one candidate only
     long = ready.ranking_for(Problem("conv", ConvShape(64, 512, 112, 112, 512, 3, 3)))
     assert tuning.contenders(long) == []
     assert not timed

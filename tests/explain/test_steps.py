@@ -33,6 +33,12 @@ GRAPHS = [
     one("add", reads=("input", "input")),
     one("mul", reads=("input", "input")),
     one("concat", reads=("input", "input")),
+    one("pointwise", {"out_features": 3, "activation": "relu"}, ("weight", "bias")),
+    one("adaptive_max_pool2d", {"output_size": (3, 4)}),
+    one("layer_norm", {}, ("weight", "bias")),
+    one("scale", {}, ("weight",)),
+    one("gelu"),
+    one("gelu", {"approximate": "tanh"}),
     one("mean", {"dim": (2, 3)}),
     one("mean", {"dim": 2, "keepdim": True}),
     one("linear", {"out_features": 3, "activation": "relu"}, ("weight", "bias"), (4, 1, 1)),
@@ -48,7 +54,7 @@ def with_tensors(graph, random):
     sizes["weight"] = 4
     if node.op == "conv2d":
         sizes["weight"] = (4, 4 // node.attrs["groups"], 3, 2)
-    if node.op == "linear":
+    if node.op in ("linear", "pointwise"):
         sizes |= {"weight": (3, 4), "bias": 3}
     tensors = {name: random.random(sizes[name]).astype(np.float32) for name in node.params}
     return Opened(graph, tensors)

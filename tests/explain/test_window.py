@@ -5,7 +5,7 @@ from torch import nn
 
 from hapgop import engine
 from hapgop.errors import InputError
-from hapgop.explain import Opened, algorithm, opened, window
+from hapgop.explain import Opened, algorithm, opened, receptive_field, window
 from hapgop.nn import capture
 from hapgop.program import Graph, Node
 
@@ -106,3 +106,18 @@ def test_a_module_needs_an_image_and_a_predictor_does_not(net, predictor, image)
     ours, theirs = window(predictor, pixels, "3", 1, 0, 2), window(net, predictor.prepare(pixels), "3", 1, 0, 2)
     assert ours.engine == theirs.engine
     assert opened(predictor).graph.input_shape == capture(net, (1, 10, 14)).input_shape
+
+
+def test_a_pointwise_layer_and_a_largest_of_unequal_windows():
+    nodes = (
+        Node("a", "pointwise", ("input",), {"out_features": 3}, {"weight": "w"}),
+        Node("b", "adaptive_max_pool2d", ("a",), {"output_size": (2, 3)}),
+    )
+    random = np.random.default_rng(0)
+    net = Opened(Graph((4, 5, 7), nodes, "b"), {"w": random.integers(-4, 5, (3, 4)).astype(np.float32)})
+    x = random.integers(-4, 5, (4, 5, 7)).astype(np.float32)
+    for layer in ("a", "b"):
+        for unit in np.ndindex(*net.sizes[layer]):
+            assert window(net, x, layer, *unit).difference == 0, (layer, unit)
+    assert window(net, x, "a", 2, 4, 6).values.shape == (4, 1, 1)
+    assert receptive_field(net, x, "b", 0, 0, 1).box == (0, 0, 3, 3)

@@ -8,6 +8,7 @@ from problems import ANSWERS, name
 
 from hapgop import native
 from hapgop.algorithms import Problem
+from hapgop.algorithms.winograd import Winograd, WinogradGradW
 from hapgop.machine import AVX2, AVX512
 from hapgop.native import compiler
 from hapgop.native.emit import emit
@@ -84,6 +85,20 @@ def test_the_weight_gradients_loop_does_not_spill(case, machine):
         for loop in hottest:
             assert not spills(loop)
             assert len(multiplications(loop)) == tile
+
+
+@machines
+@pytest.mark.parametrize("channels", [16, 64, 256])
+@pytest.mark.parametrize("op", ["conv", "grad_x", "grad_w"])
+def test_the_products_of_fast_convolution_do_not_spill(op, channels, machine):
+    """Every multiply-add of the products' loop adds to a register; four steps a turn, two in weight gradients."""
+    shape = ConvShape(16, channels, 28, 28, channels, 3, 3, padding=1)
+    algorithm = WinogradGradW(4, 3) if op == "grad_w" else Winograd(4, 3)
+    tile, hottest = loops(algorithm, op, shape, machine)
+    for loop in hottest:
+        assert not spills(loop)
+        assert len(multiplications(loop)) == (2 if op == "grad_w" else 4) * tile
+        assert len(multiplications(loop)) > len(loop) * 2 / 5
 
 
 @machines

@@ -31,7 +31,8 @@ class Definition:
             _compute(problem, addresses)
 
         # Weights are packed as they lie.
-        run.plan = SimpleNamespace(algorithm=SimpleNamespace(name="definition"), recipe=SimpleNamespace(pack=None))
+        algorithm, recipe = SimpleNamespace(name="definition"), SimpleNamespace(pack=None)
+        run.plan = SimpleNamespace(problem=problem, algorithm=algorithm, recipe=recipe, seconds=float("inf"))
         run.bytes = 0
         return run
 
@@ -59,7 +60,26 @@ def _compute(problem, addresses):
     def per_channel(place):
         return _at(problem, addresses[place], (1, shape.oc, 1, 1), "nchw")[0, :, 0, 0]
 
-    if op == "conv":
+    def vectors(place, rows):
+        return _at(problem, addresses[place], (rows, shape.c, 1, 1), "nchw")[:, :, 0, 0]
+
+    if op == "batch_norm":
+        result, vectors(5, 3)[...] = oracle.batch_norm(x(0), vectors(1, 1)[0], vectors(2, 1)[0], problem.eps)
+        result = result + x(3) if problem.residual else result
+        y(4)[...] = np.maximum(result, 0) if problem.activation == "relu" else result
+    elif op == "batch_norm_grad":
+        g, weight, stats = x(0), vectors(2, 1)[0], vectors(4, 3)
+        if problem.activation == "relu":
+            hat = (x(1) - stats[0][:, None, None]) * stats[2][:, None, None]
+            seen = y(5) if problem.residual else hat * weight[:, None, None] + vectors(3, 1)[0][:, None, None]
+            g = np.where(seen > 0, g, 0)
+            if problem.residual:
+                x(7)[...] = g
+        x(6)[...], vectors(8, 2)[...] = oracle.batch_norm_grad(g, x(1), weight, stats)
+    elif op == "relu_grad":
+        g = np.where(y(1) > 0, x(0), 0)
+        x(2)[...], vectors(3, 1)[0][...] = g, g.sum((0, 2, 3))
+    elif op == "conv":
         assert bool(addresses[2]) == problem.bias
         result = oracle.conv(x(0), w(1), per_channel(2) if problem.bias else None, shape=shape)
         result = np.maximum(result, 0) if problem.activation == "relu" else result
@@ -74,6 +94,10 @@ def _compute(problem, addresses):
         w(2)[...] = oracle.grad_w(x(0), y(1), shape=shape)
     elif op == "grad_b":
         per_channel(1)[...] = y(0).astype(np.float64).sum((0, 2, 3))
+    elif op == "relu_grad":
+        x(2)[...] = np.where(y(1) > 0, y(0), 0)
+        c = shape.c
+        _at(problem, addresses[3], (1, c, 1, 1), "nchw")[0, :, 0, 0] = x(2).astype(np.float64).sum((0, 2, 3))
     elif op == "max_pool":
         y(1)[...], y(2)[...] = oracle.max_pool(x(0), shape)
     elif op == "max_pool_grad":

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-_spec = importlib.util.spec_from_file_location("hand_written", Path(__file__).parent / "hand_written.py")
-hand_written = importlib.util.module_from_spec(_spec)
-sys.modules["hand_written"] = hand_written  # where pickle looks for the classes
-_spec.loader.exec_module(hand_written)
+if "hand_written" not in sys.modules:  # where pickle looks for the classes: they may be made only once
+    _spec = importlib.util.spec_from_file_location("hand_written", Path(__file__).parent / "hand_written.py")
+    sys.modules["hand_written"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["hand_written"])
 
-MODELS = hand_written.MODELS
+MODELS = sys.modules["hand_written"].MODELS
 
 
 def lived_in(name):

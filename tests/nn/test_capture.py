@@ -163,6 +163,25 @@ def test_a_layer_that_computes_otherwise_is_looked_into():
     assert [node.op for node in _alike(nn.Sequential(Doubled(3, 2, 3)), (3, 5, 5)).nodes] == ["conv2d", "conv2d", "add"]
 
 
+class InPlace(nn.Module):
+    """A result that is overwritten, and read again."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        y = self.conv(x)
+        z = self.relu(y)
+        y += x
+        F.relu6(y, inplace=True)
+        return y + z
+
+
+def test_what_is_overwritten_is_read_as_it_is_then():
+    assert [node.op for node in _alike(InPlace(), (3, 6, 6)).nodes] == ["conv2d", "relu", "add", "relu6", "add"]
+
+
 class Standardised(nn.Conv2d):
     def forward(self, x):
         return F.conv2d(x, self.weight.tanh(), self.bias)
@@ -180,6 +199,7 @@ class TwoInputs(nn.Module):
         (nn.Sequential(ours.ConvTranspose2d(3, 4, 3)), "'0' is a ConvTranspose2d"),
         (nn.Sequential(nn.GroupNorm(1, 3)), "'0' is a GroupNorm"),
         (nn.Sequential(Standardised(3, 4, 3)), "own tensor '0.weight' outside a layer"),
+        (Forward(lambda net, x: (lambda y: (y.relu_(), y + x)[1])(F.dropout(x, 0.5, False))), "overwrites memory"),
         (nn.Sequential(nn.LayerNorm(8, elementwise_affine=False)), "'0' norms over columns"),
         (nn.Sequential(nn.LayerNorm((8, 8))), "'0' norms over more than the channels"),
         (Forward(lambda net, x: x.permute(0, 1, 3, 2)), "'permute' permutes"),

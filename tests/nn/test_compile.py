@@ -17,6 +17,7 @@ from hapgop.errors import InputError
 from hapgop.nn import accelerate, nets
 from hapgop.nn.accelerating import choosing
 from hapgop.nn.compiling import backend
+from hapgop.nn.compiling.calls import with_ours
 from hapgop.nn.compiling.compiler import _Compiled
 from hapgop.program import Program
 
@@ -75,6 +76,28 @@ def test_training_as_near_to_the_truth_as_pytorch(name):
     assert others.largest_error(others.results(model, x, True, compiled), exact) <= 4 * own
     assert ("conv", "direct") in hapgop.nn.report().engine or any(op == "conv" for op, _ in hapgop.nn.report().engine)
     assert not _programs()
+
+
+def test_a_norm_in_training_takes_the_sum_and_the_relu_along():
+    model, x = others.lived_in("grouped")
+    model.to(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=torch.channels_last)
+    plain = copy.deepcopy(model)
+    calls = []
+
+    def spied(module, inputs):
+        calls.extend((node.target.__name__, *node.kwargs) for node in calls_of(module) if "norm" in str(node.target))
+        return backend(module, inputs)
+
+    def calls_of(module):
+        return [node for node in with_ours(module).graph.nodes if node.op == "call_function"]
+
+    found = others.results(model, x, True, torch.compile(model, backend=spied))
+    for mine, theirs in zip(found, others.results(plain, x, True), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()) + 1e-6)
+    block = [("batch_norm", "relu"), ("batch_norm", "relu"), ("batch_norm", "residual", "relu")]
+    assert calls == [("batch_norm", "relu"), *block, *block]
+    assert sum(n for (op, _), n in hapgop.nn.report().engine.items() if op == "batch_norm") == len(calls)
 
 
 class Small(nn.Module):

@@ -192,9 +192,7 @@ def test_several_threads_share_weights():
 
     def predict():
         with torch.no_grad():
-            for _ in range(20):
-                if not torch.equal(layer(x), want):
-                    wrong.append(1)
+            wrong.extend(1 for _ in range(20) if not torch.equal(layer(x), want))
 
     threads = [threading.Thread(target=predict) for _ in range(4)]
     for thread in threads:
@@ -202,6 +200,17 @@ def test_several_threads_share_weights():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_of_every_dtype(dtype):
+    layer, x = _layer().to(dtype), _image().to(dtype)
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(
+                layer(x), F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1).to(dtype)
+            )
+            layer.weight.data.mul_(2)
 
 
 def test_with_a_pool():

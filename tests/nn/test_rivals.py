@@ -89,3 +89,13 @@ def test_the_users_random_numbers_stay(measured):
     state = torch.get_rng_state()
     functional.conv2d(x, w)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_every_dtype_is_compared(measured, dtype):
+    said, asked = measured
+    said["PyTorch"] = 2.0
+    layer = nn.Conv2d(4, 6, 3).to(dtype).eval()
+    with torch.no_grad():
+        assert layer(_whole(*X).to(dtype)).dtype == dtype
+    assert len(asked) >= 1

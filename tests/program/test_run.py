@@ -1,3 +1,4 @@
+import math
 import sys
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from hapgop import engine
 from hapgop.errors import InputError
 from hapgop.program import Graph, Node, check_tensors, fold, refusals, run
+from hapgop.program.elementwise import erf
 
 
 def images(shape, n=3):
@@ -232,3 +234,26 @@ def test_tensors_that_do_not_fit_are_named(tensors, words):
     )
     with pytest.raises(InputError, match=words):
         run(Graph((1, 3, 3), nodes, "norm"), tensors, images((1, 3, 3)))
+
+
+def test_the_error_function():
+    x = np.linspace(-6, 6, 20001, dtype=np.float32)
+    exact = np.array([math.erf(value) for value in x.tolist()])
+    assert np.abs(erf(x) - exact).max() < 5e-7
+    special = erf(np.array([np.nan, np.inf, -np.inf, 0], np.float32))
+    assert np.isnan(special[0])
+    assert special[1:].tolist() == [1, -1, 0]
+
+
+def test_a_scale_is_folded_into_the_sum_before_it():
+    nodes = (
+        Node("conv", "conv2d", ("input",), SIZES, {"weight": "w"}),
+        Node("scale", "scale", ("conv",), {}, {"weight": "mean"}),
+    )
+    graph = Graph((1, 3, 3), nodes, "scale")
+    small, fewer = fold(graph, TENSORS)
+    assert [node.op for node in small.nodes] == ["conv2d"]
+    x = images((1, 3, 3))
+    wanted = np.concatenate([x, -4 * x], axis=1)
+    assert np.array_equal(run(graph, TENSORS, x), wanted)
+    assert np.array_equal(run(small, fewer, x), wanted)

@@ -17,6 +17,7 @@ LATENCY = 4  # cycles from one multiply-add of a sum to the next
 CALL = 1e-6  # seconds to start a kernel
 STAGE = 0.5e-6  # seconds for a further stage: the threads wait for one another
 PERMUTE = 0.6  # cycles for a vector whose lanes change their places, beside its multiply-add
+LOOP = 3.0  # cycles of a short loop's turn beside its multiply-adds
 TILE = 20.0  # cycles for a register tile's beginning and end, its stores apart
 STORE = 1.5  # cycles for a vector's bias, activation and store
 SQUARE = 5.5  # cycles for a vector that is turned with others of its square, loads and stores included

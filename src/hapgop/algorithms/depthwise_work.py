@@ -143,7 +143,7 @@ def _met(track: Track) -> int:
 
 def _far(size: int, machine: Machine) -> bool:
     """Whether so many bytes are more than the caches keep: others use the last one too."""
-    return size > machine.l3 // 2
+    return size > machine.l3 // 3
 
 
 def channels_first(

@@ -193,10 +193,10 @@ class _Program:
             if bundle > 1:
                 pixels, block, raw = _bundle_pixels(cols, self.machine), 1, False
             packing = Packing(s.groups // bundle, oc, ic, rows, cols, weights, swap, lanes, block, raw, bundle)
-            # The accumulators that are still waiting, and a square of results.
             # Groups leave gaps between the inputs of neighbours, which the CPU then does not fetch ahead by itself.
-            fetches = s.groups > 1 and source.n * self.problem.itemsize > self.machine.l2 // 2
-            waiting = pixels * block // (1 if not pooled else 1 if self.problem.winners else 2)
+            fetches = s.groups > 1 and source.n * self.problem.itemsize > self.machine.l2 // 4
+            # The accumulators that are still waiting, and a square of results.
+            waiting = pixels * block // (2 if pooled and not self.problem.winners else 1)
             turns = waiting - min(pixels, lanes) + lanes < self.machine.registers
             gather = Gather(
                 rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, self.past

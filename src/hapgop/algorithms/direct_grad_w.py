@@ -44,7 +44,7 @@ class DirectGradW(Algorithm):
             for vectors in registers.blocks(len(plan.counts), plan.vectors)
         ]
         if plan.bundle > 1:
-            tiles = [tile + costs.PERMUTE * plan.pairs for tile in tiles]
+            tiles = [tile + costs.PERMUTE * plan.pairs + costs.LOOP for tile in tiles]
         # Each visit of a tile loads and stores its sums, but for one that sees all there is to add.
         visits = 0 if plan.at_once else plan.batch * ceil(s.oh / plan.row_block) + plan.image_groups
         cycles = plan.batch * plan.groups * steps * sum(tiles) + visits * plan.size / plan.lanes * 2 * costs.STORE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil, gcd
 
-from hapgop.algorithms import registers
+from hapgop.algorithms import costs, registers
 from hapgop.algorithms.layout import groups_in_vector, is_pointwise, vector_counts, weight_strides
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.track import Track, forward
@@ -16,7 +16,6 @@ _ITEMS = 32  # enough for any usual number of cores to share out evenly; fixed, 
 _MOST_GROUPS = 16
 _SUMS = 8  # times as large as one group's sums are the images, for it to pay
 _SHORT = 256  # pixels of an image that a 1x1 filter sees as one row
-_LOOP = 3.0  # cycles of a step beside its multiply-adds: small tiles lose by them
 _STORED = 1.15  # times as long may sums take that are stored as they are wanted
 _TALL = 7  # channels of the broadcast side in a tile
 _BORDER_COLUMNS = 16  # more border columns than this are not unrolled
@@ -97,9 +96,9 @@ class Sums:
     def cycles(self, wide: int, tall: int) -> float:
         """Of one pixel, with vectors along so many channels."""
         count = len(vector_counts(wide, self.lanes))
-        pairs, vectors = registers.choose_tile(tall, count, self.machine, _TALL)
+        pairs, vectors = self.fitting(tall, count)
         down, across = registers.blocks(tall, pairs), registers.blocks(count, vectors)
-        return sum(registers.step_cycles(p, v) + _LOOP for p in down for v in across)
+        return sum(registers.step_cycles(p, v) + costs.LOOP for p in down for v in across)
 
     @property
     def wide(self) -> int:
@@ -142,8 +141,12 @@ class Sums:
             return pairs, max(1, min(most, len(self.counts), 4))
         if self.bundle > 1:
             return self.ic, 1
+        return self.fitting(self.tall, len(self.counts))
+
+    def fitting(self, tall: int, vectors: int) -> tuple[int, int]:
+        """(pairs, vectors) of a tile for so many channels and vectors."""
         # Few of the broadcast side leave room for more vectors, which are read together from memory.
-        return registers.choose_tile(self.tall, len(self.counts), self.machine, _TALL)
+        return registers.choose_tile(tall, vectors, self.machine, _TALL if vectors > 1 else self.machine.registers)
 
     @property
     def pairs(self) -> int:

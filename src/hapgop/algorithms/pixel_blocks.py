@@ -30,10 +30,10 @@ class PixelBlocks:
     pixels: int
 
     @classmethod
-    def of(cls, c: int, dtype: str, machine: Machine, registers: int) -> PixelBlocks:
-        """`registers`: how many a vector needs with its constants, its sums and what is computed of it."""
+    def of(cls, c: int, dtype: str, machine: Machine) -> PixelBlocks:
         lanes = machine.lanes(dtype)
-        vectors = min(max(1, machine.registers // registers), ceil(c / lanes))
+        # Batch norm's backward has up to five constants or sums for each vector, and some registers for one vector.
+        vectors = min(max(1, (machine.registers - 8) // 6), ceil(c / lanes))
         pixels = max(_CHAINS, _ELEMENTS // c // _CHAINS * _CHAINS)
         return cls(c, lanes, vectors, pixels)
 

@@ -14,8 +14,6 @@ from hapgop.machine import Machine
 from hapgop.shape import PoolShape
 from hapgop.tile import Affine, Builder, Kernel
 
-_REGISTERS = 8  # for a vector
-
 
 @dataclass(frozen=True, slots=True)
 class ReluGrad(Algorithm):
@@ -28,6 +26,8 @@ class ReluGrad(Algorithm):
             return f"masks gradients, and does not compute {problem.op}"
         s = problem.shape
         assert isinstance(s, PoolShape)
+        if problem.dtype not in ("float32", "float64"):
+            return f"does not know {problem.dtype}"
         if "nchw" in (problem.x_layout, problem.y_layout) and s.c > 1 and s.ih * s.iw > 1:
             return "wants the channels last"
         return None
@@ -40,7 +40,7 @@ class ReluGrad(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         s = problem.shape
         assert isinstance(s, PoolShape)
-        blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine, _REGISTERS), s.n * s.ih * s.iw
+        blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine), s.n * s.ih * s.iw
         return Recipe(
             key=f"relu_grad {blocks} {problem.dtype} {machine}",
             build=partial(_kernel, blocks, problem.dtype),

@@ -8,9 +8,10 @@ from hapgop.bench.layers import Run, bench_layers, plan
 from hapgop.bench.picture import draw
 from hapgop.bench.reading import from_text
 from hapgop.bench.rows import BenchResult, ClassMean, Match, Row, class_means, from_json
-from hapgop.bench.survey import OPS as SURVEY_OPS
-from hapgop.bench.survey import SurveyRow, SurveySummary, survey, survey_json
+from hapgop.bench.surveys import OPS as SURVEY_OPS
+from hapgop.bench.surveys import SurveyRow, SurveySummary, survey, survey_json
 from hapgop.bench.table import table
+from hapgop.bench.training import TrainResult, TrainRow, TrainRun, bench_train, plan_train, train_table
 from hapgop.bench.whole import NetRun, bench_nets, plan_nets
 
 __all__ = [
@@ -27,9 +28,13 @@ __all__ = [
     "Run",
     "SurveyRow",
     "SurveySummary",
+    "TrainResult",
+    "TrainRow",
+    "TrainRun",
     "Wanted",
     "bench_layers",
     "bench_nets",
+    "bench_train",
     "cases",
     "class_means",
     "draw",
@@ -38,8 +43,10 @@ __all__ = [
     "in_pytorch",
     "plan",
     "plan_nets",
+    "plan_train",
     "survey",
     "survey_json",
     "table",
+    "train_table",
     "use_allocator",
 ]

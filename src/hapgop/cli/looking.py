@@ -1,14 +1,16 @@
 """What `hapgop look` and `hapgop learn` have in common: pictures to begin with, and a net where none is given."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hapgop import train
 from hapgop.errors import InputError
 from hapgop.predict import SUFFIXES, Predictor
-from hapgop.studio.look import Sample
+from hapgop.studio.look import Sample, check_pixels
 
 _SAMPLES = 48
 
@@ -51,5 +53,18 @@ def _from_folder(predictor: Predictor, root: Path) -> list[Sample]:
     each, found = max(1, _SAMPLES // len(predictor.classes)), []
     for label in predictor.classes[:_SAMPLES]:
         files = sorted(p for p in (root / label).iterdir() if p.suffix.lower() in SUFFIXES)[:each]
-        found += [Sample(p.name, predictor.preprocessing.pixels(p), label) for p in files]
+        found += [Sample(p.name, p, label) for p in files]
     return found
+
+
+def checked(path: Path) -> Path:
+    """The path of a picture that is not too large to be decoded. Raises InputError where it is."""
+    size = (0, 0)
+    # What is no picture at all is told in words when it is read.
+    with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as header:
+        size = header.size
+    try:
+        check_pixels(*size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return path

@@ -51,4 +51,5 @@ def _histogram(ratios: Sequence[float]) -> list[str]:
 
 def _group(name: str, s: SurveySummary) -> str:
     near = "" if s.within is None else f", the choice within 10 % of the best in {s.within:.0%} of {s.chosen}"
-    return f"{name}: {s.rows} rows, geometric mean {s.mean:.2f}, {s.slower} slower, {s.to_pytorch} computed by PyTorch{near}"
+    counts = f"{s.slower} slower, {s.to_pytorch} computed by PyTorch"
+    return f"{name}: {s.rows} rows, geometric mean {s.mean:.2f}, {counts}{near}"

@@ -174,7 +174,13 @@ def _buffers(problem: Problem, packed: int) -> list[np.ndarray[Any, Any]]:
     x, w, y = prod(s.x_shape), packed or prod(s.w_shape), prod(s.y_shape)
     fused = (y,) * (problem.residual + problem.pooled)
     sizes = {"conv": (x, w, s.oc, y, *fused), "grad_x": (y, w, x), "grad_w": (x, y, w), "grad_b": (y, s.oc)}[problem.op]
-    return [usual(size, dtype) for size in sizes]
+    buffers = [usual(size, dtype) for size in sizes]
+    if problem.dtype == "bfloat16":
+        for buffer in buffers:
+            # Both halves are usual numbers of 16 bits, and the whole is one of 32.
+            upper = buffer.view(np.uint32) & np.uint32(0xFFFF0000)
+            buffer.view(np.uint32)[...] = upper | upper >> np.uint32(16)
+    return buffers
 
 
 def usual(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

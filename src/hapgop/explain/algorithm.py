@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from hapgop.algorithms import Problem
-from hapgop.engine import Refused, prepare
+from hapgop.engine import Refused, plan_for
+from hapgop.engine.precision import at_precision
 from hapgop.explain.opened import Opened
 from hapgop.program import Node
 from hapgop.program.sizes import conv_shape, pool_shape
@@ -37,7 +38,7 @@ def algorithm(net: Opened, layer: str) -> Algorithm | None:
     if problem is None:
         return None
     try:
-        plan = prepare(problem).plan
+        plan = plan_for(at_precision(problem))
     except Refused as refused:
         return Algorithm("definition", f"computed by its definition: {refused.reason}", True)
     return Algorithm(plan.algorithm.name, str(plan), "winograd" not in plan.algorithm.name)
@@ -47,6 +48,9 @@ def _problem(node: Node, size: tuple[int, ...]) -> Problem | None:
     """As `hapgop.program` poses it, for a batch of one."""
     if node.op == "linear":
         shape = ConvShape(1, size[0], 1, 1, node.attrs["out_features"], 1, 1)
+        return Problem("conv", shape, bias="bias" in node.params, activation=node.attrs["activation"])
+    if node.op == "pointwise":
+        shape = ConvShape(1, size[0], size[1], size[2], node.attrs["out_features"], 1, 1)
         return Problem("conv", shape, bias="bias" in node.params, activation=node.attrs["activation"])
     if node.op == "conv2d":
         shape = conv_shape(node, size)
@@ -62,6 +66,6 @@ def _problem(node: Node, size: tuple[int, ...]) -> Problem | None:
     pool = pool_shape(node, size)
     if pool is None:
         return None
-    if node.op == "max_pool2d":
+    if node.op.endswith("max_pool2d"):
         return Problem("max_pool", pool, winners=False)
     return Problem("avg_pool", pool, count_include_pad=bool(node.attrs.get("count_include_pad", True)))

@@ -115,7 +115,7 @@ def _all(node: Node, size: tuple[int, ...], mask: Mask) -> Mask:
 
 
 def _channels(node: Node, size: tuple[int, ...], mask: Mask) -> Mask:
-    return np.broadcast_to(mask.any(axis=0), size)
+    return np.broadcast_to(np.logical_or.reduce(mask, axis=0), size)
 
 
 def _flatten(node: Node, size: tuple[int, ...], mask: Mask) -> Mask:
@@ -131,6 +131,9 @@ _NEEDS: dict[str, Callable[[Node, tuple[int, ...], Mask], Mask]] = {
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     "adaptive_avg_pool2d": _pool,
+    "adaptive_max_pool2d": _pool,
+    "pointwise": _channels,
+    "layer_norm": _channels,
     "linear": _all,
     "softmax": _channels,
     "log_softmax": _channels,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hapgop.engine import conv2d
 from hapgop.explain.opened import Array
+from hapgop.program import Graph, Node, run
 from hapgop.shape import ConvShape
 
 
@@ -42,6 +42,15 @@ def convolved(
     """
     shape = ConvShape.of((1, *image.shape), filters.shape, stride=stride, padding=padding, dilation=dilation)
     applied = np.ascontiguousarray(filters[:, :, ::-1, ::-1] if flip else filters, np.float32)
-    b = None if bias is None else np.asarray(bias, np.float32)
-    maps = conv2d(image[np.newaxis], applied, b, stride=stride, padding=padding, dilation=dilation)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation}
+    tensors = {"weight": applied} | ({} if bias is None else {"bias": np.asarray(bias, np.float32)})
+    node = Node(
+        "play",
+        "conv2d",
+        ("input",),
+        {"out_channels": shape.oc, "kernel_size": (shape.kh, shape.kw), **settings},
+        {role: role for role in tensors},
+    )
+    graph = Graph((shape.ic, shape.ih, shape.iw), (node,), "play")
+    maps = run(graph, tensors, np.asarray(image[np.newaxis], np.float32))
     return Played(np.ascontiguousarray(maps[0]), applied, shape.formula(), shape.unread)

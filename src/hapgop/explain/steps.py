@@ -21,6 +21,7 @@ _UNARY: Final[Mapping[str, Callable[[Tensor, Mapping[str, Any]], Tensor]]] = {
     "leaky_relu": lambda x, a: F.leaky_relu(x, a["negative_slope"]),
     "elu": lambda x, a: F.elu(x, a["alpha"]),
     "silu": lambda x, a: F.silu(x),
+    "gelu": lambda x, a: F.gelu(x, approximate=a["approximate"]),
     "hardswish": lambda x, a: F.hardswish(x),
     "hardsigmoid": lambda x, a: F.hardsigmoid(x),
     "sigmoid": lambda x, a: torch.sigmoid(x),
@@ -60,11 +61,21 @@ class Step(nn.Module):
             return F.batch_norm(x, mean, var, self._maybe("weight"), self._maybe("bias"), eps=node.attrs["eps"])
         if node.op == "linear":
             return self._activated(F.linear(x, self.get_buffer("weight"), self._maybe("bias")))
+        if node.op == "pointwise":
+            weight = self.get_buffer("weight")[:, :, None, None]
+            return self._activated(F.conv2d(x, weight, self._maybe("bias")))
+        if node.op == "scale":
+            return x * self.get_buffer("weight").reshape(-1, *(1,) * (x.ndim - 2))
+        if node.op == "layer_norm":
+            affine = self._maybe("weight"), self._maybe("bias")
+            return F.layer_norm(x.movedim(1, -1), x.shape[1:2], *affine, node.attrs["eps"]).movedim(-1, 1)
         if node.op == "conv2d":
             return self._activated(self._conv(x))
         size = tuple(x.shape[1:])
         if node.op == "adaptive_avg_pool2d":
             return F.adaptive_avg_pool2d(x, adaptive_size(node, size))
+        if node.op == "adaptive_max_pool2d":
+            return F.adaptive_max_pool2d(x, adaptive_size(node, size))
         shape = pool_shape(node, size)
         assert shape is not None
         return _max_pool(x, shape) if node.op == "max_pool2d" else _avg_pool(x, shape, node.attrs["count_include_pad"])

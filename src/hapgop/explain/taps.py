@@ -40,6 +40,8 @@ def taps(node: Node, size: Size) -> tuple[Taps, Taps]:
             _regular(conv.ih, conv.oh, conv.kh, conv.stride[0], (top, bottom), conv.dilation[0], mode),
             _regular(conv.iw, conv.ow, conv.kw, conv.stride[1], (left, right), conv.dilation[1], mode),
         )
+    if node.op == "pointwise":
+        return _regular(size[1], size[1], 1, 1, (0, 0), 1, None), _regular(size[2], size[2], 1, 1, (0, 0), 1, None)
     pool = pool_shape(node, size)
     if pool is None:
         oh, ow = adaptive_size(node, size)

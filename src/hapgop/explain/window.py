@@ -16,6 +16,10 @@ from hapgop.program.sizes import pool_shape
 
 Doubles = NDArray[np.float64]
 
+WINDOWED: Final = (
+    "conv2d", "pointwise", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Window:
@@ -87,7 +91,7 @@ def taken_apart(net: Opened, maps: Mapping[str, Array], layer: str, oc: int, oh:
         here = np.zeros(1, np.int64)
         place = _Place(unit, np.arange(len(x)), here, here, np.zeros((1, 1), bool))
         return _summed(net, node, place, x, maps)
-    if node.op not in ("conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"):
+    if node.op not in WINDOWED:
         raise InputError(
             f"{layer} ({node.op}) has no window: each of its values is made from one value of each input. "
             "Convolutions, poolings and fully connected layers have one."
@@ -98,10 +102,10 @@ def taken_apart(net: Opened, maps: Mapping[str, Array], layer: str, oc: int, oh:
     nothing = (reads[0] < 0)[:, None] | (reads[1] < 0)
     values = np.where(nothing, np.float32(0), x[np.ix_(channels, *reads)])
     place = _Place(unit, channels, rows.places[oh], columns.places[ow], nothing)
-    if node.op == "conv2d":
+    if node.op in ("conv2d", "pointwise"):
         return _summed(net, node, place, values, maps)
     inside = values[0].astype(np.float64)[~nothing]
-    largest = node.op == "max_pool2d"
+    largest = node.op.endswith("max_pool2d")
     total = float(inside.max() if largest else inside.sum() / _counted(net, node, place))
     return _made(net, node, place, values, None, values.astype(np.float64), total, 0.0, maps)
 
@@ -117,6 +121,8 @@ class _Place:
 
 def _channels(node: Node, ic: int, oc: int) -> NDArray[np.int64]:
     """The input channels that an output channel reads: those of its group; of a pooling its own."""
+    if node.op == "pointwise":
+        return np.arange(ic)
     if node.op != "conv2d":
         return np.array([oc])
     groups = node.attrs["groups"]

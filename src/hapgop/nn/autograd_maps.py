@@ -44,8 +44,9 @@ def batch_norm_grad_backward(ctx: Any, cx: Tensor | None, cr: Tensor | None, cpa
     g, x, weight, bias, y = ctx.saved_tensors
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
-        given = [t if recorded and t.requires_grad else t.detach().requires_grad_() for t in (g, x, weight)]
-        results = normalise.differentiated(*given, bias, y, *ctx.setting)
+        # Aliases: g may be made of x, and that way must not be counted here.
+        given = [t.view_as(t) if recorded and t.requires_grad else t.detach().requires_grad_() for t in (g, x, weight)]
+        results = normalise.differentiated(given[0], given[1], given[2], bias, y, *ctx.setting)
         pairs = [(r, c) for r, c in zip(results, (cx, cr, cparams), strict=True) if c is not None and r.numel()]
         if not pairs:
             return (None,) * 8

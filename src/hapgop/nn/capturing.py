@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+from typing import Any
+
 import numpy as np
 import torch
 from torch import fx, nn
@@ -16,8 +19,21 @@ from hapgop.program import Graph, check_tensors
 __all__ = ["capture"]
 
 
+class _Proxy(fx.Proxy):
+    """Tells `y += x` from `y = y + x`: what else is called y's memory changes with it."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
     """Looks into modules until it meets one that has a word of its own."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if type(m).__module__.startswith((f"{modules.__name__}.", layers.__name__)):
@@ -103,10 +119,10 @@ class _Capture(Translation):
         keys = dict(layer.named_parameters()) | dict(layer.named_buffers())
         params = {role: f"{path}.{role}" for role in keys if role != "num_batches_tracked"}
         self.add(node, path, op, [node.args[0]], attrs, params)
-        if op == "batch_norm2d":
-            self.add_after_norm(node, path, layer)
         if getattr(layer, "inplace", False) and op != "dropout":
             self.overwrite(node.args[0], node)  # type: ignore[arg-type]
+        if op == "batch_norm2d":
+            self.add_after_norm(node, path, layer)
         pool = getattr(layer, "pool", None)
         if pool is not None:
             # A layer of ours that pools: in a graph a node of its own.

@@ -71,7 +71,7 @@ def _pooled_by(route: Route, run: engine.Prepared, x: Tensor, w: Tensor, bias: T
     w_at, _kept = packed(run, w) if route.packed else _address(_brought(w, route.second))
     bias_at, _also_kept = (0, None) if bias is None else _address(bias.contiguous())
     z = empty_strided(route.shape, route.strides, x.dtype)
-    winners = empty_strided(route.shape, route.strides, x.dtype)
+    winners = empty_strided(route.shape, route.strides, fallback.winners_dtype(x.dtype))
     run(x.data_ptr(), w_at, bias_at, z.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
     return z, winners
 

@@ -37,8 +37,8 @@ SCHEMAS: Final = {
     "avg_pool_grad": f"(Tensor g, SymInt[] size, {_AVG}, bool channels_last) -> Tensor",
     "batch_norm": "(Tensor x, Tensor weight, Tensor bias, Tensor? residual, float eps, str? activation)"
     " -> (Tensor y, Tensor stats)",
-    "batch_norm_grad": "(Tensor g, Tensor x, Tensor weight, Tensor bias, Tensor stats, Tensor? y, float eps, str? activation)"
-    " -> (Tensor dx, Tensor dr, Tensor dparams)",
+    "batch_norm_grad": "(Tensor g, Tensor x, Tensor weight, Tensor bias, Tensor stats, Tensor? y, float eps,"
+    " str? activation) -> (Tensor dx, Tensor dr, Tensor dparams)",
     "relu_grad": "(Tensor g, Tensor y) -> (Tensor dx, Tensor db)",
 }
 

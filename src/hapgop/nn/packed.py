@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -22,6 +23,7 @@ from hapgop import engine
 _MOST: Final = 256 << 20  # bytes of packed weights together; Winograd's are four times as large as the weights
 _WHOLE: Final = 4096  # weights that are compared all
 _SOME: Final = 61  # of more than that
+_BITS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,13 @@ def _pack(run: engine.Prepared, w: Tensor, key: tuple[int, str]) -> _Held:
     while _gone:
         _kept.drop(_gone.popleft())
     version, address = w._version, w.data_ptr()
-    flat = w.detach().as_strided((w.numel(),), (1,)).numpy()
+    # As whole numbers: NumPy has no bfloat16.
+    flat = w.detach().as_strided((w.numel(),), (1,)).view(_BITS[w.element_size()]).numpy()
     probe = flat if flat.size <= _WHOLE else flat[:: flat.size // _SOME | 1]
     seen = probe.tobytes()
-    memory = engine.empty((run.packed_size + engine.ALIGN // flat.itemsize,), flat.dtype)
-    first = -memory.ctypes.data % engine.ALIGN // flat.itemsize
+    inside = np.dtype(run.plan.problem.inside)
+    memory = engine.empty((run.packed_size + engine.ALIGN // inside.itemsize,), inside)
+    first = -memory.ctypes.data % engine.ALIGN // inside.itemsize
     at = memory[first:].ctypes.data
     run.pack(address, at)
     held = _Held(weakref.ref(w, lambda _: _gone.append(key)), version, address, probe, seen, memory, at)

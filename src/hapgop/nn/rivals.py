@@ -63,8 +63,8 @@ def _worth(prepared: engine.Prepared) -> bool:
 def _usual(facts: Facts) -> Tensor:
     dtype, shape, strides = facts
     span = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    numbers = engine.usual(span, np.dtype(str(dtype).removeprefix("torch.")))
-    return torch.from_numpy(numbers).as_strided(tuple(shape), tuple(strides))
+    numbers = torch.from_numpy(engine.usual(span, np.dtype("float32")))
+    return numbers.to(getattr(torch, str(dtype).removeprefix("torch."))).as_strided(tuple(shape), tuple(strides))
 
 
 def _ours(
@@ -79,7 +79,7 @@ def _ours(
     assert second is not None
     keeps = second
     if prepared.plan.problem.packed:
-        keeps = torch.empty(prepared.packed_size, dtype=second.dtype)
+        keeps = torch.empty(prepared.packed_size, dtype=getattr(torch, prepared.plan.problem.inside))
         prepared.pack(second.data_ptr(), keeps.data_ptr())
     further = [0 if tensor is None else tensor.data_ptr() for tensor in rest]
 

@@ -43,7 +43,7 @@ def free(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
 
 
 def _key(x: Tensor, w: Tensor, bias: Tensor | None, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    if any(type(value) is list for value in given):
+    if type(given[0]) is list or type(given[1]) is list or type(given[2]) is list:
         given = tuple(tuple(value) if type(value) is list else value for value in given)
     end = None if bias is None else (bias.shape, bias.stride(), bias.dtype)
     return x.shape, x.stride(), x.dtype, w.shape, w.stride(), w.dtype, can_be(w), end, given

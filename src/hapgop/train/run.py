@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from hapgop._version import __version__
+from hapgop.engine import get_precision
 from hapgop.errors import InputError
 from hapgop.files import write_json, write_whole
 from hapgop.nn import nets
@@ -79,6 +80,7 @@ def write_config(folder: Path, data: Data, recipe: Recipe, net: Mapping[str, Any
         "recipe": recipe.to_json(),
         "prediction": {"mirror": recipe.test_flip},
         "threads": torch.get_num_threads(),
+        "precision": get_precision(),
         "data": {
             "source": data.source,
             "kind": data.kind,

@@ -33,9 +33,9 @@ class Blocks:
     machine: Machine
 
     def ahead(self, buffer: Buffer, side: Side, block: Affine) -> list[Ahead]:
-        """What a block covers; nothing where channels of other groups lie between, or it would fill the cache."""
+        """What a block covers; nothing where channels of other groups lie between, or it is more than a cache holds."""
         elements = self.block * ceil(side.height * side.width * side.total / self.tiles)
-        if self.groups > 1 or elements * self.itemsize > self.machine.l2 // 2:
+        if self.groups > 1 or elements * self.itemsize > self.machine.l2:
             return []
         line = _LINE // self.itemsize
         return [Ahead(buffer, block * elements, ceil(elements / line / self.units), line)]

@@ -74,7 +74,8 @@ class WinogradGradW(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         w = Work.of(problem, machine, self.m)
         channels = len(w.co) * (w.lanes // w.rows) * len(w.ci_blocks)
-        items = {"once": channels, "parts": w.parts, "rounds": max(channels * w.products, w.block)}[w.way]
+        products = w.products * len(w.ci_blocks)
+        items = {"once": channels, "parts": w.parts, "rounds": max(products, w.block)}[w.way]
         return Recipe(
             key=f"{self.name} {w.problem} {machine} {w.way} block={w.block} {w.way == 'once' and w.batch}",
             build=lambda: build(w),

@@ -37,6 +37,12 @@ class _Emitting:
     gradients: Buffer
     patch: Buffer
 
+    @property
+    def blocks(self) -> Blocks:
+        w = self.w
+        units = w.products * len(w.ci_blocks) * w.chains * len(w.co) * (w.lanes // w.rows)
+        return Blocks(w.tiles, w.block, units, w.groups, w.problem.itemsize, w.machine)
+
     def transforms(self, group: Affine, tile: Affine, slot: Affine, start: Affine) -> None:
         """Both sides of a tile, to a slot of a block; a tile behind the last one is of no image, and becomes zeros."""
         w, a = self.w, self.w.triple
@@ -50,31 +56,46 @@ class _Emitting:
             gathering.emit(source, group, at_tile, to, at, product, w.block * w.lanes)
 
     def multiply(
-        self, start: Affine, xi: Affine, c: Affine, part: Affine, first: Affine, width: int, to: Buffer, at: Affine,
-        row: int, add: bool, unit: Affine = _ZERO, ahead: Sequence[Ahead] = (),
+        self, start: Affine, xi: Affine, chain: Affine, c: Affine, part: Affine, first: Affine, width: int, to: Buffer,
+        at: Affine, row: int, add: bool,
     ) -> None:  # fmt: skip
-        """A register tile's sums over a block, a chain at a time; stored, or added to what is there with `add`.
-
-        unit: the register tile's number, for what is fetched `ahead`.
-        """
-        for more in ahead:
-            more.fetch(self.k, unit)
+        """A register tile's sums over a chain of tiles of a block; stored, or added to what is there with `add`."""
         k, w, lanes = self.k, self.w, self.w.lanes
         places = [[at + i * row + j * lanes for j in range(width)] for i in range(w.rows)]
         from_x = (start * w.products + xi) * w.x_step + first * (w.block * lanes)
         from_g = (start * w.products + xi) * w.g_step + c * (w.block * lanes) + part * w.rows
-        with k.loop("chain", 0, w.block, CHAIN) as chain:
-            acc = [[k.const(0.0) for _ in line] for line in places]
-            with k.loop("pair", chain, [chain + CHAIN, Affine(w.block)], 2) as pair:
-                for t in (pair, pair + 1):
-                    values = [k.load(self.inputs, from_x + t * lanes + j * (w.block * lanes)) for j in range(width)]
-                    for i in range(w.rows):
-                        one = k.broadcast(self.gradients, from_g + t * lanes + i)
-                        for j in range(width):
-                            k.fma(one, values[j], acc[i][j], into=acc[i][j])
-            for line, totals in zip(places, acc, strict=True):
-                for p, total in zip(line, totals, strict=True):
-                    k.store(k.add(total, k.load(to, p)) if add else total, to, p)
+        acc = [[k.const(0.0) for _ in line] for line in places]
+        with k.loop("pair", chain, [chain + CHAIN, Affine(w.block)], 2) as pair:
+            for t in (pair, pair + 1):
+                values = [k.load(self.inputs, from_x + t * lanes + j * (w.block * lanes)) for j in range(width)]
+                for i in range(w.rows):
+                    one = k.broadcast(self.gradients, from_g + t * lanes + i)
+                    for j in range(width):
+                        k.fma(one, values[j], acc[i][j], into=acc[i][j])
+        for line, totals in zip(places, acc, strict=True):
+            for p, total in zip(line, totals, strict=True):
+                k.store(k.add(total, k.load(to, p)) if add else total, to, p)
+
+    def add_block(
+        self, start: Affine, xi: Affine, b: Affine, first: int, width: int, sums: Buffer, at: Affine,
+        ahead: Sequence[Ahead],
+    ) -> None:  # fmt: skip
+        """A block's products of a block of input channels and all output channels, added to memory.
+
+        Chain after chain, so that the inputs of one stay in the first cache for all output channels.
+        """
+        k, w, row = self.k, self.w, len(self.w.ci) * self.w.lanes
+        parts, vector = w.lanes // w.rows, b * w.width + first
+        with (
+            k.loop("chain", 0, w.block, CHAIN) as chain,
+            k.loop("co", 0, len(w.co)) as c,
+            k.loop("rows", 0, parts) as part,
+        ):
+            unit = (xi * len(w.ci_blocks) + b + first // w.width) * w.chains + chain // CHAIN
+            for more in ahead:
+                more.fetch(k, (unit * len(w.co) + c) * parts + part)
+            to = at + (c * w.lanes + part * w.rows) * row + vector * w.lanes
+            self.multiply(start, xi, chain, c, part, vector, width, sums, to, row, True)
 
     def filters(
         self, sums: Buffer, at: Affine, step: int, parts: int, group: Affine, o: Affine, vector: Affine, count: int
@@ -147,8 +168,9 @@ def _once(w: Work) -> Kernel:
             if w.chains > 1:
                 with k.loop("sum", 0, w.products * w.rows * width) as i:
                     k.store(k.const(0.0), local, i * lanes)
-            with k.loop("product", 0, w.products) as xi:
-                e.multiply(group, xi, c, part, vector, width, local, xi * (w.rows * row), row, w.chains > 1)
+            with k.loop("product", 0, w.products) as xi, k.loop("chain", 0, w.block, CHAIN) as chain:
+                at = xi * (w.rows * row)
+                e.multiply(group, xi, chain, c, part, vector, width, local, at, row, w.chains > 1)
             for j in range(width):
                 with _valid(k, w, c, part) as i:
                     at = i * row + j * lanes
@@ -161,10 +183,8 @@ def _parts(w: Work) -> Kernel:
     """The tiles in parts that do not depend on the threads, each with sums of its own; these are added at the end."""
     e, sums = _emitting(w)
     assert sums is not None
-    k, lanes, row = e.k, w.lanes, len(w.ci) * w.lanes
+    k, lanes = e.k, w.lanes
     blocks = (e.n * w.tiles + (w.block - 1)) // w.block
-    units = w.products * len(w.ci_blocks) * len(w.co) * (lanes // w.rows)
-    shares = Blocks(w.tiles, w.block, units, w.groups, w.problem.itemsize, w.machine)
     with k.stage("parts", ("group", w.groups), ("part", w.parts)) as (group, p):
         own = p * w.sums_size + group * (w.products * w.sums_step)
         with k.loop("zero", 0, w.products * w.sums_step // lanes) as i:
@@ -172,19 +192,10 @@ def _parts(w: Work) -> Kernel:
         with k.loop("block", p, blocks, w.parts) as block:
             with k.loop("tile", 0, w.block) as i:
                 e.transforms(group, block * w.block + i, i, Affine(0))
-            ahead = shares.ahead(e.x, w.x, block + w.parts) + shares.ahead(e.g, w.g, block + w.parts)
+            ahead = e.blocks.ahead(e.x, w.x, block + w.parts) + e.blocks.ahead(e.g, w.g, block + w.parts)
             for first, width, runs in _runs(w):
-                with (
-                    k.loop("product", 0, w.products) as xi,
-                    k.loop("ci", 0, runs) as b,
-                    k.loop("co", 0, len(w.co)) as c,
-                    k.loop("rows", 0, lanes // w.rows) as part,
-                ):
-                    vector = b * w.width + first
-                    at = own + xi * w.sums_step + (c * lanes + part * w.rows) * row + vector * lanes
-                    number = xi * len(w.ci_blocks) + b + first // w.width
-                    number = (number * len(w.co) + c) * (lanes // w.rows) + part
-                    e.multiply(Affine(0), xi, c, part, vector, width, sums, at, row, True, number, ahead)
+                with k.loop("product", 0, w.products) as xi, k.loop("ci", 0, runs) as b:
+                    e.add_block(Affine(0), xi, b, first, width, sums, own + xi * w.sums_step, ahead)
     e.every_filter(sums, w.parts)
     return k.kernel()
 
@@ -193,19 +204,22 @@ def _rounds(w: Work) -> Kernel:
     """Block after block, each shared out by tile and then by product and channel; the sums are added to memory."""
     e, sums = _emitting(w)
     assert sums is not None
-    k, lanes, row = e.k, w.lanes, len(w.ci) * w.lanes
+    k, lanes = e.k, w.lanes
     with k.stage("zero", ("vector", w.sums_size // lanes)) as (i,):
         k.store(k.const(0.0), sums, i * lanes)
     with k.rounds("block", 0, (e.n * w.tiles + (w.block - 1)) // w.block) as block:
         with k.stage("tiles", ("group", w.groups), ("tile", w.block)) as (group, i):
             e.transforms(group, block * w.block + i, i, group)
+        # A thread's share of the products is that of the tiles that it will transform.
+        ahead = e.blocks.ahead(e.x, w.x, block + 1) + e.blocks.ahead(e.g, w.g, block + 1)
         for first, width, blocks in _runs(w):
-            shares = (("group", w.groups), ("product", w.products), ("ci", blocks), ("co", len(w.co)))
-            with k.stage(f"sums {first}", *shares) as (group, xi, b, c):
-                vector = b * w.width + first
-                with k.loop("part", 0, lanes // w.rows) as part:
-                    at = (group * w.products + xi) * w.sums_step + (c * lanes + part * w.rows) * row + vector * lanes
-                    e.multiply(group, xi, c, part, vector, width, sums, at, row, True)
+            with k.stage(f"sums {first}", ("group", w.groups), ("product", w.products), ("ci", blocks)) as (
+                group,
+                xi,
+                b,
+            ):
+                at = (group * w.products + xi) * w.sums_step
+                e.add_block(group, xi, b, first, width, sums, at, ahead)
     e.every_filter(sums, 1)
     return k.kernel()
 

@@ -106,17 +106,14 @@ class Work:
         every = max(1, self.batch * self.tiles)
         one = self.products * self.problem.itemsize * self.lanes * (len(self.ci) + len(self.co))
         sums = self.products * self.problem.itemsize * self.x.channels * self.g.channels
-        match self.way:
-            case "once":
-                wanted = every
-            case "parts":
-                # The tiles stay in half of the second cache; sums beyond it come once for every block.
-                most = max(_SHARE // 2, min(_SHARE, self.machine.l2 // 2 // one))
-                share = ceil(every / self.parts)
-                wanted = ceil(share / ceil(share / most))
-            case "rounds":
-                least = _ONCE if sums > 4 << 20 else _ROUND
-                wanted = max(least, min(_ONCE, self.machine.l2 // one))
+        share, most = every, every
+        if self.way == "parts":
+            # The tiles stay in half of the second cache; sums beyond it come once for every block.
+            share, most = ceil(every / self.parts), max(_SHARE // 2, min(_SHARE, self.machine.l2 // 2 // one))
+        elif self.way == "rounds":
+            most = max(_ONCE if sums > 4 << 20 else _ROUND, min(_ONCE, self.machine.l2 // one))
+        # As equal as can be: a block that is not full costs as much as a full one.
+        wanted = ceil(share / ceil(share / most))
         return ceil(wanted / 2) * 2
 
     @property

@@ -73,5 +73,5 @@ NETS: Final[Mapping[str, TrainedNet]] = {
 def net_named(name: str) -> TrainedNet:
     """Raises InputError where there is none."""
     if name not in NETS:
-        raise InputError(f"--net {name}: wanted is one of {', '.join(NETS)}")
+        raise InputError(f"--case {name}: wanted is one of {', '.join(NETS)}")
     return NETS[name]

@@ -39,7 +39,7 @@ class TrainRun:
     nets: Sequence[TrainedNet]
     peers: Sequence[str]
     threads: Sequence[int]
-    batch: int | None
+    batches: Sequence[int]
     repeats: int
     seconds: float
     allocator: str
@@ -48,7 +48,7 @@ class TrainRun:
 
     @property
     def rows(self) -> int:
-        return len(self.nets) * len(self.threads)
+        return len(self.nets) * len(self.batches or [0]) * len(self.threads)
 
 
 def plan_train(
@@ -56,10 +56,10 @@ def plan_train(
     *,
     against: Sequence[str] = (),
     threads: Sequence[int] = (2,),
-    batch: int | None = None,
+    batches: Sequence[int] = (),
     repeats: int = 15,
     seconds: float = 20.0,
-    allocator: str = "tuned",
+    allocator: str = "default",
     profile: bool = False,
     tensorflow: str | None = None,
 ) -> TrainRun:
@@ -72,7 +72,7 @@ def plan_train(
             raise InputError(f"--against {name}: wanted is one of {', '.join(sides.PEERS)}")
     peers = [peer for peer in sides.PEERS if not against or peer.startswith(tuple(against))]
     nets = [net_named(name) for name in names or NETS]
-    return TrainRun(nets, peers, threads, batch, repeats, seconds, allocator, profile, tensorflow)
+    return TrainRun(nets, peers, threads, batches, repeats, seconds, allocator, profile, tensorflow)
 
 
 def bench_train(run: TrainRun, command: str, progress: Progress) -> TrainResult:
@@ -81,15 +81,15 @@ def bench_train(run: TrainRun, command: str, progress: Progress) -> TrainResult:
     rows: list[TrainRow] = []
     for threads in run.threads:
         for net in run.nets:
-            progress(len(rows), run.rows, f"{net.name} t={threads}")
-            rows.append(_row(run, net, threads))
+            for batch in run.batches or [net.batch]:
+                progress(len(rows), run.rows, f"{net.name} n={batch} t={threads}")
+                rows.append(_row(run, net, batch, threads))
     progress(run.rows, run.rows, "done")
     return TrainResult(_machine(run, command, allocator), tuple(rows))
 
 
-def _row(run: TrainRun, net: TrainedNet, threads: int) -> TrainRow:
+def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
     torch.set_num_threads(threads)
-    batch = run.batch or net.batch
     ours = sides.ours(net, batch)
     every: dict[str, sides.Side | sides.TensorFlow] = {sides.OURS: ours}
     absent: dict[str, str] = {}

@@ -36,7 +36,8 @@ class Side:
     def __init__(self, name: str, module: nn.Module, x: Tensor, y: Tensor, *, last: bool) -> None:
         self.name, self.y = name, y
         order = torch.channels_last if last else torch.contiguous_format
-        self.module = module.to(memory_format=order).train()  # type: ignore[call-overload]
+        laid_out: nn.Module = module.to(memory_format=order)  # type: ignore[call-overload]
+        self.module = laid_out.train()
         # A single channel lies the same in both orders; only this way do the strides say which is meant.
         self.x = torch.empty_like(x, memory_format=order).copy_(x)
         self.optimizer = torch.optim.SGD(module.parameters(), RATE, MOMENTUM, nesterov=True, fused=True)
@@ -57,7 +58,7 @@ class Side:
         self._loss = F.cross_entropy(self.module(self.x), self.y)
 
     def _backward(self) -> None:
-        self._loss.backward()  # type: ignore[no-untyped-call]
+        self._loss.backward()
 
     def _update(self) -> None:
         self.optimizer.step()
@@ -76,8 +77,9 @@ class TensorFlow:
         folder = Path(self._folder.name)
         (folder / "net.json").write_text(json.dumps(graph.to_json()))
         state = module.state_dict()
-        arrays: dict[str, Any] = {name: state[name].contiguous().numpy() for name in graph.tensor_names()}
-        np.savez(folder / "data.npz", **arrays, **{"/x": x.numpy(), "/y": y.numpy()})
+        arrays: Any = {name: state[name].contiguous().numpy() for name in graph.tensor_names()}
+        arrays |= {"/x": x.numpy(), "/y": y.numpy()}
+        np.savez(folder / "data.npz", **arrays)
         script = Path(__file__).with_name("as_tensorflow.py")
         self._process = subprocess.Popen(
             [python, str(script), str(folder / "net.json"), str(folder / "data.npz"), str(threads)],
@@ -140,7 +142,8 @@ def made(name: str, net: TrainedNet, batch: int, threads: int, tensorflow: str |
     if name != COMPILED:
         return Side(name, twin, *net.images(batch), last=name == EAGER_LAST)
     side = Side(name, twin, *net.images(batch), last=True)
-    side.module = torch.compile(side.module)
+    compiled: Any = torch.compile(side.module)
+    side.module = compiled
     try:
         side._forward()
         side._backward()

@@ -1,4 +1,4 @@
-"""`hapgop bench layers`, `nets`, `random` and `accuracy`"""
+"""`hapgop bench layers`, `nets`, `train`, `random` and `accuracy`"""
 
 import json as codec
 import shlex
@@ -22,6 +22,7 @@ _QUICK_REPEATS = 5
 class _What(StrEnum):
     LAYERS = "layers"
     NETS = "nets"
+    TRAIN = "train"
     RANDOM = "random"
     ACCURACY = "accuracy"
 
@@ -30,8 +31,9 @@ def command(
     what: Annotated[
         _What,
         typer.Argument(
-            metavar="layers|nets|random|accuracy",
-            help="What to measure: known layers, whole nets, random layers, or the time to an accuracy.",
+            metavar="layers|nets|train|random|accuracy",
+            help="What to measure: known layers, whole nets, their training steps, random layers, or the time to an "
+            "accuracy.",
         ),
     ],
     data: Annotated[
@@ -78,9 +80,15 @@ def command(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="accuracy: any knob of the recipe.")
     ] = None,
+    profile: Annotated[bool, typer.Option(help="train: show where the time of our step goes.")] = False,
+    tensorflow: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="train: a Python that has TensorFlow, to compare with it too.")
+    ] = None,
 ) -> None:
     """Measure single layers or whole nets against PyTorch and other libraries, all interleaved in one process.
 
+    `train` compares training steps of whole nets, which --case names; of the other options it takes --against (also
+    torch.compile and tensorflow), --batch, --threads, --repeats, --quick, --allocator and --json.
     `random` draws layers that nobody tuned for, and measures each against PyTorch's operator on the same tensors, and
     our algorithms against one another; of the other options it takes --op, --threads, --repeats, --quick and --json.
     `accuracy` trains one recipe in our layers and then in PyTorch's own, and compares the times; of the other options
@@ -95,6 +103,32 @@ def command(
         return
     if data is not None:
         raise InputError(f"{data}: only hapgop bench accuracy takes data.")
+    for option, wanted_too in (("--profile", profile), ("--tensorflow", tensorflow)):
+        if wanted_too and what is not _What.TRAIN:
+            raise InputError(f"{option}: only bench train has it")
+    if what is _What.TRAIN:
+        unknown: tuple[tuple[str, object], ...] = (
+            ("--class", family),
+            ("--op", op),
+            ("--cases", cases),
+            ("--picture", picture),
+        )
+        for option, other in unknown:
+            if other:
+                raise InputError(f"{option}: bench train does not know it; it knows --case, --batch and --against")
+        counts = _numbers("--threads", threads)
+        trained = bench.plan_train(
+            case or (),
+            against=against or (),
+            threads=counts[-1:] if quick else counts,
+            batches=_numbers("--batch", batch) if batch is not None else (),
+            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            allocator=allocator,
+            profile=profile,
+            tensorflow=tensorflow,
+        )
+        _train(trained, json)
+        return
     if what is _What.RANDOM:
         counts = _numbers("--threads", threads)
         repeats = min(repeats, _QUICK_REPEATS) if quick else repeats
@@ -162,6 +196,15 @@ def _survey(
     if json is not None:
         values = bench.survey_json(found, _command())
         console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
+        console.say(f"Wrote {json}.")
+
+
+def _train(run: bench.TrainRun, json: Path | None) -> None:
+    with Bar() as bar:
+        result = bench.bench_train(run, _command(), _counted(bar))
+    console.write(bench.train_table(result))
+    if json is not None:
+        console.write_file(json, codec.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
         console.say(f"Wrote {json}.")
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from hapgop import train
 from hapgop.cli import console, training
 from hapgop.cli.commands.predict import command as predict
+from hapgop.cli.computing import briefly
 
 _UNSEEN = 8
 
@@ -30,6 +31,7 @@ def command(
 ) -> None:
     """Train a small net on scikit-learn's handwritten digits, label digits that it has not seen, write a report."""
     training.use_threads(threads)
+    briefly()
     folder = run or Path("runs/demo")
     data = train.load("digits", seed=seed)
     recipe = train.suggested_recipe(data, seed=seed, **({} if epochs is None else {"epochs": epochs}))

@@ -8,6 +8,7 @@ import typer
 from hapgop import train
 from hapgop.cli import console, training
 from hapgop.cli.bars import Bar
+from hapgop.cli.computing import PRECISION, Precision, briefly, use_precision
 from hapgop.predict import Predictor
 
 
@@ -18,10 +19,13 @@ def command(
         str | None, typer.Option(help="train, validation, test or all; test otherwise, where there is one.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Measure how often a trained net is right, and how surely that is known."""
     training.use_threads(threads)
+    use_precision(precision)
+    briefly()
     predictor = Predictor(run)
     rules = predictor.preprocessing
     # The run's own seed: with another one, images that it was trained on would be drawn for the test.

@@ -46,6 +46,6 @@ def command(
 def _trained(folder: Path) -> Path:
     data = train.load("digits")
     console.say(f"Training a small net on {len(data.train):,} handwritten digits for the examples ...")
-    recipe = train.Recipe.suggested(data, epochs=_EPOCHS)
+    recipe = train.suggested_recipe(data, epochs=_EPOCHS)
     training.fitted(data, folder, "hapgop learn", recipe=recipe)
     return folder

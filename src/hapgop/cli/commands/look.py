@@ -1,18 +1,16 @@
 """`hapgop look RUN [IMAGE]`"""
 
 import webbrowser
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image
 
 from hapgop.cli import console, looking
 from hapgop.errors import InputError
 from hapgop.files import write_whole
 from hapgop.predict import Predictor
-from hapgop.studio.look import Sample, Subject, check_pixels, free_socket, serve, single_file
+from hapgop.studio.look import Sample, Subject, free_socket, serve, single_file
 
 
 def command(
@@ -33,7 +31,7 @@ def command(
     predictor = Predictor(run)
     samples = looking.samples(predictor)
     if image is not None:
-        samples = [_picture(predictor, image), *samples]
+        samples = [Sample(image.name, looking.checked(image)), *samples]
     subject = Subject.of(run.resolve().name, predictor, samples)
     if html is not None:
         try:
@@ -51,15 +49,3 @@ def opened(address: str, browser: bool) -> None:
     console.write(f"The page is at {address} (Ctrl-C ends it).")
     if browser:
         webbrowser.open(address)
-
-
-def _picture(predictor: Predictor, path: Path) -> Sample:
-    size = (0, 0)
-    # What is no picture at all is told in words by the reading below.
-    with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as header:
-        size = header.size
-    try:
-        check_pixels(*size)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return Sample(path.name, predictor.preprocessing.pixels(path))

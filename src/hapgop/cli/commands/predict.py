@@ -15,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from hapgop.cli import console
+from hapgop.cli.computing import PRECISION, Precision, briefly, use_precision
 from hapgop.engine import set_threads
 from hapgop.errors import InputError
 from hapgop.predict import SUFFIXES, Predictor, read_pictures
@@ -38,6 +39,7 @@ def command(
     ],
     top: Annotated[int, typer.Option(min=1, help="Show the K likeliest labels.", metavar="K")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output, with all probabilities.")] = False,
     csv_file: Annotated[
         str | None, typer.Option("--csv", metavar="FILE", help="Write CSV to FILE; - is standard output.")
@@ -51,6 +53,8 @@ def command(
         raise InputError("--json and --csv - would both write to standard output; give --csv a file name.")
     if threads is not None:
         set_threads(threads)
+    use_precision(precision)
+    briefly()
     predictor = Predictor(run)
     paths = list(dict.fromkeys(_expand(images)))
     skipped: list[dict[str, str]] = []

@@ -15,6 +15,7 @@ import typer
 from hapgop import train
 from hapgop.cli import console, training
 from hapgop.cli.bars import Bar, clock
+from hapgop.cli.computing import PRECISION, Precision, use_precision
 from hapgop.errors import InputError
 from hapgop.predict import Preprocessing
 
@@ -74,6 +75,7 @@ def command(
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour); as the images are otherwise.")] = None,
     resize: Annotated[_Resize, typer.Option(help="How images of other proportions are made to fit.")] = _Resize.STRETCH,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
     check: Annotated[bool, typer.Option("--check", help="Only look at the data and say what is wrong.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
@@ -118,6 +120,7 @@ def command(
         # The same number of threads gives the same bits.
         threads = threads or begun.get("threads") or _fair_share(workers)
         training.use_threads(threads)
+        use_precision(precision or begun.get("precision"))
         source = source or "digits"
         # A folder that cannot be used is better known before an hour of decoding.
         folder = Path(workers.told(str(run or _free(source))))

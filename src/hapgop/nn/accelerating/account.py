@@ -27,7 +27,7 @@ class LayerAccount:
         if self.reason is not None:
             return f"PyTorch: {self.reason}"
         if not self.choices:
-            return "not called yet"
+            return "PyTorch in eval mode; not trained yet" if self.kind == "BatchNorm2d" else "not called yet"
         ours = [choice for choice in self.choices if choice.ours]
         gains = [choice.gain for choice in ours if choice.gain is not None]
         words = []
@@ -42,7 +42,7 @@ class LayerAccount:
 
 @dataclass(frozen=True)
 class Acceleration:
-    """The layers of a model that are convolutions or pools, in their order.
+    """The layers of a model that are convolutions, pools or batch norms, in their order.
 
     >>> print(acceleration(nn.Sequential(nn.Conv2d(1, 1, 1))))
     layer  kind    computed by
@@ -58,7 +58,7 @@ class Acceleration:
 
     def __str__(self) -> str:
         if not self.layers:
-            return "no convolutions and no pools"
+            return "no convolutions, pools or batch norms"
         rows = [("layer", "kind", "computed by")]
         rows += [(layer.path or "(itself)", layer.kind, layer.words()) for layer in self.layers]
         wide, narrow = (max(len(row[column]) for row in rows) for column in (0, 1))

@@ -13,7 +13,7 @@ from torch.nn.modules import module as torch_module
 
 from hapgop.nn import functional
 from hapgop.nn.accelerating.choosing import chosen
-from hapgop.nn.accelerating.layers import AcceleratedConv2d, AcceleratedMaxPool2d, padded
+from hapgop.nn.accelerating.layers import AcceleratedBatchNorm2d, AcceleratedConv2d, AcceleratedMaxPool2d, padded
 
 
 class AcceleratedSequential(nn.Sequential):
@@ -26,13 +26,17 @@ class AcceleratedSequential(nn.Sequential):
         at = 0
         while at < len(layers):
             layer = layers[at]
+            if type(layer) is AcceleratedBatchNorm2d and _normed_with_relu(layer, layers[at + 1 : at + 2]):
+                input = layer.batch_normed(layers[at : at + 2], input, relu=True)
+                at += 2
+                continue
             chain = _chain(layer, layers[at + 1 : at + 3]) if type(layer) is AcceleratedConv2d else None
             if chain is None:
                 input = layer(input)
                 at += 1
             else:
                 input = _computed(chain, input)
-                at += chain.length
+                at += len(chain.layers)
         return input
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -44,7 +48,7 @@ class _Chain(NamedTuple):
     conv: AcceleratedConv2d
     relu: bool
     pool: tuple[int, int] | None
-    length: int
+    layers: tuple[nn.Module, ...]
 
 
 _classes: Final[dict[type[nn.Sequential], type[AcceleratedSequential]]] = {nn.Sequential: AcceleratedSequential}
@@ -72,7 +76,13 @@ def _chain(conv: AcceleratedConv2d, after: Sequence[nn.Module | None]) -> _Chain
     if place < len(after) and type(after[place]) is AcceleratedMaxPool2d and not heard(after[place]):
         pool = _windows(after[place])
         place += pool is not None
-    return _Chain(conv, relu, pool, 1 + place) if place else None
+    return _Chain(conv, relu, pool, (conv, *filter(None, after[:place]))) if place else None
+
+
+def _normed_with_relu(norm: nn.BatchNorm2d, after: Sequence[nn.Module | None]) -> bool:
+    if not norm.training or torch.compiler.is_compiling() or torch_module._has_any_global_hook():
+        return False
+    return len(after) == 1 and type(after[0]) is nn.ReLU and not heard(norm) and not heard(after[0])
 
 
 def heard(layer: Any) -> bool:
@@ -92,7 +102,7 @@ def _computed(chain: _Chain, x: Tensor) -> Any:
     x, padding = padded(conv, x)
     setting = (conv.stride, padding, conv.dilation, conv.groups, chain.relu, chain.pool)
     name = "conv2d" + "+relu" * chain.relu + "+max_pool2d" * (chain.pool is not None)
-    return chosen(conv, name, _together, _apart, (x, conv.weight, conv.bias), setting)
+    return chosen(chain.layers, name, _together, _apart, (x, conv.weight, conv.bias), setting)
 
 
 def _together(

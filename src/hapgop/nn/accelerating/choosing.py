@@ -5,7 +5,7 @@ What is tried are pure functions, on detached tensors where a gradient is wanted
 accumulated, no statistic moves.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -46,23 +46,30 @@ _seen: WeakKeyDictionary[nn.Module, dict[Key, Choice]] = WeakKeyDictionary()
 
 
 def chosen(
-    layer: nn.Module | None, op: str, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]
+    layers: Sequence[nn.Module], op: str, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]
 ) -> Any:
-    """The result of the faster of `ours` and `theirs` on (*tensors, *setting); `layer`: who wants to know of it."""
+    """The result of the faster of `ours` and `theirs` on (*tensors, *setting); `layers`: of whom it is the result."""
+    return (ours if prefers_ours(layers, op, ours, theirs, tensors, setting) else theirs)(*tensors, *setting)
+
+
+def prefers_ours(
+    layers: Sequence[nn.Module], op: str, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]
+) -> bool:
+    """Whether `ours` is the faster one on (*tensors, *setting); a call that is PyTorch's then is counted."""
     if not plain(*tensors) or torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
         # Tracing, transforms, other devices: ours knows what to do with each.
-        return ours(*tensors, *setting)
+        return True
     try:
         key = (op, setting, torch.is_grad_enabled(), torch.get_num_threads(), *map(_facts, tensors))
         choice = _choices.get(key) or _decide(key, ours, theirs, tensors, setting)
     except TypeError:  # a setting that cannot be hashed: a list
-        return chosen(layer, op, ours, theirs, tensors, _hashable(setting))
-    if layer is not None and key not in _seen.get(layer, ()):
-        _remember(layer, key, choice)
-    if choice.ours:
-        return ours(*tensors, *setting)
-    count(_slower(op))
-    return theirs(*tensors, *setting)
+        return prefers_ours(layers, op, ours, theirs, tensors, _hashable(setting))
+    for layer in layers:
+        if key not in _seen.get(layer, ()):
+            _remember(layer, key, choice)
+    if not choice.ours:
+        count(_slower(op))
+    return choice.ours
 
 
 def choices_of(layer: nn.Module) -> dict[Key, Choice]:

@@ -18,11 +18,12 @@ _TURNED: Final = "_hapgop_turned"
 
 
 def accelerate(model: Model, *, channels_last: bool = True) -> Model:
-    """The model itself, its convolutions and pools computed by whichever is faster, ours or PyTorch's.
+    """The model itself, its convolutions, pools and batch norms computed by whichever is faster, ours or PyTorch's.
 
     Layers keep their parameters, names, hooks and places: only their class changes, to a subclass of the one they
     had. The first call with each kind of input tries both sides, forward and backward, and the faster one stays.
-    In a Sequential, a convolution with the ReLU and the max-pool after it is computed in one. `channels_last` lays
+    In a Sequential, a convolution with the ReLU and the max-pool after it is computed in one, and so is a batch norm
+    in training with the ReLU after it. `channels_last` lays
     the filters out as the fast kernels read them; results then follow, as they do in PyTorch. Layers that compute
     in ways of their own (subclasses, parametrized weights) are left alone: `hapgop.nn.acceleration(model)` tells
     of each layer what was done, or why not. `restore` undoes all of it.

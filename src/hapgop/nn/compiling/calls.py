@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
 from hapgop.nn import functional
 from hapgop.nn.accelerating.choosing import chosen
+from hapgop.nn.accelerating.norms import normed
 
 _Function = Callable[..., Any]
 
@@ -22,7 +25,7 @@ def conv2d(
     """A convolution, and the ReLU after it."""
     setting = (stride, padding, dilation, groups, relu)
     name = "conv2d+relu" if relu else "conv2d"
-    y: Tensor = chosen(None, name, _conv2d, _torch_conv2d, (x, w, bias), setting)
+    y: Tensor = chosen((), name, _conv2d, _torch_conv2d, (x, w, bias), setting)
     return y
 
 
@@ -38,17 +41,17 @@ def _torch_conv2d(x: Tensor, w: Tensor, bias: Tensor | None, *setting: Any) -> T
 
 
 def conv1d(x: Tensor, w: Tensor, bias: Tensor | None = None, *setting: Any) -> Any:
-    return chosen(None, "conv1d", functional.conv1d, F.conv1d, (x, w, bias), setting)
+    return chosen((), "conv1d", functional.conv1d, F.conv1d, (x, w, bias), setting)
 
 
 def conv_transpose2d(x: Tensor, w: Tensor, bias: Tensor | None = None, *setting: Any) -> Any:
     name = "conv_transpose2d"
-    return chosen(None, name, functional.conv_transpose2d, F.conv_transpose2d, (x, w, bias), setting)
+    return chosen((), name, functional.conv_transpose2d, F.conv_transpose2d, (x, w, bias), setting)
 
 
 def conv_transpose1d(x: Tensor, w: Tensor, bias: Tensor | None = None, *setting: Any) -> Any:
     name = "conv_transpose1d"
-    return chosen(None, name, functional.conv_transpose1d, F.conv_transpose1d, (x, w, bias), setting)
+    return chosen((), name, functional.conv_transpose1d, F.conv_transpose1d, (x, w, bias), setting)
 
 
 def max_pool2d(
@@ -56,16 +59,24 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Any:  # fmt: skip
     setting = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-    return chosen(None, "max_pool2d", functional.max_pool2d, F.max_pool2d, (input,), setting)
+    return chosen((), "max_pool2d", functional.max_pool2d, F.max_pool2d, (input,), setting)
 
 
 def avg_pool2d(input: Tensor, *setting: Any) -> Any:
-    return chosen(None, "avg_pool2d", functional.avg_pool2d, F.avg_pool2d, (input,), setting)
+    return chosen((), "avg_pool2d", functional.avg_pool2d, F.avg_pool2d, (input,), setting)
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Any:
     ours, theirs = functional.adaptive_avg_pool2d, F.adaptive_avg_pool2d
-    return chosen(None, "adaptive_avg_pool2d", ours, theirs, (input,), (output_size,))
+    return chosen((), "adaptive_avg_pool2d", ours, theirs, (input,), (output_size,))
+
+
+def batch_norm(
+    x: Tensor, mean: Tensor | None, var: Tensor | None, weight: Tensor | None, bias: Tensor | None, training: bool,
+    share: float, eps: float, relu: bool = False, residual: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """In training, with the addition and the ReLU after it."""
+    return normed((), x, (mean, var), weight, bias, share, eps, relu, residual)
 
 
 # Dynamo writes the arguments of most of these by their places; a call with names that ours does not take stays theirs.
@@ -88,20 +99,62 @@ def with_ours(module: fx.GraphModule) -> fx.GraphModule:
     graph.output(output)
     changed = False
     for node in list(graph.nodes):
-        ours, names = _OURS.get(node.target, (None, frozenset())) if node.op == "call_function" else (None, frozenset())
+        if node.op != "call_function":
+            continue
+        if node.target is F.batch_norm and len(node.args) == 8 and node.args[5] is True:
+            changed = True
+            node.target = batch_norm
+            _with_relu(graph, _with_sum(graph, node))
+            continue
+        ours, names = _OURS.get(node.target, (None, frozenset()))
         if ours is None or not names >= set(node.kwargs):
             continue
         changed = True
         node.target = ours
-        if ours is conv2d and len(node.users) == 1:
+        if ours is conv2d:
             _with_relu(graph, node)
     return fx.GraphModule(module, graph) if changed else module
 
 
-def _with_relu(graph: fx.Graph, conv: fx.Node) -> None:
-    """Nobody else reads the convolution: its ReLU is done with it."""
-    (relu,) = conv.users
-    if relu.target in (F.relu, torch.relu, torch.relu_, "relu", "relu_"):
-        conv.kwargs = {**conv.kwargs, "relu": True}
-        relu.replace_all_uses_with(conv)
+_RELUS: Final = (F.relu, torch.relu, torch.relu_, "relu", "relu_")
+_SUMS: Final = (operator.add, operator.iadd, torch.add, "add", "add_")
+
+
+def _with_relu(graph: fx.Graph, node: fx.Node) -> None:
+    """Where nobody else reads the result, its ReLU is done with it."""
+    if len(node.users) != 1:
+        return
+    (relu,) = node.users
+    if relu.target in _RELUS:
+        node.kwargs = {**node.kwargs, "relu": True}
+        relu.replace_all_uses_with(node)
         graph.erase_node(relu)
+
+
+def _with_sum(graph: fx.Graph, norm: fx.Node) -> fx.Node:
+    """Where nobody else reads the result, what is added to it is added with it: a node in the place of the sum."""
+    if len(norm.users) != 1 or not isinstance(norm.args[0], fx.Node) or len(norm.args[0].users) != 1:
+        return norm
+    (total,) = norm.users
+    others = [given for given in total.args if given is not norm]
+    # Of a sum with itself both are the norm.
+    if total.target not in _SUMS or total.kwargs or len(total.args) != 2 or len(others) != 1:
+        return norm
+    other = others[0]
+    if not isinstance(other, fx.Node) or not _alike(other, norm):
+        return norm
+    with graph.inserting_before(total):
+        together = graph.call_function(batch_norm, norm.args, {"residual": other})
+    together.meta = dict(total.meta)
+    total.replace_all_uses_with(together)
+    graph.erase_node(total)
+    graph.erase_node(norm)
+    return together
+
+
+def _alike(a: fx.Node, b: fx.Node) -> bool:
+    first, second = a.meta.get("example_value"), b.meta.get("example_value")
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor) or first.dim() != second.dim():
+        return False
+    sizes = zip(first.shape, second.shape, strict=True)
+    return first.dtype == second.dtype and all(statically_known_true(m == n) for m, n in sizes)

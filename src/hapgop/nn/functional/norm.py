@@ -67,6 +67,8 @@ def _refused(
         return "no weight or no bias"
     if any(t is not None and t.dtype != x.dtype for t in (weight, bias, residual)):
         return "tensors of different dtypes"
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"{str(x.dtype).removeprefix('torch.')} tensors"
     reason = not_ours(x)
     if reason is None and not suggests_channels_last(x.shape, x.stride()) and x.shape[1] > 1:
         return "channels first"

@@ -5,9 +5,8 @@ from typing import Any
 from hapgop.explain import algorithm
 from hapgop.explain.opened import Opened
 from hapgop.explain.taps import taps
+from hapgop.explain.window import WINDOWED
 from hapgop.studio.look.subject import Subject
-
-_WINDOWS = ("conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
 
 
 def net_facts(subject: Subject) -> dict[str, Any]:
@@ -44,12 +43,12 @@ def _layer(net: Opened, name: str) -> dict[str, Any]:
         "field": {"size": field.size, "jump": field.jump, "start": field.start},
         "activation": node.attrs.get("activation"),
         "groups": node.attrs.get("groups", 1),
-        "weights": "weight" in node.params and info.op in ("conv2d", "linear"),
+        "weights": "weight" in node.params and info.op in ("conv2d", "pointwise", "linear"),
         "algorithm": None if made is None else {
             "name": made.name, "plan": _reasons(made.plan), "products": made.forms_products
         },
     }  # fmt: skip
-    if info.op in _WINDOWS:
+    if info.op in WINDOWED:
         rows, columns = taps(node, info.input_shape)
         facts["taps"] = {
             axis: {"places": t.places.tolist(), "reads": t.reads.tolist()}

@@ -39,6 +39,8 @@ def free_socket(port: int | None) -> socket.socket:
 
 def serve(subject: Subject, place: socket.socket, ready: Callable[[str], None], path: str = "/") -> None:
     """Answers until Ctrl-C. `ready` is called with the page's address once it can be opened."""
+    # The first visitor does not wait for kernels to be made.
+    subject.answer(subject.sample(0))
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -3,9 +3,11 @@
 import base64
 import json
 import re
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
+from hapgop.errors import InputError
 from hapgop.studio.look import answers
 from hapgop.studio.look.facts import net_facts
 from hapgop.studio.look.packing import packed
@@ -60,15 +62,18 @@ def _data(subject: Subject, shown: Shown) -> dict[str, str]:
     facts["samples"] = []
     keep("net", facts)
     keep("sample", answers.shown(subject, shown))
-    keep("mattered", answers.mattered(subject, ask))
+    # Not every net has a map of which Grad-CAM could speak; the page then says so.
+    with suppress(InputError):
+        keep("mattered", answers.mattered(subject, ask))
     for method in _METHODS:
-        keep(f"evidence {method}", answers.evidence(subject, ask | {"method": method}))
+        with suppress(InputError):
+            keep(f"evidence {method}", answers.evidence(subject, ask | {"method": method}))
     keep("maps " + facts["input"], answers.maps(subject, shown, [facts["input"]]))
     by_size = sorted(subject.net.layers, key=lambda name: subject.maps(shown)[name].size)
     for name in by_size:
         keep(f"maps {name}", answers.maps(subject, shown, [name]))
     for name in by_size:
-        if subject.net.nodes[name].op in ("conv2d", "linear"):
+        if subject.net.nodes[name].op in ("conv2d", "pointwise", "linear"):
             keep(f"weights {name}", answers.weights(subject, {"layer": name}))
     return found
 

@@ -1,6 +1,7 @@
 """What is looked at: a net with its labels, and the pictures that are shown to it."""
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from PIL import Image
 
 from hapgop import explain
 from hapgop.errors import InputError
-from hapgop.predict import Picture, Predictor, Preprocessing
+from hapgop.predict import Picture, Predictor, Preprocessing, open_image
 
 _PICTURES = 512
 _LARGER = 128
@@ -22,10 +23,10 @@ _MAPS_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture to begin with: its name, its pixels, uint8 (h, w, c), and the truth where it is known."""
+    """A picture to begin with: its name, the picture (it may be a path), and the truth where it is known."""
 
     name: str
-    pixels: NDArray[np.uint8]
+    picture: Picture
     truth: str | None = None
 
 
@@ -55,6 +56,7 @@ class Subject:
     samples: Sequence[Sample] = ()
     _pictures: "OrderedDict[str, Shown]" = field(default_factory=OrderedDict)
     _maps: "OrderedDict[str, dict[str, NDArray[np.float32]]]" = field(default_factory=OrderedDict)
+    _sampled: dict[int, Shown] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     @classmethod
@@ -80,8 +82,11 @@ class Subject:
         """One of the pictures to begin with."""
         if not self.samples:
             return self.show(np.full((*self.preprocessing.size, 3), 128, np.uint8), "grey")
-        one = self.samples[number % len(self.samples)]
-        return self.show(one.pixels, one.name, one.truth)
+        number %= len(self.samples)
+        one = self.samples[number]
+        if number not in self._sampled or self._sampled[number].id not in self._pictures:
+            self._sampled[number] = self.show(one.picture, one.name, one.truth)
+        return self._sampled[number]
 
     def picture(self, identity: str) -> Shown:
         """Raises InputError where it was never shown, or has been forgotten."""
@@ -115,8 +120,12 @@ def _size(maps: Mapping[str, NDArray[Any]]) -> int:
 
 
 def _larger(picture: Picture, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if not isinstance(picture, Image.Image):
-        return pixels
+    if isinstance(picture, str | os.PathLike):
+        picture = open_image(picture, (_LARGER, _LARGER))
+    elif isinstance(picture, np.ndarray):
+        if picture.ndim != 3 or picture.shape[2] != 3:
+            return pixels
+        picture = Image.fromarray(picture)
     made = picture.copy()
     made.thumbnail((_LARGER, _LARGER))
     return np.atleast_3d(np.asarray(made, np.uint8))

@@ -44,8 +44,10 @@ export function colour(value, most) {
 
 export const css = (value, most) => `rgb(${colour(value, most).join(" ")})`;
 
-// The ink that can be read on it.
+// The ink that can be read on it: black or white, whichever contrasts more (they are equal at this luminance).
+const EVEN = 0.179;
+
 export function ink(value, most) {
-  const [r, g, b] = colour(value, most);
-  return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#1c1b1a" : "#ffffff";
+  const [r, g, b] = colour(value, most).map((v) => (v <= 10 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > EVEN ? "#000" : "#fff";
 }

@@ -14,6 +14,8 @@ const PER_LAYER = 16;
 export async function draw(root, ctx) {
   const { facts } = ctx, [channels] = facts.input_shape;
   const pad = canvas(t("draw.pad"), { tabIndex: 0, role: "application", class: "pad" }), context = (pad.width = pad.height = SIZE, pad.getContext("2d", { willReadFrequently: true }));
+  const sent = Math.min(SIZE, Math.max(64, ...facts.input_shape.slice(1))), small = new OffscreenCanvas(sent, sent).getContext("2d", { willReadFrequently: true });
+  small.imageSmoothingQuality = "high";
   const followed = facts.layers.filter((layer) => layer.output.length === 3 && ["conv2d", "max_pool2d", "avg_pool2d", "relu"].includes(layer.op));
   const layers = [...followed.filter((layer) => layer.op === "conv2d")].slice(0, 6);
   const bars = h("ol", { class: "bars" }), word = h("h1", { "aria-live": "polite" }, "–"), rate = h("p", { class: "note figure" });
@@ -58,10 +60,12 @@ export async function draw(root, ctx) {
     busy = false;
   }
 
+  // As many pixels as the net can use, and no more: what is sent is what it sees.
   function send() {
-    const image = context.getImageData(0, 0, SIZE, SIZE), bytes = new Uint8Array(SIZE * SIZE * 3);
-    for (let i = 0; i < SIZE * SIZE; i++) bytes.set(image.data.subarray(4 * i, 4 * i + 3), 3 * i);
-    return post("live", bytes, { h: SIZE, w: SIZE, c: 3, layers: layers.map((layer) => layer.name).join(",") });
+    small.drawImage(pad, 0, 0, sent, sent);
+    const { data } = small.getImageData(0, 0, sent, sent), bytes = new Uint8Array(sent * sent * 3);
+    for (let i = 0, k = 0; i < data.length; i += 4) { bytes[k++] = data[i]; bytes[k++] = data[i + 1]; bytes[k++] = data[i + 2]; }
+    return post("live", bytes, { h: sent, w: sent, c: 3, layers: layers.map((layer) => layer.name).join(",") });
   }
 
   function follow(found) {

@@ -21,14 +21,14 @@ export function numbers(values, kh, kw, { scale, padded = null, caption, changed
   return h("table", { class: `numbers${kh * kw > 49 ? " many" : ""}` }, h("caption", {}, caption), h("tbody", {}, rows));
 }
 
-// One line for the whole sum: products, bias, activation, value.
-export function sum(parts, result) {
+// One line for the whole sum: products, bias, activation, value. A single part is led to its result by an arrow.
+export function sum(parts, result, sign = "+") {
   const list = [];
   parts.forEach(([words, value], number) => {
-    if (number) list.push(h("span", { class: "sign", "aria-hidden": "true" }, "+"));
+    if (number) list.push(h("span", { class: "sign", "aria-hidden": "true" }, sign));
     list.push(term(words, value));
   });
-  list.push(h("span", { class: "sign", "aria-hidden": "true" }, "="), term(...result[0]));
+  list.push(h("span", { class: "sign", "aria-hidden": "true" }, sign ? "=" : "→"), term(...result[0]));
   for (const [words, value] of result.slice(1)) list.push(h("span", { class: "sign", "aria-hidden": "true" }, "→"), term(words, value));
   return h("p", { class: "sum" }, list);
 }
@@ -40,7 +40,10 @@ function term(words, value) {
 export function products(place, { values, weights, padded, kh, kw }, words, scales) {
   const made = values.map((value, i) => value * weights[i]);
   replace(place,
-    numbers(values, kh, kw, { scale: scales[0], padded, caption: words[0] }), h("span", { class: "sign", "aria-hidden": "true" }, "×"),
-    numbers(weights, kh, kw, { scale: scales[1], caption: words[1] }), h("span", { class: "sign", "aria-hidden": "true" }, "="),
-    numbers(made, kh, kw, { scale: Math.max(...made.map(Math.abs)), padded, caption: words[2] }));
+    numbers(values, kh, kw, { scale: scales[0], padded, caption: words[0] }),
+    signed("×", numbers(weights, kh, kw, { scale: scales[1], caption: words[1] })),
+    signed("=", numbers(made, kh, kw, { scale: Math.max(...made.map(Math.abs)), padded, caption: words[2] })));
 }
+
+// A sign and what follows it stay on one line.
+export const signed = (sign, table) => h("div", { class: "signed" }, h("span", { class: "sign", "aria-hidden": "true" }, sign), table);

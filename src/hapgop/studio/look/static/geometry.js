@@ -25,6 +25,7 @@ export function spanOf(layer, y, x) {
 
 export function channelsOf(layer, oc) {
   const [ic] = layer.input, oc_ = layer.output[0];
+  if (layer.op === "pointwise") return Array.from({ length: ic }, (_, k) => k);
   if (layer.op !== "conv2d") return [oc];
   const each = ic / layer.groups, group = Math.floor(oc / (oc_ / layer.groups));
   return Array.from({ length: each }, (_, k) => k + group * each);

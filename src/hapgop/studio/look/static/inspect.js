@@ -135,7 +135,7 @@ class Layer {
     const k = Math.min(this.channels.length - 1, state.k ?? 0);
     const value = this.output.data[(c * oh + y) * ow + x];
     this.planes(c, k);
-    this.beforeTitle.textContent = `${layer.reads[0]} · ${this.channels[k]}`;
+    this.beforeTitle.textContent = layer.op === "linear" ? layer.reads[0] : `${layer.reads[0]} · ${this.channels[k]}`;
     this.afterTitle.textContent = `${layer.name} · ${c}`;
     frame(this.afterFrame, [y, x, y + 1, x + 1], oh, ow);
     const window_ = windowOf(layer, y, x);
@@ -185,7 +185,7 @@ class Layer {
   arithmetic(c, y, x, k, value) {
     const { layer } = this, bias = this.bias ? this.bias.data[c] : 0;
     this.partial.hidden = true;
-    if (layer.taps && layer.op === "conv2d") {
+    if (layer.taps && this.weight) {
       const sums = this.channels.map((_, number) => sumOf(reading(layer, this.inputs[0], this.weight, c, y, x, number)));
       const one = reading(layer, this.inputs[0], this.weight, c, y, x, k), total = sums.reduce((a, b) => a + b, 0);
       products(this.equation, one, [t("window.of", { layer: layer.reads[0], c: this.channels[k] }), t("filter.slice", { c, k: this.channels[k] }), t("products")], [this.inScale, this.weightScale]);
@@ -200,13 +200,13 @@ class Layer {
       const one = reading(layer, this.inputs[0], null, c, y, x, 0);
       replace(this.equation, numbers(one.values, one.kh, one.kw, { scale: this.inScale, padded: one.padded, caption: t("window.of", { layer: layer.reads[0], c }) }));
       const inside = [...one.values].filter((_, i) => !one.padded[i]);
-      const made = layer.op === "max_pool2d" ? Math.max(...inside) : value;
-      replace(this.total, sum([[t(layer.op === "max_pool2d" ? "largest" : "mean"), made]], [[t("engine"), value]]));
+      const made = layer.op.endsWith("max_pool2d") ? Math.max(...inside) : value;
+      replace(this.total, sum([[t(layer.op.endsWith("max_pool2d") ? "largest" : "mean"), made]], [[t("engine"), value]]));
     } else {
       const from = this.inputs.map((input, n) => [layer.reads[n], input.data[(c * this.reads[1] + y) * this.reads[2] + x]]);
       replace(this.equation);
-      const simple = !["concat", "flatten", "softmax", "log_softmax", "mean"].includes(layer.op) && from.every(([, v]) => v !== undefined);
-      replace(this.total, simple ? sum(from, [[t(`op.${layer.op}`), value]]) : h("p", { class: "sum" }, h("span", { class: "term" }, h("b", { class: "figure", "data-value": full(value) }, num(value)), h("small", {}, t(`op.${layer.op}`)))));
+      const simple = !["concat", "flatten", "softmax", "log_softmax", "mean", "layer_norm"].includes(layer.op) && from.every(([, v]) => v !== undefined);
+      replace(this.total, simple ? sum(from, [[t(`op.${layer.op}`), value]], from.length < 2 ? null : layer.op === "mul" ? "×" : "+") : h("p", { class: "sum" }, h("span", { class: "term" }, h("b", { class: "figure", "data-value": full(value) }, num(value)), h("small", {}, t(`op.${layer.op}`)))));
     }
     this.algorithm();
   }
@@ -241,7 +241,7 @@ class Layer {
     [...this.partial.children].forEach((item, number) => {
       const button = item.firstChild, figure = button.lastChild;
       figure.textContent = num(sums[number]);
-      figure.style.opacity = String(0.55 + 0.45 * Math.abs(sums[number]) / (scale || 1));
+      figure.classList.toggle("strong", Math.abs(sums[number]) > 0.5 * scale);
       button.setAttribute("aria-pressed", String(number === k));
       button.setAttribute("aria-label", t("partial.of", { k: this.channels[number], value: num(sums[number]) }));
     });

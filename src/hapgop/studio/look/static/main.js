@@ -73,11 +73,12 @@ async function show() {
     const as = [view, ctx.image.image, language(), document.documentElement.dataset.theme].join(" ");
     if (as === shownAs && mounted?.update) { mounted.update(); return; }
     mounted?.leave?.();
-    shownAs = as;
+    shownAs = "";
     const root = h("div", { class: `view ${view}` });
     const made = await VIEWS[view](root, ctx);
     if (mine !== turn) { made?.leave?.(); return; }
     mounted = made;
+    shownAs = as;
     const main = document.getElementById("main");
     replace(main, root);
     main.dataset.ready = view;

@@ -13,7 +13,7 @@ const SIDE = 132;
 const PLANES = 14;
 const FOLDED_FROM = 17;
 const JOINS = new Set(["add", "concat", "mul"]);
-const AFTER = new Set(["batch_norm2d", "relu", "relu6", "silu", "hardswish", "leaky_relu", "elu", "dropout", "identity"]);
+const AFTER = new Set(["batch_norm2d", "relu", "relu6", "silu", "hardswish", "leaky_relu", "elu", "gelu", "dropout", "identity"]);
 
 // Groups of consecutive layers: one each in short nets; in long ones a residual block, or a convolution and what follows it.
 export function groups(layers) {
@@ -36,7 +36,7 @@ export function groups(layers) {
 
 // The last layer before `i` that everything between reads through: where a skip begins.
 function origin(layers, index, name, i) {
-  const readers = layers.slice(0, i).filter((layer) => layer.reads.includes(name));
+  const readers = layers.slice(0, i + 1).filter((layer) => layer.reads.includes(name));
   if (readers.length > 1 || !index.has(name)) return index.get(name) ?? -1;
   const layer = layers[index.get(name)];
   return origin(layers, index, layer.reads[0], i);

@@ -24,7 +24,7 @@ export function filterOf(kind, size) {
 
 export async function play(root, ctx) {
   const now = { size: int("size", 3), stride: int("stride", 1), padding: int("padding", 0), dilation: int("dilation", 1), count: int("count", 1), flip: state.flip === "1" };
-  let kinds = (state.kinds ?? "edge").split("-"), filters = [], result = null, unit = [0, 0, 0], sending = false, again = false;
+  let kinds = (state.kinds ?? "edge").split("-"), filters = [], result = null, unit = [0, 0, 0], sending = false, again = false, chosen = 0;
   const pixels = (await once("larger", { image: ctx.image.image })).arrays["pixels:"], [height, width] = pixels.shape;
   const learned = ctx.facts.layers.find((layer) => layer.op === "conv2d");
   const input = photo(canvas(t("image")), pixels.data, pixels.shape), inFrame = h("i", { class: "frame" });
@@ -53,7 +53,7 @@ export async function play(root, ctx) {
     });
     if (deep > 1 && deep !== ic) filters = filters.map((filter) => [filter[0]]);
     edit();
-    run();
+    await run();
   }
 
   function remember() {
@@ -89,7 +89,8 @@ export async function play(root, ctx) {
       const mark = h("i", { class: "frame", hidden: true });
       const made = paint(canvas(t("map.of", { layer: t("view.play"), c }), { tabIndex: 0, role: "application", class: "pointed",
         onpointermove: (event) => { const [y, x] = cell(event, made, oh, ow); point(c, y, x); }, onkeydown: (event) => key(event, c) }), data.subarray(c * oh * ow, (c + 1) * oh * ow), oh, ow);
-      return h("li", {}, h("div", { class: "layers", style: `aspect-ratio:${ow}/${oh};width:${100 * Math.min(1, ow / width)}%` }, made, mark));
+      return h("li", {}, h("button", { type: "button", "aria-pressed": String(c === chosen), onclick: () => { chosen = c; edit(); show(); } }, `${t("filter.n", { n: c + 1 })}: ${nameOf(kinds[c])}`),
+        h("div", { class: "layers", style: `aspect-ratio:${ow}/${oh};width:${100 * Math.min(1, ow / width)}%` }, made, mark));
     }));
     point(...unit);
   }
@@ -120,13 +121,16 @@ export async function play(root, ctx) {
     replace(total, sum(ic > 1 ? [[t("play.all", { n: ic }), all]] : [[t("sum"), all]], [[t("engine"), maps.data[(c * oh + y) * ow + x]]]));
   }
 
+  const nameOf = (kind) => (kind.startsWith("learned") ? t("kind.learned", { n: kind.slice(7) }) : t(`kind.${KINDS.includes(kind) ? kind : "edge"}`));
+
   function edit() {
-    const options = [...KINDS.map((kind) => [kind, t(`kind.${kind}`)]), ...(learned ? Array.from({ length: Math.min(8, learned.output[0]) }, (_, n) => [`learned${n}`, t("kind.learned", { n })]) : [])];
-    replace(editor, filters.map((filter, n) => h("div", { class: "one" },
-      h("label", {}, h("span", {}, t("filter.n", { n: n + 1 })), h("select", { onchange: (event) => { kinds[n] = event.target.value; remember(); choose(); } },
-        options.map(([kind, words]) => h("option", { value: kind, selected: kind === kinds[n] }, words)))),
-      numbers(filter[0].flat(), filter[0].length, filter[0][0].length, { scale: most(filter.flat(2)), caption: h("span", { class: "unseen" }, t("filter.n", { n: n + 1 })),
-        changed: (i, j, value) => { if (Number.isFinite(value)) { filter[0][i][j] = value; run(); } } }))));
+    chosen = Math.min(chosen, filters.length - 1);
+    const filter = filters[chosen], options = [...KINDS, ...(learned ? Array.from({ length: Math.min(8, learned.output[0]) }, (_, n) => `learned${n}`) : [])];
+    replace(editor,
+      h("label", {}, h("span", {}, t("filter.n", { n: chosen + 1 })), h("select", { onchange: (event) => { kinds[chosen] = event.target.value; remember(); choose(); } },
+        options.map((kind) => h("option", { value: kind, selected: kind === kinds[chosen] }, nameOf(kind))))),
+      numbers(filter[0].flat(), filter[0].length, filter[0][0].length, { scale: most(filter.flat(2)), caption: filter.length > 1 ? t("slice.first", { n: filter.length }) : t("filter.edit"),
+        changed: (i, j, value) => { if (Number.isFinite(value)) { filter[0][i][j] = value; run(); } } }));
   }
 
   const set = (name, refill = false) => (value) => { now[name] = value; remember(); refill ? choose() : run(); };
@@ -136,8 +140,8 @@ export async function play(root, ctx) {
     slider(t("play.count"), now.count, 1, 6, set("count", true)),
     choice(t("flip"), [[false, t("correlation")], [true, t("convolution")]], now.flip, set("flip")));
   replace(root, h("h1", {}, t("play.title")), h("p", { class: "lead" }, t("play.lead")),
-    controls, formula, h("div", { class: "bench" }, h("figure", {}, h("figcaption", {}, t("image")), h("div", { class: "layers", style: `aspect-ratio:${width}/${height}` }, input, inFrame)), editor,
-      h("figure", { class: "results" }, h("figcaption", {}, t("maps")), outputs)), equation, total);
+    controls, formula, h("div", { class: "bench" }, h("figure", {}, h("figcaption", {}, t("image")), h("div", { class: "layers", style: `aspect-ratio:${width}/${height}` }, input, inFrame)), editor),
+    h("section", { class: "results", "aria-label": t("maps") }, outputs), equation, total);
   await choose();
   return { update() {} };
 }

@@ -21,14 +21,17 @@ export async function question(root, ctx) {
 
   function label() { return !offline && state.label < facts.classes.length ? state.label : best; }
 
+  let turn = 0;
   async function evidence() {
-    const asked = label(), small = height * width <= 64 * 64;
+    const mine = ++turn, asked = label(), small = height * width <= 64 * 64;
     const method = METHODS.includes(state.method) ? state.method : small ? "occlusion" : "gradcam";
     replace(methods, choice(t("method"), METHODS.map((key) => [key, t(`method.${key}`)]), method, (key) => go({ method: key }, true)));
     caption.textContent = t("computing");
     try {
       const found = await once("evidence", { image: image.image, method, label: offline ? null : asked });
+      if (mine !== turn) return;
       heat(over, found.arrays.heat.data, height, width);
+      over.dataset.drawn = `${method} ${asked}`;
       caption.textContent = t(`explain.${method}`, { label: facts.classes[asked], layer: found.layer, h: found.patch?.[0], w: found.patch?.[1] });
       over.setAttribute("aria-label", `${t("evidence")}: ${caption.textContent} ${where(found.arrays.heat.data, height, width)}`);
     } catch (error) { caption.textContent = error.message === "offline" ? t("not.in.file") : error.message; }

@@ -19,17 +19,26 @@ export function address(patch) {
   return `#/${view}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
+// One step in the history is told by two events; the address says whether it was seen already.
+let seen = location.hash;
 let changed = () => {};
 export const listen = (told) => { changed = told; };
 
 // `quiet`: no new entry in the history, as for every step of a pointer.
 export function go(patch, quiet = false) {
   const before = state;
+  seen = address(patch);
   history[quiet ? "replaceState" : "pushState"](null, "", address(patch));
   state = read();
   changed(before);
 }
 
 for (const event of ["popstate", "hashchange"]) {
-  addEventListener(event, () => { const before = state; state = read(); changed(before); });
+  addEventListener(event, () => {
+    if (location.hash === seen) return;
+    seen = location.hash;
+    const before = state;
+    state = read();
+    changed(before);
+  });
 }

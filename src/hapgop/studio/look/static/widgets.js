@@ -1,7 +1,7 @@
 // Something to move for each chapter of the lesson.
 
 import { choice, h, replace, slider } from "./dom.js";
-import { numbers } from "./equation.js";
+import { numbers, signed } from "./equation.js";
 import { by, large, num, percent } from "./format.js";
 import { clipped, imageLike, spanOf } from "./geometry.js";
 import { canvas, frame, most, paint, photo } from "./plane.js";
@@ -175,7 +175,7 @@ async function flip(root) {
 async function learning(root, ctx) {
   const found = await once("learning", { image: ctx.image.image }), { filters, target } = found.arrays, scale = most(target.data), place = h("div", { class: "equation" }), words = h("p", { class: "caption figure", role: "status" });
   const show = (number) => {
-    replace(place, numbers(filters.data.subarray(9 * number, 9 * number + 9), 3, 3, { scale, caption: t("learning.now", { step: found.steps[number] }) }), h("span", { class: "sign", "aria-hidden": "true" }, "→"), numbers(target.data, 3, 3, { scale, caption: t("learning.target") }));
+    replace(place, numbers(filters.data.subarray(9 * number, 9 * number + 9), 3, 3, { scale, caption: t("learning.now", { step: found.steps[number] }) }), signed("→", numbers(target.data, 3, 3, { scale, caption: t("learning.target") })));
     words.textContent = t("learning.loss", { loss: num(found.losses[number]) });
   };
   root.append(h("div", { class: "controls" }, slider(t("learning.step"), 0, 0, found.steps.length - 1, show)), place, words);

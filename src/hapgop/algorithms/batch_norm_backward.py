@@ -1,0 +1,137 @@
+"""dx = scale * (g - sum(g) / n - (x - mean) * inverse^2 * sum(g * (x - mean)) / n), g where y is above zero.
+
+Two passes: the sums, then dx. The mask is recomputed from x, or read from y where a residual has been added; with it
+the residual's gradient is written then, which the second pass reads instead of g and y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Literal
+
+from hapgop.algorithms.batch_norm_forward import normalised
+from hapgop.algorithms.pixel_blocks import Counts, PixelBlocks, load, store, sum_of
+from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
+
+Mask = Literal["none", "recomputed", "read"]
+
+# (number of the vector, x, g) to g where the ReLU let it through.
+_Masked = Callable[[int, Register, Register], Register]
+
+
+@dataclass(slots=True)
+class Backward:
+    """Writes the kernel. factors: of each channel what x - mean is multiplied by in dx, then what is added."""
+
+    blocks: PixelBlocks
+    mask: Mask
+    k: Builder
+    n: Affine
+    g: Buffer
+    x: Buffer
+    weight: Buffer
+    bias: Buffer
+    stats: Buffer
+    y: Buffer
+    dx: Buffer
+    dr: Buffer
+    dparams: Buffer
+    sums: Buffer
+    products: Buffer
+    factors: Buffer
+
+    @classmethod
+    def kernel(cls, blocks: PixelBlocks, dtype: str, mask: Mask, streaming: bool) -> Kernel:
+        k = Builder("batch_norm_grad", dtype, blocks.lanes)
+        n = k.size("pixels", low=0)
+        c, sums = blocks.c, blocks.number(n) * blocks.padded
+        g, x, weight = k.buffer("g", n * c, "in"), k.buffer("x", n * c, "in"), k.buffer("weight", c, "in")
+        bias, stats, y = k.buffer("bias", c, "in"), k.buffer("stats", 3 * c, "in"), k.buffer("y", n * c, "in")
+        dx, dr = k.buffer("dx", n * c, "out"), k.buffer("dr", n * c, "inout")
+        dparams = k.buffer("dparams", 2 * c, "out")
+        one, two = k.buffer("sums", sums, "scratch"), k.buffer("products", sums, "scratch")
+        factors = k.buffer("factors", 2 * blocks.padded, "scratch")
+        self = cls(blocks, mask, k, n, g, x, weight, bias, stats, y, dx, dr, dparams, one, two, factors)
+        with k.stage("sums", ("block", blocks.number(n))) as (block,):
+            blocks.channels(k, partial(self.of_block, block))
+        blocks.vectors_of(k, "whole", self.whole)
+        with k.stage("dx", ("block", blocks.number(n))) as (block,):
+            blocks.channels(k, partial(self.into_x, block, streaming))
+        return k.kernel()
+
+    def of_block(self, block: Affine, at: Affine, counts: Counts) -> None:
+        """A block's sums of g and of g * (x - mean)."""
+        b, k = self.blocks, self.k
+        mean, masked = load(k, self.stats, at, counts, b.lanes), self.masking(at, counts)
+        many, zero = max(1, b.side_by_side(counts) // 2), k.const(0.0)
+        one, two = ([[k.const(0.0) for _ in counts] for _ in range(many)] for _ in range(2))
+
+        def pixels(places: Sequence[Affine]) -> None:
+            for (i, pixel), (v, count) in product(enumerate(places), enumerate(counts)):
+                place = pixel * b.c + at + v * b.lanes
+                value, given = k.load(self.x, place, count), k.load(self.g, place, count)
+                if self.mask == "read":
+                    given = k.select("above", k.load(self.y, place, count), zero, given, zero)
+                    k.store(given, self.dr, place, count)
+                else:
+                    given = masked(v, value, given)
+                k.add(one[i][v], given, into=one[i][v])
+                k.fma(given, k.sub(value, mean[v]), two[i][v], into=two[i][v])
+
+        b.each_pixel(k, self.n, block, many, pixels)
+        for totals, buffer in ((one, self.sums), (two, self.products)):
+            values = [sum_of(k, [total[v] for total in totals]) for v in range(len(counts))]
+            store(k, values, buffer, block * b.padded + at, (b.lanes,) * len(counts), b.lanes)
+
+    def masking(self, at: Affine, counts: Counts) -> _Masked:
+        """What tells from x which g count; where the mask was read or there is none, all do."""
+        b, k = self.blocks, self.k
+        if self.mask != "recomputed":
+            return lambda v, value, given: given
+        zero, mean = k.const(0.0), load(k, self.stats, at, counts, b.lanes)
+        scale, shift = self.scale(at, counts), load(k, self.bias, at, counts, b.lanes)
+
+        def masked(v: int, value: Register, given: Register) -> Register:
+            return k.select("above", normalised(k, value, mean[v], scale[v], shift[v]), zero, given, zero)
+
+        return masked
+
+    def scale(self, at: Affine, counts: Counts) -> list[Register]:
+        b, k = self.blocks, self.k
+        inverse = load(k, self.stats, at + 2 * b.c, counts, b.lanes)
+        return [k.mul(i, w) for i, w in zip(inverse, load(k, self.weight, at, counts, b.lanes), strict=True)]
+
+    def whole(self, at: Affine, count: int) -> None:
+        """The sums of all blocks together, and the factors, of one vector of channels."""
+        b, k = self.blocks, self.k
+        one, two = k.const(0.0), k.const(0.0)
+        with k.loop("block", 0, b.number(self.n)) as block:
+            k.add(one, k.load(self.sums, block * b.padded + at), into=one)
+            k.add(two, k.load(self.products, block * b.padded + at), into=two)
+        inverse, pixels = k.load(self.stats, at + 2 * b.c, count), k.from_index(self.n)
+        weighted = k.mul(two, inverse)
+        k.store(weighted, self.dparams, at, count)
+        k.store(one, self.dparams, at + b.c, count)
+        scale = k.sub(k.const(0.0), k.mul(inverse, k.load(self.weight, at, count)))
+        k.store(k.div(k.mul(k.mul(scale, inverse), weighted), pixels), self.factors, at)
+        k.store(k.div(k.mul(scale, one), pixels), self.factors, at + b.padded)
+
+    def into_x(self, block: Affine, streaming: bool, at: Affine, counts: Counts) -> None:
+        b, k = self.blocks, self.k
+        mean, masked = load(k, self.stats, at, counts, b.lanes), self.masking(at, counts)
+        scale, full = self.scale(at, counts), (b.lanes,) * len(counts)
+        slope, offset = (load(k, self.factors, at + row * b.padded, full, b.lanes) for row in (0, 1))
+        source = self.dr if self.mask == "read" else self.g
+
+        def pixels(places: Sequence[Affine]) -> None:
+            for pixel, (v, count) in product(places, enumerate(counts)):
+                place = pixel * b.c + at + v * b.lanes
+                value = k.load(self.x, place, count)
+                given = masked(v, value, k.load(source, place, count))
+                rest = k.fma(k.sub(value, mean[v]), slope[v], offset[v])
+                k.store(k.fma(given, scale[v], rest), self.dx, place, count, streaming=streaming)
+
+        b.each_pixel(k, self.n, block, b.side_by_side(counts), pixels)
