@@ -272,7 +272,8 @@ def _map(op: str, x: Facts, of: tuple[Facts, ...], **settings: Any) -> Route:
         shape = PoolShape(n, c, h, w, 1, 1)
         return Problem(op, shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[y_last], **settings)  # type: ignore[arg-type]
 
-    return _route(op, problem, _refusal(x, *of), x, (x[1], suggests_channels_last(*x[1:])))
+    reason = _refusal(x, *of) or ("bfloat16 tensors" if x[0] == torch.bfloat16 else None)
+    return _route(op, problem, reason, x, (x[1], suggests_channels_last(*x[1:])))
 
 
 def forget() -> None:
