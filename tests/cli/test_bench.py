@@ -83,9 +83,9 @@ def test_a_broken_file_of_cases_or_results_exits_with_2(hapgop, tmp_path):
 
 
 def test_an_unknown_thing_to_measure_exits_with_2(hapgop):
-    done = hapgop("bench", "nets")
+    done = hapgop("bench", "dreams")
     assert done.code == 2
-    assert "nets" in done.err
+    assert "dreams" in done.err
 
 
 def test_random_layers(hapgop, tmp_path, monkeypatch):
