@@ -9,7 +9,7 @@ from problems import conv_shapes, pool_shapes, seeds
 import hapgop
 from hapgop import oracle
 from hapgop.errors import InputError
-from hapgop.native import compiler
+from hapgop.native import target
 from hapgop.shape import UnreadInputWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
@@ -124,7 +124,7 @@ def test_results_do_not_share_memory():
     np.testing.assert_array_equal(two, hapgop.conv2d(x, w))
 
 
-@pytest.mark.skipif(not compiler.is_x86(), reason="flushed by x86's control register")
+@pytest.mark.skipif(not target.is_x86(), reason="flushed by x86's control register")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_denormal_numbers_are_zero_inside_and_only_there(dtype):
     """They would cost a hundred times a normal one."""

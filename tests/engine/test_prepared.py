@@ -16,7 +16,7 @@ from hapgop import engine, native
 from hapgop.algorithms import ALL, Problem, Recipe
 from hapgop.engine import compiled as kernels_kept
 from hapgop.engine import ready as room
-from hapgop.engine import runnable, team
+from hapgop.engine import runnable, team, tuning
 from hapgop.engine.kept import Kept
 from hapgop.errors import InputError
 from hapgop.machine import host
@@ -115,6 +115,7 @@ def no_compiler(monkeypatch):
         alive.add(function)
         return function
 
+    monkeypatch.setattr(tuning, "_mode", "off")  # measuring would call them
     monkeypatch.setattr(kernels_kept, "load", load)
     monkeypatch.setattr(kernels_kept, "_loaded", Kept(4_000_000))
     monkeypatch.setattr(room, "_ready", Kept(2_000_000))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kernels import emitted
 
-from hapgop.native import compiler
+from hapgop.native import target
 from hapgop.tile import Builder, TileError, check, interpret, narrowed, widened
 
 # With the instruction that rounds to bfloat16, where this CPU has it, and without.
@@ -35,7 +35,7 @@ def test_the_definition():
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 def test_every_number_is_read_and_rounded(lanes, cpu):
-    if cpu != "host" and not compiler.is_x86():
+    if cpu != "host" and not target.is_x86():
         pytest.skip(f"{cpu} is another kind of CPU")
     numbers = around(ALL)
     numbers = np.resize(numbers, -(-len(numbers) // lanes) * lanes)
@@ -60,7 +60,7 @@ def test_every_number_is_read_and_rounded(lanes, cpu):
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_parts_of_vectors_and_single_elements(count, stride, cpu):
-    if cpu != "host" and not compiler.is_x86():
+    if cpu != "host" and not target.is_x86():
         pytest.skip(f"{cpu} is another kind of CPU")
     k = Builder("parts", "float32", 8)
     x, y = k.buffer("x", 40, "in", narrow=True), k.buffer("y", 60, "out", narrow=True)
@@ -88,7 +88,7 @@ def test_only_what_float32_kernels_are_given_can_be_narrow(dtype, role):
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 def test_products_of_pairs(lanes, cpu):
     """Whole vectors, parts of them, broadcasts, and pairs made of two vectors; numbers whose sums are rounded."""
-    if cpu != "host" and not compiler.is_x86():
+    if cpu != "host" and not target.is_x86():
         pytest.skip(f"{cpu} is another kind of CPU")
     rng, rows = np.random.default_rng(1), 40
     k = Builder("dot", "float32", lanes)

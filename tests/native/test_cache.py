@@ -78,8 +78,7 @@ def test_another_key_or_cpu_is_another_object(folder):
 
 
 def test_the_identity_names_compiler_and_cpu():
-    assert native.identity().startswith("llvm ")
-    assert "llvmlite" in native.identity()
+    assert native.identity().startswith("llvmlite ")
     assert native.identity("haswell") != native.identity("host")
 
 

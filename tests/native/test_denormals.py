@@ -8,10 +8,11 @@ import pytest
 from kernels import emitted
 from teams import RUNTIMES, team
 
-from hapgop.native import compiler, threads
+from hapgop.native import compiler, target, threads
+from hapgop.native.loaded import Code
 from hapgop.tile import Builder
 
-pytestmark = pytest.mark.skipif(not compiler.is_x86(), reason="sets x86's control register")
+pytestmark = pytest.mark.skipif(not target.is_x86(), reason="sets x86's control register")
 
 TINY = {"float32": np.float32(1e-40), "float64": np.float64(1e-310)}
 
@@ -37,7 +38,7 @@ EXCEPTIONS = 0x3F  # sticky flags of what has happened; they are no mode
 @pytest.fixture(scope="module")
 def mode():
     """(get, set) of this thread's control register."""
-    code = compiler.Code(compiler.compile_object(_MODE))
+    code = Code(compiler.compile_object(_MODE))
     get = ctypes.CFUNCTYPE(ctypes.c_uint32)(code.address("get"))
     put = ctypes.CFUNCTYPE(None, ctypes.c_uint32)(code.address("set"))
     yield (lambda: get() & ~EXCEPTIONS), put

@@ -13,7 +13,7 @@ import pytest
 from kernels import emitted, function
 
 from hapgop import native
-from hapgop.native import compiler
+from hapgop.native import target
 from hapgop.tile import Builder, interpret
 
 SPECIAL = [0.0, -0.0, 1.0, -2.5, 3.0, np.inf, -np.inf, np.nan, 2.0**100, -(2.0**100)]
@@ -237,7 +237,7 @@ def test_streaming_stores_write_wherever_the_memory_begins(width, offset):
         assert (memory == -1).sum() == memory.size - 4 * lanes
 
 
-@pytest.mark.skipif(not compiler.is_x86(), reason="reads x86 assembly")
+@pytest.mark.skipif(not target.is_x86(), reason="reads x86 assembly")
 def test_a_streaming_store_goes_past_the_caches():
     assert "vmovntps" in native.assembly(streaming_kernel(8, 0), "haswell")
     assert "sfence" in native.assembly(streaming_kernel(8, 0), "haswell")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import hapgop
-from hapgop.native import compiler
+from hapgop.native import target
 
 SOURCE = Path(hapgop.__file__).parent
 TESTS = Path(__file__).parents[1]
@@ -459,7 +459,7 @@ def test_without_a_bug_all_of_it_is_green(unchanged):
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_found(bug, tmp_path):
-    if bug.name in X86_ONLY and not compiler.is_x86():
+    if bug.name in X86_ONLY and not target.is_x86():
         pytest.skip("a matter of x86")
     text = (SOURCE / bug.file).read_text()
     assert text.count(bug.right) == 1, f"{bug.file} has changed: plant this bug anew"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from hapgop.native import cache, compiler, objects
-from hapgop.native.emit import emit
+from hapgop.native import cache, objects
+from hapgop.native.loaded import Code
 from hapgop.native.sequence import ALONE, HEAD, MEET, STEP, clocked, sequence
+from hapgop.native.target import identity, late_compiler
 from hapgop.native.threads import launch, runtime, use_openmp
 from hapgop.tile import Kernel
 
@@ -36,7 +37,7 @@ _counting = threading.Lock()
 class Function:
     """A compiled kernel, loaded: `address` is its `run`, `bytes` about how much memory it takes."""
 
-    def __init__(self, code: compiler.Code) -> None:
+    def __init__(self, code: Code) -> None:
         self._code = code
         self.address = code.address("run")
         self.bytes = code.bytes
@@ -48,14 +49,10 @@ def load(key: str, make: Callable[[], Kernel], cpu: str = "host") -> Function:
     key: names everything that decides the kernel that `make` returns; LLVM's version and the CPU are added.
     """
     global _compiled
-    code, made = objects.code(key, lambda: _text(make(), cpu), cpu)
+    code, made = objects.code(key, lambda: late_compiler().text(make(), cpu), cpu)
     with _counting:
         _compiled += made
     return Function(code)
-
-
-def _text(kernel: Kernel, cpu: str) -> str:
-    return emit(kernel, compiler.is_x86(), compiler.has_fma(cpu), compiler.has_bf16(cpu))
 
 
 def compiled_count() -> int:
@@ -65,12 +62,8 @@ def compiled_count() -> int:
 
 def assembly(kernel: Kernel, cpu: str = "host") -> str:
     """A kernel's assembly text."""
-    return compiler.assembly(_text(kernel, cpu), cpu)
-
-
-def identity(cpu: str = "host") -> str:
-    """LLVM's version, the CPU and its features, in words."""
-    return compiler.identity(cpu)
+    made = late_compiler()
+    return str(made.assembly(made.text(kernel, cpu), cpu))
 
 
 def cache_folder() -> str:

@@ -1,14 +1,18 @@
-"""LLVM IR text to machine code, and machine code to something that can be called."""
+"""Kernels to LLVM IR text, and that to machine code. Loaded when it is first needed: see `target.late_compiler`."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import threading
+from collections.abc import Mapping
 
-import llvmlite
 import llvmlite.binding as llvm
 from llvmlite.binding import ffi
+
+from hapgop.native.emit import emit
+from hapgop.native.target import is_x86
+from hapgop.tile import Kernel
 
 _LOCK = threading.Lock()
 # `sroa` makes registers of the accumulators, `simplifycfg` tidies the branches. The rest of -O2 finds nothing more in
@@ -33,24 +37,8 @@ def target(cpu: str) -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-@functools.cache
-def identity(cpu: str) -> str:
-    """Everything outside a program that decides what machine code it becomes."""
-    name, features = target(cpu)
-    version = ".".join(map(str, llvm.llvm_version_info))
-    return f"llvm {version}, llvmlite {llvmlite.__version__}, {llvm.get_process_triple()}, {name}, {features}"
-
-
-def is_x86() -> bool:
-    """Whether this process runs x86 code."""
-    return str(llvm.get_process_triple()).startswith(("x86_64", "i386", "i686"))
-
-
 # The x86 CPUs without a fused multiply-add that one may name; every other name stands for one that has it.
 _WITHOUT_FMA = ("generic", "x86-64", "x86-64-v2", "nehalem", "westmere", "sandybridge", "ivybridge")
-
-# How an object file begins: ELF, Mach-O, COFF for x86-64 and for ARM64.
-_OBJECTS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86", b"\x64\xaa")
 
 
 def has_fma(cpu: str) -> bool:
@@ -79,8 +67,8 @@ def _machine(cpu: str) -> llvm.TargetMachine:
     )
 
 
-def _optimized(text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
-    module = llvm.parse_assembly(text, llvm.create_context())
+def _optimized(ir: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    module = llvm.parse_assembly(ir, llvm.create_context())
     module.triple = llvm.get_process_triple()
     module.verify()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
@@ -91,10 +79,10 @@ def _optimized(text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     return module
 
 
-def compile_object(text: str, cpu: str = "host") -> bytes:
+def compile_object(ir: str, cpu: str = "host") -> bytes:
     """The object file (ELF, Mach-O or COFF) of a module."""
     machine = _machine(cpu)
-    module = _optimized(text, machine)
+    module = _optimized(ir, machine)
     with ffi.OutputString() as error:
         # llvmlite lets one thread at a time into LLVM. Code generation is most of the time that a kernel takes, and
         # touches only this module, its context and this machine, which are all this call's own.
@@ -109,32 +97,31 @@ def compile_object(text: str, cpu: str = "host") -> bytes:
         ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
-def assembly(text: str, cpu: str = "host") -> str:
+def assembly(ir: str, cpu: str = "host") -> str:
     """The assembly of a module, for tests that count instructions and for the curious."""
     machine = _machine(cpu)
-    return str(machine.emit_assembly(_optimized(text, machine)))
+    return str(machine.emit_assembly(_optimized(ir, machine)))
 
 
-class Code:
-    """Loaded machine code; it lives as long as this object.
+class Loaded:
+    """An object in memory by LLVM's own loader: see `elf.Loaded`."""
 
-    Raises RuntimeError where the bytes are no object file of this platform.
-    """
-
-    def __init__(self, image: bytes) -> None:
-        if not image.startswith(_OBJECTS):
-            raise RuntimeError("these bytes are no object file")  # LLVM would end the process
+    def __init__(self, image: bytes, symbols: Mapping[str, int]) -> None:
         _initialize()
         # Measured: what LLVM keeps of a loaded object is about five times the file.
         self.bytes = 4096 + 5 * len(image)
         with _LOCK:
+            for name, address in symbols.items():
+                llvm.add_symbol(name, address)
             self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine("host"))
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(image))
             self._engine.finalize_object()
 
     def address(self, name: str) -> int:
-        """Where a function starts."""
-        found = int(self._engine.get_function_address(name))
-        if not found:
-            raise RuntimeError(f"the object has no function {name}")
-        return found
+        """Where a function starts; 0 where there is none of that name."""
+        return int(self._engine.get_function_address(name))
+
+
+def text(kernel: Kernel, cpu: str) -> str:
+    """A kernel as LLVM's text."""
+    return emit(kernel, is_x86(), has_fma(cpu), has_bf16(cpu))

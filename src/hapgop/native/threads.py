@@ -15,9 +15,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import llvmlite.binding as llvm
-
-from hapgop.native import compiler, objects
+from hapgop.native import objects
+from hapgop.native.loaded import Code
 from hapgop.native.workers import NativeThreads, supported
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
@@ -62,14 +61,13 @@ class OpenMP:
 
     def __init__(self, path: str) -> None:
         self._library = ctypes.CDLL(path)
-        for name in ("omp_get_thread_num", "omp_get_num_threads"):
-            symbol = ctypes.cast(getattr(self._library, name), ctypes.c_void_p).value
-            llvm.add_symbol(name, symbol)
+        names = ("omp_get_thread_num", "omp_get_num_threads")
+        symbols = {name: ctypes.cast(getattr(self._library, name), ctypes.c_void_p).value or 0 for name in names}
         self._barrier = ctypes.cast(self._library.GOMP_barrier, ctypes.c_void_p).value
         self._parallel = self._library.GOMP_parallel
         self._parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
         self._parallel.restype = None
-        self._code: compiler.Code = objects.code(_SHIM, lambda: _SHIM)[0]
+        self._code: Code = objects.code(_SHIM, lambda: _SHIM, symbols=symbols)[0]
         self._team = self._code.address("team")
 
     def launch(self, run: int, data: Data, threads: int, patience: int = FOREVER) -> None:

@@ -8,12 +8,11 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import llvmlite.binding as llvm
-
-from hapgop.native import compiler, objects
+from hapgop.native import objects
+from hapgop.native.loaded import Code
 
 MOST = 1024  # threads in a team; as many as `team.ll` has places for, and the caller
 
@@ -45,9 +44,7 @@ class NativeThreads:
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
-        for name in _NEEDED:
-            llvm.add_symbol(name, _address(getattr(library, name)))
-        self._code = _code()
+        self._code = _code({name: _address(getattr(library, name)) for name in _NEEDED})
         # Threads run this code for as long as the process lives, longer than this object at the interpreter's end.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._code))
         self._work = ctypes.c_void_p(self._code.address("work"))
@@ -89,13 +86,13 @@ class NativeThreads:
         self._reset()
 
 
-def _code() -> compiler.Code:
+def _code(symbols: Mapping[str, int]) -> Code:
     machine = platform.machine()
     relax, parameters, arguments = _RELAX[machine]
     texts = [Path(__file__).with_name(f"{name}.ll").read_text() for name in ("wait", "team", "seats")]
     text = "\n".join(texts).replace("@relax()", f"@{relax}({arguments})")
     text += f"@futex_call = internal constant i64 {_FUTEX[machine]}\ndeclare void @{relax}({parameters})\n"
-    return objects.code(text, lambda: text)[0]
+    return objects.code(text, lambda: text, symbols=symbols)[0]
 
 
 def _address(function: object) -> int:

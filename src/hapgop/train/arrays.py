@@ -1,6 +1,7 @@
 """Data sets that are arrays: scikit-learn's digits, IDX files as MNIST's, NumPy's .npz."""
 
 import gzip
+import importlib
 import re
 import zipfile
 import zlib
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from hapgop.errors import InputError
 from hapgop.train.data import Split
@@ -23,7 +23,8 @@ Parts = tuple[tuple[str, ...], dict[str, Split]]
 
 def digits() -> Parts:
     """scikit-learn's 1,797 handwritten digits, 8x8 grey; 0 to 16 becomes 0 to 255."""
-    bunch = load_digits()
+    # Fetched here, as nothing else needs it: its import takes longer than all others but PyTorch's.
+    bunch = importlib.import_module("sklearn.datasets").load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     return tuple(str(name) for name in bunch.target_names), {"train": _split(pixels, bunch.target, "digits")}
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 from hapgop.errors import InputError
 from hapgop.predict import Predictor, Preprocessing
@@ -70,8 +69,10 @@ class Evaluation:
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """(k, k): how many images of class [row] got the label [column]."""
-        counts = confusion_matrix(self.labels, self.predictions, labels=np.arange(len(self.classes)))
-        return np.asarray(counts, dtype=np.int64)
+        k = len(self.classes)
+        # scikit-learn's own would take longer to import than many a net to train for an epoch.
+        cells = np.ravel_multi_index((self.labels, self.predictions), (k, k))
+        return np.bincount(cells, minlength=k * k).reshape(k, k).astype(np.int64)
 
     @property
     def per_class(self) -> PerClass:
