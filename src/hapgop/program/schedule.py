@@ -8,6 +8,7 @@ from math import prod
 
 from hapgop.algorithms import Problem
 from hapgop.engine import Prepared
+from hapgop.machine import host
 from hapgop.program.arena import Life, first_fit
 from hapgop.program.graph import Graph
 from hapgop.program.lowering import lower
@@ -81,7 +82,8 @@ def schedule(graph: Graph, batch: int, layout: str = "nhwc", threads: int = 1, f
     layout: how the images lie in memory, "nhwc" or "nchw". fuse: whether nodes may become one step. Raises InputError
     where the graph does not fit together.
     """
-    steps, alias = lower(graph, batch, layout, threads, fuse)
+    # Fusions are judged for all cores, however many threads there are: with them algorithms, and so bits, may change.
+    steps, alias = lower(graph, batch, layout, host().cores, fuse)
     costs = tuple(None if step.problem is None else cost(step.problem) for step in steps)
     team = _team(costs, threads)
     sizes = dict(result_sizes(graph))
