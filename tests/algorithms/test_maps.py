@@ -108,7 +108,8 @@ PROBLEMS = [
     MapProblem("norm", 2, 50, 35, "hardswish"), MapProblem("norm", 1, 3, 8), MapProblem("copy", 2, 40, 19, pitch=24),
     MapProblem("copy", 1, 2, 300, pitch=301), MapProblem("first", 2, 20, 19), MapProblem("first", 1, 49, 3),
     MapProblem("layer_norm", 2, 30, 19, eps=1e-5), MapProblem("layer_norm", 1, 5, 32, "relu", eps=0.5),
-    MapProblem("layer_norm", 3, 2, 300, "gelu", eps=1e-6), MapProblem("softmax", 1, 1, 10), MapProblem("softmax", 3, 30, 16), MapProblem("softmax", 2, 1, 300),
+    MapProblem("layer_norm", 3, 2, 300, "gelu", eps=1e-6),
+    MapProblem("softmax", 1, 1, 10), MapProblem("softmax", 3, 30, 16), MapProblem("softmax", 2, 1, 300),
 ]  # fmt: skip
 
 

@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hapgop.algorithms import Problem
-from hapgop.engine import Prepared, get_tuning, keep, may_measure, measured, prepare_by, prepare_candidates, spend, usual
+from hapgop.engine import (
+    Prepared,
+    get_tuning,
+    keep,
+    may_measure,
+    measured,
+    prepare_by,
+    prepare_candidates,
+    spend,
+    usual,
+)
 from hapgop.machine import host
 from hapgop.program.ready import Ready
 from hapgop.program.schedule import Schedule
@@ -73,7 +83,9 @@ def _measured(
     # Weights that several of the nets have in common lie there once; all are gone when this is done.
     weights = Weights(tensors)
     nets = [
-        Ready(plan, weights, tensors, {**others, **{p: several[turn % len(several)] for p, several in candidates.items()}})
+        Ready(
+            plan, weights, tensors, {**others, **{p: several[turn % len(several)] for p, several in candidates.items()}}
+        )
         for turn in range(max(map(len, candidates.values())))
     ]
     x = usual(plan.batch * prod(plan.graph.input_shape), np.dtype(np.float32))

@@ -104,8 +104,8 @@ def tanh(k: Builder, x: Register, alpha: float) -> Register:
     return k.select("above", size, k.const(_SMALL), signed, near)
 
 
-# The error function as a quotient: numerator in x, x^3, ...; denominator in 1, x^2, ...; highest power first. Source: the
-# Eigen library, which clamps x to where float32 knows nothing but one.
+# The error function as a quotient: numerator in x, x^3, ...; denominator in 1, x^2, ...; highest power first.
+# Source: the Eigen library, which clamps x to where float32 knows nothing but one.
 _ERF_OVER: Final = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
                     -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02)  # fmt: skip
 _ERF_UNDER: Final = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
