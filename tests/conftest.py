@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
@@ -21,7 +21,9 @@ os.environ.setdefault("HAPGOP_TUNE", "off")
 settings.register_profile(
     "hapgop", deadline=None, suppress_health_check=[HealthCheck.filter_too_much], derandomize="CI" in os.environ
 )
-settings.load_profile("hapgop")
+# Where a test is meant to fail, the first example will do: each smaller one would compile its kernels anew.
+settings.register_profile("first", settings.get_profile("hapgop"), phases=[Phase.explicit, Phase.generate])
+settings.load_profile(os.environ.get("HAPGOP_EXAMPLES", "hapgop"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

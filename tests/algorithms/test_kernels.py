@@ -12,6 +12,7 @@ from problems import (
     ANSWERS,
     FAST,
     MACHINES,
+    MAPS,
     answers,
     arguments,
     assert_equal,
@@ -257,7 +258,7 @@ def test_a_recipe_brings_what_its_kernel_takes(algorithm, op, data):
             *recipe.pack.scratch,
         ]
         assert [b.role for b in packing.buffers] == ["in", "out"] + ["scratch"] * len(recipe.pack.scratch)
-        assert (packing.dtype, packing.lanes) == (problem.dtype, machine.lanes(problem.dtype))
+        assert (packing.dtype, packing.lanes) == (problem.dtype, kernel.lanes)
         check(packing, machine.registers)
     else:
         assert recipe.pack is None
@@ -268,10 +269,11 @@ def test_a_recipe_brings_what_its_kernel_takes(algorithm, op, data):
     assert all(s.low <= v <= s.high for s, v in values.items())
     assert all(t.dtype == problem.dtype and t.flags.c_contiguous for t in recipe.tables)
     assert kernel.dtype == problem.dtype
-    assert kernel.lanes == machine.lanes(problem.dtype)
+    # Whole vectors, or halves where channels are few.
+    assert kernel.lanes in (machine.lanes(problem.dtype), machine.lanes(problem.dtype) // 2)
 
 
-@pytest.mark.parametrize("algorithm", ALL, ids=name)
+@pytest.mark.parametrize("algorithm", [a for a in ALL if a not in MAPS], ids=name)
 def test_what_an_algorithm_says_of_itself(algorithm):
     """Reasons, times and keys are words and numbers."""
     keys = set()

@@ -9,7 +9,9 @@ from kernels import assert_fences, fenced
 
 from hapgop import oracle
 from hapgop.algorithms import ALL, Algorithm, Problem
+from hapgop.algorithms.batch_norm import BatchNorm
 from hapgop.algorithms.problem import CONV_OPS, POOL_OPS
+from hapgop.algorithms.relu_grad import ReluGrad
 from hapgop.algorithms.winograd import Winograd, WinogradGradW
 from hapgop.engine import Prepared
 from hapgop.machine import AVX2, AVX512, NEON, Machine
@@ -53,10 +55,12 @@ def usual(op: str) -> list[Problem]:
 
 # Those that give the exact answer for small whole numbers: plain sums. The fast ones have tests of their own.
 FAST = tuple(a for a in ALL if isinstance(a, Winograd | WinogradGradW))
+# These go through maps pixel by pixel, and have tests of their own too.
+MAPS = tuple(a for a in ALL if isinstance(a, BatchNorm | ReluGrad))
 ANSWERS = [
     (a, op)
     for a in ALL
-    if a not in FAST
+    if a not in FAST + MAPS
     for op in OPS
     if any(a.refuses(p, m) is None for p in usual(op) for m in MACHINES)
 ]
