@@ -1,5 +1,7 @@
 """Maps against NumPy in float64: interpreted and emitted, whole vectors and what is left of them, any team."""
 
+import math
+
 import numpy as np
 import pytest
 from kernels import emitted
@@ -19,6 +21,11 @@ def sigmoid(x):
     return np.where(np.isnan(x), x, np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
 
 
+def gelu(x):
+    erf = np.array([math.erf(v) for v in (x * 0.5**0.5).ravel()]).reshape(x.shape)
+    return x / 2 * (1 + erf)
+
+
 # Each function's definition, and how far from it a float32 result may be.
 DEFINED = {
     None: (lambda x, a: x, lambda x, a: 0 * x),
@@ -30,6 +37,11 @@ DEFINED = {
     "silu": (lambda x, a: x * sigmoid(x), lambda x, a: 8 * UNIT * np.maximum(1, np.abs(x))),
     "hardsigmoid": (lambda x, a: np.clip(x + 3, 0, 6) / 6, lambda x, a: 4 * UNIT + 0 * x),
     "hardswish": (lambda x, a: x * np.clip(x + 3, 0, 6) / 6, lambda x, a: 4 * UNIT * np.maximum(1, np.abs(x))),
+    "gelu": (lambda x, a: gelu(x), lambda x, a: 12 * UNIT * np.maximum(1, np.abs(x))),
+    "gelu_tanh": (
+        lambda x, a: x * sigmoid(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)),
+        lambda x, a: 12 * UNIT * np.maximum(1, np.abs(x)),
+    ),
     "tanh": (lambda x, a: np.tanh(x), lambda x, a: 8 * UNIT + 0 * x),
 }
 
@@ -47,7 +59,7 @@ def inputs(p, seed=3):
         return random.integers(-6, 7, shape).astype(np.float32)
 
     tensors = [whole(p.images, p.pixels, p.channels)]
-    if p.op == "norm":
+    if p.op in ("norm", "layer_norm"):
         tensors += [whole(p.channels), whole(p.channels)]
     elif p.op in ("add", "mul"):
         shapes = {"all": tensors[0].shape, "image": (p.images, 1, p.channels), "pixel": (p.images, p.pixels, 1)}
@@ -63,6 +75,9 @@ def expected(p, tensors):
         return softmax(x)
     if p.op in ("add", "mul"):
         x = x + rest[0] if p.op == "add" else x * rest[0]
+    elif p.op == "layer_norm":
+        off = x - x.mean(-1, keepdims=True)
+        x = off / np.sqrt((off * off).mean(-1, keepdims=True) + p.eps) * rest[0] + rest[1]
     elif p.op == "norm":
         x = x * rest[0] + rest[1]
     return DEFINED[p.function][0](x, p.alpha)
@@ -92,6 +107,8 @@ PROBLEMS = [
     MapProblem("mul", 3, 70, 19, over="image"), MapProblem("add", 2, 3, 200, "relu6", over="image"),
     MapProblem("norm", 2, 50, 35, "hardswish"), MapProblem("norm", 1, 3, 8), MapProblem("copy", 2, 40, 19, pitch=24),
     MapProblem("copy", 1, 2, 300, pitch=301), MapProblem("first", 2, 20, 19), MapProblem("first", 1, 49, 3),
+    MapProblem("layer_norm", 2, 30, 19, eps=1e-5), MapProblem("layer_norm", 1, 5, 32, "relu", eps=0.5),
+    MapProblem("layer_norm", 3, 2, 300, "gelu", eps=1e-6),
     MapProblem("softmax", 1, 1, 10), MapProblem("softmax", 3, 30, 16), MapProblem("softmax", 2, 1, 300),
 ]  # fmt: skip
 
@@ -114,6 +131,8 @@ def test_a_map_is_what_it_is_defined_as(p, machine):
     if p.op == "softmax":
         assert (np.abs(got - want) <= 16 * UNIT * want + UNIT * UNIT).all()
         assert np.abs(got.sum(-1) - 1).max() < 32 * UNIT
+    elif p.op == "layer_norm":
+        assert (np.abs(got - want) <= 32 * UNIT * 20).all()  # |x| / sqrt(variance) < 3, weights and biases to 6
     elif p.function in (None, "relu", "relu6"):
         assert np.array_equal(got, want)
     else:
@@ -128,7 +147,7 @@ def test_any_team_gives_the_same_bits_as_one_thread(p):
     assert np.array_equal(one, answers(p, tensors, host(), threads=3), equal_nan=True)
 
 
-@pytest.mark.parametrize("p", PROBLEMS[9:], ids=words)
+@pytest.mark.parametrize("p", PROBLEMS[len(FUNCTIONS) :], ids=words)
 def test_the_interpreter_says_the_same(p):
     tensors = inputs(p)
     got, want = answers(p, tensors, AVX512, interpreted), answers(p, tensors, host())

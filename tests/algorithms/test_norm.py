@@ -213,6 +213,38 @@ def test_kernels_are_proved_safe_within_the_registers(op, dtype, machine):
             check(algorithm(p, machine).recipe(p, machine).build(), machine.registers)
 
 
+@every_machine
+@pytest.mark.parametrize(("activation", "residual"), KINDS)
+def test_a_gradient_that_is_nearly_the_same_in_all_pixels_keeps_its_difference(activation, residual, machine):
+    """As it is behind a global pool: of dx is left what a few roundings of the mean leave, whatever is added up."""
+    shape = (2, 19, 40, 60)
+    inputs = backward_inputs(shape, residual)
+    inputs["g"] = (1 + np.random.default_rng(8).random(shape) / 4096).astype(np.float32).astype(np.float64)
+    x = inputs["x"]
+    inputs["stats"] = np.stack((x.mean((0, 2, 3)), x.var((0, 2, 3)), x.var((0, 2, 3)) ** -0.5)).astype(np.float32)
+    inputs["bias"] = inputs["bias"] * 0 + 100
+    if residual:
+        inputs["y"] = np.ones(shape)
+    got = solved(problem("batch_norm_grad", shape, activation, residual), machine, inputs)
+    wanted, _ = oracle.batch_norm_grad(inputs["g"], inputs["x"], inputs["weight"][0], inputs["stats"])
+    total = inputs["g"].sum((0, 2, 3))
+    assert (np.abs(got["dparams"][1] - total) <= 4 * 2.0**-24 * total).all()
+    _, _, inverse = inputs["stats"]
+    scale = np.abs(inverse * inputs["weight"][0])
+    assert (np.abs((got["dx"] - wanted).mean((0, 2, 3))) <= 4 * 2.0**-24 * scale).all()
+
+
+@every_machine
+def test_infinite_gradients_have_infinite_sums(machine):
+    shape = (2, 19, 8, 8)
+    inputs = backward_inputs(shape, False)
+    inputs["g"][1, 3, 2, 5], inputs["g"][0, 4, 0, 0], inputs["g"][1, 4, 0, 0] = np.inf, np.inf, -np.inf
+    got = solved(problem("batch_norm_grad", shape, None), machine, inputs)["dparams"][1]
+    assert got[3] == np.inf
+    assert np.isnan(got[4])
+    assert np.isfinite(np.delete(got, [3, 4])).all()
+
+
 def test_nan_stays_in_its_channel_and_passes_the_relu():
     shape = (2, 20, 5, 5)
     x = np.random.default_rng(1).standard_normal(shape)

@@ -260,3 +260,30 @@ def test_what_nobody_needs_is_not_computed():
 def test_the_arena_is_smaller_than_all_values():
     plan = schedule(whole_net(), 1)
     assert 0 < plan.arena < plan.separate
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_the_layers_of_convnext_are_native(approximate):
+    norm = {role: f"norm.{role}" for role in ("weight", "bias")}
+    nodes = (
+        conv("stem", "input", 24, 4, stride=4),
+        Node("norm", "layer_norm", ("stem",), {"eps": 1e-6}, norm),
+        Node("up", "pointwise", ("norm",), {"out_features": 50}, {"weight": "up.weight", "bias": "up.bias"}),
+        Node("gelu", "gelu", ("up",), {"approximate": approximate}),
+        Node("scale", "scale", ("gelu",), {}, {"weight": "scale.weight"}),
+        Node("mean", "mean", ("scale",), {"dim": (2, 3)}),
+        Node("last", "layer_norm", ("mean",), {"eps": 1e-5}),
+        Node("soft", "gelu", ("last",), {"approximate": approximate}),
+    )
+    graph = Graph((3, 20, 16), nodes, "soft")
+    tensors, x = whole_tensors(graph), whole_images(graph, 3)
+    program = Program(graph, tensors)
+    assert all(step.problem is not None for step in program.plan(3, "nchw").steps)
+    for images in (x, last(x)):
+        assert np.abs(program(images) - run(graph, tensors, x)).max() < 1e-5
+
+
+def test_fusions_do_not_depend_on_threads():
+    graph = whole_net((3, 33, 40))
+    plans = [schedule(graph, 2, "nhwc", threads) for threads in (1, 2, 5)]
+    assert plans[0].steps == plans[1].steps == plans[2].steps

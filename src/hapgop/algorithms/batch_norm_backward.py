@@ -2,6 +2,10 @@
 
 Two passes: the sums, then dx. The mask is recomputed from x, or read from y where a residual has been added; with it
 the residual's gradient is written then, which the second pass reads instead of g and y.
+
+What is wrong in the mean of g is wrong alike in every pixel of dx, and adds up in the gradient of a bias further back.
+Behind a global pool all g of a channel are nearly the same, and dx a small difference from their mean. So the sum of g
+is compensated, and its mean is taken off before anything is multiplied.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from math import inf
 from typing import Literal
 
 from hapgop.algorithms.batch_norm_forward import normalised
@@ -24,7 +29,7 @@ _Masked = Callable[[int, Register, Register], Register]
 
 @dataclass(slots=True)
 class Backward:
-    """Writes the kernel. factors: of each channel what x - mean is multiplied by in dx, then what is added."""
+    """Writes the kernel. factors: of each channel what x - mean is multiplied by in dx, then the mean of g."""
 
     blocks: PixelBlocks
     mask: Mask
@@ -67,9 +72,11 @@ class Backward:
         b, k = self.blocks, self.k
         mean, masked = load(k, self.stats, at, counts, b.lanes), self.masking(at, counts)
         many, zero = max(1, b.side_by_side(counts) // 2), k.const(0.0)
-        one, two = ([[k.const(0.0) for _ in counts] for _ in range(many)] for _ in range(2))
+        two = [[k.const(0.0) for _ in counts] for _ in range(many)]
+        one, lost = [k.const(0.0) for _ in counts], [k.const(0.0) for _ in counts]
 
         def pixels(places: Sequence[Affine]) -> None:
+            some: dict[int, Register] = {}
             for (i, pixel), (v, count) in product(enumerate(places), enumerate(counts)):
                 place = pixel * b.c + at + v * b.lanes
                 value, given = k.load(self.x, place, count), k.load(self.g, place, count)
@@ -78,12 +85,15 @@ class Backward:
                     k.store(given, self.dr, place, count)
                 else:
                     given = masked(v, value, given)
-                k.add(one[i][v], given, into=one[i][v])
                 k.fma(given, k.sub(value, mean[v]), two[i][v], into=two[i][v])
+                some[v] = k.add(some[v], given) if v in some else given
+                if i + 1 == len(places):
+                    added(k, some[v], one[v], lost[v])
 
         b.each_pixel(k, self.n, block, many, pixels)
-        for totals, buffer in ((one, self.sums), (two, self.products)):
-            values = [sum_of(k, [total[v] for total in totals]) for v in range(len(counts))]
+        sums = [with_lost(k, total, rest) for total, rest in zip(one, lost, strict=True)]
+        products = [sum_of(k, [total[v] for total in two]) for v in range(len(counts))]
+        for values, buffer in ((sums, self.sums), (products, self.products)):
             store(k, values, buffer, block * b.padded + at, (b.lanes,) * len(counts), b.lanes)
 
     def masking(self, at: Affine, counts: Counts) -> _Masked:
@@ -107,23 +117,24 @@ class Backward:
     def whole(self, at: Affine, count: int) -> None:
         """The sums of all blocks together, and the factors, of one vector of channels."""
         b, k = self.blocks, self.k
-        one, two = k.const(0.0), k.const(0.0)
+        one, two, lost = k.const(0.0), k.const(0.0), k.const(0.0)
         with k.loop("block", 0, b.number(self.n)) as block:
-            k.add(one, k.load(self.sums, block * b.padded + at), into=one)
+            added(k, k.load(self.sums, block * b.padded + at), one, lost)
             k.add(two, k.load(self.products, block * b.padded + at), into=two)
+        one = with_lost(k, one, lost)
         inverse, pixels = k.load(self.stats, at + 2 * b.c, count), k.from_index(self.n)
         weighted = k.mul(two, inverse)
         k.store(weighted, self.dparams, at, count)
         k.store(one, self.dparams, at + b.c, count)
         scale = k.sub(k.const(0.0), k.mul(inverse, k.load(self.weight, at, count)))
         k.store(k.div(k.mul(k.mul(scale, inverse), weighted), pixels), self.factors, at)
-        k.store(k.div(k.mul(scale, one), pixels), self.factors, at + b.padded)
+        k.store(k.div(one, pixels), self.factors, at + b.padded)
 
     def into_x(self, block: Affine, streaming: bool, at: Affine, counts: Counts) -> None:
         b, k = self.blocks, self.k
         mean, masked = load(k, self.stats, at, counts, b.lanes), self.masking(at, counts)
         scale, full = self.scale(at, counts), (b.lanes,) * len(counts)
-        slope, offset = (load(k, self.factors, at + row * b.padded, full, b.lanes) for row in (0, 1))
+        slope, centre = (load(k, self.factors, at + row * b.padded, full, b.lanes) for row in (0, 1))
         source = self.dr if self.mask == "read" else self.g
 
         def pixels(places: Sequence[Affine]) -> None:
@@ -131,7 +142,19 @@ class Backward:
                 place = pixel * b.c + at + v * b.lanes
                 value = k.load(self.x, place, count)
                 given = masked(v, value, k.load(source, place, count))
-                rest = k.fma(k.sub(value, mean[v]), slope[v], offset[v])
-                k.store(k.fma(given, scale[v], rest), self.dx, place, count, streaming=streaming)
+                rest = k.mul(k.sub(value, mean[v]), slope[v])
+                k.store(k.fma(k.sub(given, centre[v]), scale[v], rest), self.dx, place, count, streaming=streaming)
 
         b.each_pixel(k, self.n, block, b.side_by_side(counts), pixels)
+
+
+def added(k: Builder, value: Register, total: Register, lost: Register) -> None:
+    """Adds a value to a sum, and to `lost` what rounding takes away, which is exact where the sum is the larger one."""
+    rounded = k.sub(k.add(total, value), total)
+    k.add(lost, k.sub(value, rounded), into=lost)
+    k.add(total, value, into=total)
+
+
+def with_lost(k: Builder, total: Register, lost: Register) -> Register:
+    """The sum, with what was lost; of infinite sums that is no number."""
+    return k.select("above", k.const(inf), lost, k.add(total, lost), total)

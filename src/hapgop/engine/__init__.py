@@ -11,11 +11,11 @@ from hapgop.engine.mapped import PreparedMap, prepare_map
 from hapgop.engine.memory import ALIGN, Block, empty, rounded
 from hapgop.engine.precision import at_precision, get_precision, set_precision
 from hapgop.engine.prepared import Prepared
-from hapgop.engine.ready import Refused, plan_for, prepare, prepare_candidates
+from hapgop.engine.ready import Refused, plan_for, prepare, prepare_by, prepare_candidates
 from hapgop.engine.runnable import Runnable
 from hapgop.engine.sequence import Call, Outside, Sequence
 from hapgop.engine.team import get_threads, set_threads, use_openmp
-from hapgop.engine.tuning import compare, get_tuning, may_measure, measured, set_tuning, usual
+from hapgop.engine.tuning import compare, get_tuning, keep, may_measure, measured, set_tuning, spend, usual
 
 __all__ = [
     "ALIGN",
@@ -38,6 +38,7 @@ __all__ = [
     "get_precision",
     "get_threads",
     "get_tuning",
+    "keep",
     "linear",
     "max_pool2d",
     "may_measure",
@@ -45,6 +46,7 @@ __all__ = [
     "on_change",
     "plan_for",
     "prepare",
+    "prepare_by",
     "prepare_candidates",
     "prepare_many",
     "prepare_map",
@@ -53,6 +55,7 @@ __all__ = [
     "set_precision",
     "set_threads",
     "set_tuning",
+    "spend",
     "tune_allocator",
     "use_openmp",
     "usual",

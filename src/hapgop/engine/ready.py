@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
@@ -60,6 +60,11 @@ def prepare_candidates(problem: Problem, within: float = 3.0) -> list[Prepared]:
     near = ranking.close(within, len(ranking.candidates))
     plans = [Plan(ranking.problem, ranking.machine, c.algorithm, c.recipe, c.seconds, ()) for c in near]
     return _compiled(plans, get_threads())
+
+
+def prepare_by(problem: Problem, times: Mapping[str, float]) -> Prepared:
+    """A problem ready to run as times say that were measured elsewhere: by the fastest of its algorithms, by name."""
+    return Prepared(ranking_for(at_precision(problem)).plan(times))
 
 
 def plan_for(problem: Problem) -> Plan:

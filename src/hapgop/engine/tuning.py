@@ -140,6 +140,11 @@ def compare(key: str, calls: Mapping[str, Callable[[], object]]) -> Times | None
     return choices().put(key, times)
 
 
+def keep(key: str, times: Times) -> Times | None:
+    """Keeps what was measured under a key, and returns what is kept: the first one's. None where nothing can be."""
+    return choices().put(key, times)
+
+
 def _interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     best = {name: _duration(call) for name, call in calls.items()}
     counts = {name: max(1, round(_TURN / seconds)) for name, seconds in best.items()}

@@ -114,6 +114,11 @@ def image_map(op: str, size: Size, n: int, function: str | None = None) -> MapPr
     return MapProblem(op, n, pixels, channels, function)  # type: ignore[arg-type]
 
 
+def function_of(node: Node) -> str:
+    """The map's word for a node's function."""
+    return "gelu_tanh" if node.attrs.get("approximate") == "tanh" else node.op
+
+
 def linear_shape(n: int, features: int, outputs: int) -> ConvShape:
     """A linear layer as the convolution that it is."""
     return ConvShape(n, features, 1, 1, outputs, 1, 1)

@@ -10,7 +10,7 @@ from typing import Final
 from hapgop.algorithms import Problem
 from hapgop.algorithms.maps import FUNCTIONS, MapProblem
 from hapgop.engine import Refused
-from hapgop.program.fusing import Readers, best, chain, image_map, linear_shape
+from hapgop.program.fusing import Readers, best, chain, function_of, image_map, linear_shape
 from hapgop.program.graph import Graph, Node
 from hapgop.program.sizes import Size, conv_shape, mean_axes, pool_shape, result_sizes
 from hapgop.program.steps import Step, cost
@@ -165,7 +165,7 @@ class _Lowering:
 
     def apply(self, node: Node) -> None:
         alpha = float(node.attrs.get("negative_slope", node.attrs.get("alpha", 0.0)))
-        problem = image_map("apply", self.sizes[node.name], self.n, node.op)
+        problem = image_map("apply", self.sizes[node.name], self.n, function_of(node))
         self.step(node, replace(problem, alpha=alpha))
 
     def meet(self, node: Node) -> None:
@@ -190,6 +190,10 @@ class _Lowering:
     def norm(self, node: Node) -> None:
         self.with_activation(node, image_map("norm", self.sizes[node.name], self.n), node.inputs)
 
+    def layer_norm(self, node: Node) -> None:
+        problem = image_map("layer_norm", self.sizes[node.name], self.n)
+        self.with_activation(node, replace(problem, eps=float(node.attrs["eps"])), node.inputs)
+
     def with_activation(self, node: Node, problem: MapProblem, reads: tuple[str, ...]) -> None:
         """A map, and the activation behind it if nobody else reads what comes between."""
         after = self.readers.only(node.name) if self.fuse else None
@@ -197,7 +201,7 @@ class _Lowering:
             self.add(Step(node.name, (node,), problem, reads, node.name))
             return
         alpha = float(after.attrs.get("negative_slope", after.attrs.get("alpha", 0.0)))
-        problem = replace(problem, function=after.op, alpha=alpha)
+        problem = replace(problem, function=function_of(after), alpha=alpha)
         self.taken[after.name] = Step(after.name, (node, after), problem, reads, after.name)
 
     def softmax(self, node: Node) -> None:
@@ -252,10 +256,12 @@ _LOWER: Final[Mapping[str, Callable[[_Lowering, Node], None]]] = {
     "adaptive_avg_pool2d": _Lowering.pool,
     "adaptive_max_pool2d": _Lowering.pool,
     "mean": _Lowering.mean,
-    **dict.fromkeys(FUNCTIONS, _Lowering.apply),
+    **dict.fromkeys(FUNCTIONS, _Lowering.apply),  # of GELU its two forms are one op
     "add": _Lowering.meet,
     "mul": _Lowering.meet,
     "batch_norm2d": _Lowering.norm,
+    "scale": _Lowering.norm,
+    "layer_norm": _Lowering.layer_norm,
     "softmax": _Lowering.softmax,
     "flatten": _Lowering.flatten,
     "concat": _Lowering.concat,

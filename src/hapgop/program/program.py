@@ -14,6 +14,7 @@ from hapgop.engine import Prepared, get_precision, get_threads, get_tuning, prep
 from hapgop.errors import InputError
 from hapgop.program.folding import fold
 from hapgop.program.graph import Graph
+from hapgop.program.in_place import chosen_in_place
 from hapgop.program.ready import Ready
 from hapgop.program.running import check_tensors
 from hapgop.program.schedule import Schedule, schedule
@@ -91,7 +92,8 @@ class Program:
         with self._planning:
             found = self._ready.get(key)
             if found is None:
-                found = Ready(self._settled(batch, layout, key[2]), self._weights, self._tensors)
+                settled = self._settled(batch, layout, key[2])
+                found = Ready(settled, self._weights, self._tensors, chosen_in_place(settled, self._tensors))
                 self._ready[key] = found
                 if len(self._ready) > _PLANS:
                     self._ready.popitem(last=False)

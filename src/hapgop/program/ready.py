@@ -37,11 +37,21 @@ _IMAGES, _RESULT = Outside(0), Outside(1)
 class Ready:
     """A schedule with all that its calls need. Calls from several threads at once get an arena each."""
 
-    def __init__(self, plan: Schedule, weights: Weights, tensors: Mapping[str, NDArray[Any]]) -> None:
-        self.plan, self._tensors = plan, tensors
-        native = [i for i, step in enumerate(plan.steps) if step.problem is not None]
-        problems = [p for i in native if (p := plan.steps[i].problem) is not None]
-        self._runnables = dict(zip(native, prepare_many(problems), strict=True))
+    def __init__(
+        self,
+        plan: Schedule,
+        weights: Weights,
+        tensors: Mapping[str, NDArray[Any]],
+        chosen: Mapping[Problem, Prepared] | None = None,
+    ) -> None:
+        """chosen: of some problems how they are computed; of the others the engine's choice."""
+        own = chosen or {}
+        self.plan, self._tensors = plan.by(own), tensors
+        problems = {i: p for i, step in enumerate(plan.steps) if (p := step.problem) is not None}
+        native = list(problems)
+        rest = {i: p for i, p in problems.items() if p not in own}
+        made: dict[int, Runnable] = dict(zip(rest, prepare_many(rest.values()), strict=True))
+        self._runnables = {i: own[p] if isinstance(p, Problem) and p in own else made[i] for i, p in problems.items()}
         sums = [(i, r) for i, r in self._runnables.items() if isinstance(r, Prepared) and r.plan.problem.packed]
         packed = weights.packed([(plan.steps[i], r) for i, r in sums])
         self._packed = {i: array for (i, _), array in zip(sums, packed, strict=True)}

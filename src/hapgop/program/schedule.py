@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
+from hapgop.algorithms import Problem
+from hapgop.engine import Prepared
+from hapgop.machine import host
 from hapgop.program.arena import Life, first_fit
 from hapgop.program.graph import Graph
 from hapgop.program.lowering import lower
 from hapgop.program.sizes import Size, result_sizes
-from hapgop.program.steps import LAUNCH, MEET, Cost, Step, cost
+from hapgop.program.steps import LAUNCH, MEET, Cost, Step, cost, cost_of
 from hapgop.program.wording import told
 
 _GAIN = 0.9  # of the time with fewer threads
@@ -36,6 +39,14 @@ class Schedule:
     starts: Mapping[str, int]
     arena: int
     separate: int
+
+    def by(self, chosen: Mapping[Problem, Prepared]) -> Schedule:
+        """The same with some problems computed as others have chosen."""
+        costs = [
+            cost_of(chosen[step.problem].plan) if isinstance(step.problem, Problem) and step.problem in chosen else c
+            for step, c in zip(self.steps, self.costs, strict=True)
+        ]
+        return replace(self, costs=tuple(costs))
 
     @property
     def output(self) -> str:
@@ -71,7 +82,8 @@ def schedule(graph: Graph, batch: int, layout: str = "nhwc", threads: int = 1, f
     layout: how the images lie in memory, "nhwc" or "nchw". fuse: whether nodes may become one step. Raises InputError
     where the graph does not fit together.
     """
-    steps, alias = lower(graph, batch, layout, threads, fuse)
+    # Fusions are judged for all cores, however many threads there are: with them algorithms, and so bits, may change.
+    steps, alias = lower(graph, batch, layout, host().cores, fuse)
     costs = tuple(None if step.problem is None else cost(step.problem) for step in steps)
     team = _team(costs, threads)
     sizes = dict(result_sizes(graph))

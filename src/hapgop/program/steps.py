@@ -9,6 +9,7 @@ from hapgop.algorithms import Problem, costs
 from hapgop.algorithms.maps import MapProblem, recipe, seconds
 from hapgop.engine import at_precision, plan_for
 from hapgop.machine import host
+from hapgop.planning import Plan
 from hapgop.program.graph import Node
 from hapgop.program.sizes import Size
 
@@ -74,10 +75,16 @@ class Cost:
 
 def cost(problem: Problem | MapProblem) -> Cost:
     """What a problem costs on this machine. Raises Refused where no algorithm takes it."""
-    if isinstance(problem, MapProblem):
-        name, total, items = "map", seconds(problem, host()), recipe(problem, host()).items
-    else:
-        plan = plan_for(at_precision(problem))
-        name, total, items = plan.algorithm.name, plan.seconds, plan.recipe.items
+    if isinstance(problem, Problem):
+        return cost_of(plan_for(at_precision(problem)))
+    return _within("map", seconds(problem, host()), recipe(problem, host()).items)
+
+
+def cost_of(plan: Plan) -> Cost:
+    """What a problem costs that is computed so."""
+    return _within(plan.algorithm.name, plan.seconds, plan.recipe.items)
+
+
+def _within(algorithm: str, total: float, items: int) -> Cost:
     # Within one call, beginning a kernel is a jump.
-    return Cost(name, max(total - costs.CALL, 0.0) + _JUMP, items)
+    return Cost(algorithm, max(total - costs.CALL, 0.0) + _JUMP, items)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hapgop.algorithms import Problem
+from hapgop.algorithms.maps import MapProblem
 from hapgop.engine import Block, Prepared, rounded
 from hapgop.program.elementwise import scale_and_shift
 from hapgop.program.steps import Step
@@ -43,13 +44,17 @@ class Weights:
         return [found[key] for key in keys]
 
     def others(self, step: Step) -> list[Array]:
-        """What a step reads beside values and packed weights: a bias, or a batch norm's scale and shift."""
+        """What a step reads beside values and packed weights: a bias, or a norm's scale and shift."""
         node = step.node
         if isinstance(step.problem, Problem):
             return [self._plain(node.params["bias"])] if step.problem.bias else []
+        roles = {role: self._tensors[name] for role, name in node.params.items()}
+        if isinstance(step.problem, MapProblem) and node.op in ("scale", "layer_norm"):
+            c = step.problem.channels
+            weight, bias = roles.get("weight", np.ones(c)), roles.get("bias", np.zeros(c))
+            return [np.ascontiguousarray(one.reshape(-1), np.float32) for one in (weight, bias)]
         if node.op != "batch_norm2d":
             return []
-        roles = {role: self._tensors[name] for role, name in node.params.items()}
         mean, var = roles["running_mean"], roles["running_var"]
         both = scale_and_shift(mean, var, roles.get("weight"), roles.get("bias"), node.attrs["eps"])
         return [np.ascontiguousarray(one, np.float32) for one in both]

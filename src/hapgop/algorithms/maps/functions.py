@@ -9,11 +9,13 @@ smaller than the smallest normal number, it is 0. From it, for every float32 x:
     sigmoid, tanh                   within 8 units of 2^-24
     silu                            within 8 units of 2^-24 of max(1, |x|)
     elu                             within 8 units of 2^-24 of max(1, alpha)
+    gelu, gelu_tanh                 within 12 units of 2^-24 of max(1, |x|)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import pi
 from typing import Final
 
 from hapgop.algorithms.epilogue import activated
@@ -102,6 +104,33 @@ def tanh(k: Builder, x: Register, alpha: float) -> Register:
     return k.select("above", size, k.const(_SMALL), signed, near)
 
 
+# The error function as a quotient: numerator in x, x^3, ...; denominator in 1, x^2, ...; highest power first.
+# Source: the Eigen library, which clamps x to where float32 knows nothing but one.
+_ERF_OVER: Final = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+                    -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02)  # fmt: skip
+_ERF_UNDER: Final = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+                     -1.42647390514189e-02)  # fmt: skip
+_ERF_LARGEST: Final = 4.0
+
+
+def gelu(k: Builder, x: Register, alpha: float) -> Register:
+    """x * (1 + erf(x / sqrt 2)) / 2."""
+    scaled = k.mul(x, k.const(0.5**0.5))
+    bounded = k.min(k.max(scaled, k.const(-_ERF_LARGEST)), k.const(_ERF_LARGEST))
+    squared = k.mul(bounded, bounded)
+    erf = k.div(k.mul(bounded, _series(k, squared, _ERF_OVER)), _series(k, squared, _ERF_UNDER))
+    value = k.mul(k.mul(x, k.const(0.5)), k.add(k.const(1.0), erf))
+    # However large the negative number: what erf is short of one is not to be multiplied by it.
+    return k.select("above", k.const(-_ERF_LARGEST), scaled, k.const(0.0), value)
+
+
+def gelu_tanh(k: Builder, x: Register, alpha: float) -> Register:
+    """x * (1 + tanh(u)) / 2 = x * sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3)."""
+    twice = 2 * (2 / pi) ** 0.5
+    u = k.mul(x, k.fma(k.mul(x, x), k.const(0.044715 * twice), k.const(twice)))
+    return k.mul(k.max(x, k.const(-104.0)), sigmoid(k, u, alpha))
+
+
 def _fused(name: str) -> Function:
     """An activation that convolutions take along, by itself: the same bits."""
     return lambda k, x, alpha: activated(k, x, name)
@@ -113,6 +142,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
     "elu": elu,
     "sigmoid": sigmoid,
     "silu": silu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "hardsigmoid": hardsigmoid,
     "tanh": tanh,
 }

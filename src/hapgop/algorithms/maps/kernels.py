@@ -15,10 +15,11 @@ from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
 from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
 
+_WHOLE_ROWS = ("softmax", "layer_norm")  # every number of a result needs all of its pixel
 _CHUNK = 64  # vectors of a work item, about: 4 KB at a time in each tensor
 _UNROLLED = 8  # vectors of channels up to which a row is written out
 # Cycles of a vector's function, beside loading and storing it.
-_CYCLES = {"elu": 40, "sigmoid": 40, "silu": 42, "tanh": 44, "softmax": 50}
+_CYCLES = {"elu": 40, "sigmoid": 40, "silu": 42, "tanh": 44, "gelu": 24, "gelu_tanh": 44, "softmax": 50}
 
 
 def seconds(problem: MapProblem, machine: Machine) -> float:
@@ -53,10 +54,10 @@ def recipe(problem: MapProblem, machine: Machine) -> Recipe:
     rows = _Rows(p, lanes, max(1, _CHUNK * lanes // p.channels))
     by_image = p.pixels if rows.by_image else 0
     return Recipe(
-        key=f"map rows {how} {p.channels} {p.over} {by_image} {p.pitch} {isa}",
+        key=f"map rows {how} {p.channels} {p.over} {by_image} {p.pitch} {p.eps} {isa}",
         build=rows.kernel,
         sizes=(p.images if rows.by_image else p.images * p.pixels,),
-        private=(rows.row + lanes,) if p.op == "softmax" else (),
+        private=(rows.row + lanes,) if p.op in _WHOLE_ROWS else (),
         items=max(1, ceil(p.pixels / rows.each) * p.images if by_image else ceil(p.images * p.pixels / rows.each)),
         tiles=f"{rows.each} pixels",
     )
@@ -120,12 +121,12 @@ class _Rows:
         pixels = n * p.pixels if self.by_image else n
         x = k.buffer("x", pixels * c, "in")
         others = []
-        if p.op == "norm":
+        if p.op in ("norm", "layer_norm"):
             others = [k.buffer("scale", c, "in"), k.buffer("shift", c, "in")]
         elif p.op in ("add", "mul"):
             others = [k.buffer("b", n * c if self.by_image else pixels, "in")]
         y = k.buffer("y", pixels * (p.pitch or c), "out")
-        own = k.buffer("row", self.row + self.lanes, "private") if p.op == "softmax" else None
+        own = k.buffer("row", self.row + self.lanes, "private") if p.op in _WHOLE_ROWS else None
         if self.by_image:
             with k.stage("pixels", ("image", n), ("chunk", ceil(p.pixels / self.each))) as (image, chunk):
                 with k.loop("pixel", chunk * self.each, [chunk * self.each + self.each, p.pixels]) as pixel:
@@ -133,7 +134,9 @@ class _Rows:
             return k.kernel()
         with k.stage("pixels", ("chunk", (n + (self.each - 1)) // self.each)) as (chunk,):
             with k.loop("pixel", chunk * self.each, [chunk * self.each + self.each, n]) as pixel:
-                if own is not None:
+                if own is not None and p.op == "layer_norm":
+                    self.layer_norm(k, x, own, others, y, pixel)
+                elif own is not None:
                     self.softmax(k, x, own, y, pixel)
                 else:
                     self.simple(k, x, others, y, pixel, pixel)
@@ -170,11 +173,8 @@ class _Rows:
 
     def softmax(self, k: Builder, x: Buffer, own: Buffer, y: Buffer, pixel: Affine) -> None:
         """One pixel: the largest channel, exponentials of what lies below it, their sum, and each one's share."""
-        c, lanes, at = self.p.channels, self.lanes, pixel * self.p.channels
-        rest = c % lanes
-        if rest:  # ones where the last vector has channels
-            k.store(k.const(0.0), own, self.row)
-            k.store(k.const(1.0), own, self.row, rest)
+        lanes, at = self.lanes, pixel * self.p.channels
+        self.mark(k, own)
         largest = k.const(-inf)
 
         def find(i: Affine, count: int) -> None:
@@ -189,14 +189,54 @@ class _Rows:
 
         def exponential(i: Affine, count: int) -> None:
             e = exp_of_negative(k, k.sub(k.load(x, at + i, count), most))
-            if count < lanes:
-                e = k.select("above", k.load(own, self.row), k.const(0.5), e, k.const(0.0))
+            e = self.marked(k, own, e, count)
             k.add(total, e, into=total)
             k.store(e, own, i)
 
         self.channels(k, exponential)
         every = self.across(k, total, k.add)
         self.channels(k, lambda i, count: k.store(k.div(k.load(own, i), every), y, at + i, count))
+
+    def layer_norm(self, k: Builder, x: Buffer, own: Buffer, others: list[Buffer], y: Buffer, pixel: Affine) -> None:
+        """One pixel: its mean, what differs from it, the squares of that."""
+        p, at = self.p, pixel * self.p.channels
+        self.mark(k, own)
+        channels, total, squares = k.const(float(p.channels)), k.const(0.0), k.const(0.0)
+
+        def add(i: Affine, count: int) -> None:
+            k.add(total, self.marked(k, own, k.load(x, at + i, count), count), into=total)
+
+        self.channels(k, add)
+        mean = k.div(self.across(k, total, k.add), channels)
+
+        def square(i: Affine, count: int) -> None:
+            off = self.marked(k, own, k.sub(k.load(x, at + i, count), mean), count)
+            k.fma(off, off, squares, into=squares)
+            k.store(off, own, i)
+
+        self.channels(k, square)
+        variance = k.div(self.across(k, squares, k.add), channels)
+        inverse = k.div(k.const(1.0), k.sqrt(k.add(variance, k.const(p.eps))))
+
+        def finish(i: Affine, count: int) -> None:
+            value = k.mul(k.load(own, i), inverse)
+            value = k.fma(value, k.load(others[0], i, count), k.load(others[1], i, count))
+            k.store(_after(k, p, value), y, at + i, count)
+
+        self.channels(k, finish)
+
+    def mark(self, k: Builder, own: Buffer) -> None:
+        """Behind the row: ones where the last vector has channels."""
+        rest = self.p.channels % self.lanes
+        if rest:
+            k.store(k.const(0.0), own, self.row)
+            k.store(k.const(1.0), own, self.row, rest)
+
+    def marked(self, k: Builder, own: Buffer, value: Register, count: int) -> Register:
+        """A vector with zeros where there are no channels."""
+        if count == self.lanes:
+            return value
+        return k.select("above", k.load(own, self.row), k.const(0.5), value, k.const(0.0))
 
     def across(self, k: Builder, value: Register, combine: Callable[[Register, Register], Register]) -> Register:
         """All lanes together, in every lane."""

@@ -8,11 +8,13 @@ from typing import Literal
 from hapgop.algorithms.maps.functions import FUNCTIONS
 from hapgop.errors import InputError
 
-MapOp = Literal["apply", "add", "mul", "norm", "softmax", "copy", "first"]
+MapOp = Literal["apply", "add", "mul", "norm", "layer_norm", "softmax", "copy", "first"]
 Over = Literal["all", "image", "pixel"]
 
 # How many addresses a call takes.
-TENSORS: dict[MapOp, int] = {"apply": 2, "add": 3, "mul": 3, "norm": 4, "softmax": 2, "copy": 2, "first": 2}
+TENSORS: dict[MapOp, int] = {
+    "apply": 2, "add": 3, "mul": 3, "norm": 4, "layer_norm": 4, "softmax": 2, "copy": 2, "first": 2,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class MapProblem:
     add, mul  a, b, y               y = f(a + b), f(a * b); b has, by `over`, every number, a row of channels for each
                                     image, or one number for each pixel
     norm      x, scale, shift, y    y = f(x * scale + shift), one of each a channel
+    layer_norm x, scale, shift, y   the same of x less its mean over the channels, over sqrt(variance + eps)
     softmax   x, y                  over the channels
     copy      x, y                  each pixel's channels to y, `pitch` numbers from one pixel to the next
     first     x, y                  channels first: y (images, channels, pixels)
@@ -42,6 +45,7 @@ class MapProblem:
     alpha: float = 0.0
     over: Over = "all"
     pitch: int = 0
+    eps: float = 0.0
 
     def __post_init__(self) -> None:
         for name, allowed in (

@@ -18,7 +18,10 @@ _UNARY: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
 }  # fmt: skip
 
 
-_LAYERS: Final = ("conv2d", "linear", "batch_norm2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
+_LAYERS: Final = (
+    "conv2d", "linear", "pointwise", "gelu", "batch_norm2d", "layer_norm", "scale", "max_pool2d", "avg_pool2d",
+    "adaptive_avg_pool2d",
+)  # fmt: skip
 
 
 class PlainNet(nn.Module):
@@ -48,16 +51,26 @@ class PlainNet(nn.Module):
         a = node.attrs
         if node.op in _UNARY:
             return _UNARY[node.op](x)
+        if node.op == "gelu":
+            return F.gelu(x, approximate=a["approximate"])
         if node.op in _OTHERS:
             return _OTHERS[node.op](a, x, *rest)
         weight, bias = self.tensor(node, "weight"), self.tensor(node, "bias")
-        if node.op in ("conv2d", "linear"):
+        if node.op in ("conv2d", "linear", "pointwise"):
             assert weight is not None
             if node.op == "linear":
                 y = F.linear(x, weight, bias)
+            elif node.op == "pointwise":
+                y = F.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)
             else:
                 y = F.conv2d(x, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"])
             return F.relu(y) if a["activation"] == "relu" else y
+        if node.op == "layer_norm":
+            # Over the channels: the last axis for the while.
+            return F.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, a["eps"]).movedim(-1, 1)
+        if node.op == "scale":
+            assert weight is not None
+            return x * weight.reshape(-1, *(1,) * (x.dim() - 2))
         if node.op == "batch_norm2d":
             return F.batch_norm(
                 x, self.tensor(node, "running_mean"), self.tensor(node, "running_var"), weight, bias, eps=a["eps"]
