@@ -16,6 +16,9 @@ from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Coordinate
 
 _FEW = 128  # tiles, at most, that are transformed all at once, for each block of channels to go through
+# Elements between what threads write in large strides. A core sees the stride and fetches what would come next, to
+# write it: without the gap these are lines that another core is writing, and two threads hardly gained on one.
+GAP = 1 << 16
 _LARGE = 16 << 20  # bytes of transformed filters that come from memory again for every block of tiles
 
 
