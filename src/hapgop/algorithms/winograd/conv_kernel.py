@@ -69,7 +69,7 @@ class _Making:
     def gathering(self) -> Gathering:
         t = self.t
         return Gathering(
-            self.k, t.source, t.triple.bt, t.triple.in_step, t.origin, self.buffers["patch"], self.n
+            self.k, t.source, t.triple.bt, t.triple.in_step, t.origin, self.buffers["patch"], self.n, t.dilation
         )  # fmt: skip
 
     def begin(self) -> None:

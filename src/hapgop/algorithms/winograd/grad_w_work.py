@@ -9,7 +9,7 @@ from typing import Literal
 from hapgop.algorithms.layout import vector_counts
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.winograd.points import triple
-from hapgop.algorithms.winograd.tiling import GAP, Side
+from hapgop.algorithms.winograd.tiling import GAP, Side, across
 from hapgop.algorithms.winograd.triple import Triple
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -60,7 +60,7 @@ class Work:
 
     @property
     def across(self) -> tuple[int, int]:
-        return ceil(self.shape.oh / self.m), ceil(self.shape.ow / self.m)
+        return across(self.shape.oh, self.shape.ow, self.m, self.shape.dilation)
 
     @property
     def tiles(self) -> int:
