@@ -52,9 +52,13 @@ def problems(draw, algorithm, op):
     ih, iw = (draw(st.integers(r, 15)) for _ in range(2))
     padding = tuple(draw(st.integers(0, r - 1)) for _ in range(4))
     n = draw(st.sampled_from([1, 2, 3, 11]))
-    shape = ConvShape(n, ic * groups, ih, iw, oc * groups, r, r, algorithm.stride, padding, groups=groups)
+    dilation = (1, 1)
+    if algorithm.stride == 1 and draw(st.booleans()):
+        dilation = draw(st.sampled_from([(2, 2), (1, 3), (4, 1)]))
+        ih, iw = ih + (r - 1) * (dilation[0] - 1), iw + (r - 1) * (dilation[1] - 1)
+    shape = ConvShape(n, ic * groups, ih, iw, oc * groups, r, r, algorithm.stride, padding, dilation, groups)
     residual, pooled = (op == "conv" and draw(st.booleans()) for _ in range(2))
-    pooled = pooled and min(shape.oh, shape.ow) > 1
+    pooled = pooled and min(shape.oh, shape.ow) > 1 and dilation == (1, 1)
     return Problem(
         op,
         shape,
@@ -175,7 +179,7 @@ def test_the_error_of_the_usual_layer_is_within_four_times_plain_sums():
 def test_what_is_fused_is_what_comes_after(algorithm, data):
     """Residual, activation and pool in one call and one after the other: the same bits, winners of ties included."""
     problem, machine, seed = drawn(data, algorithm, "conv")
-    assume(min(problem.shape.oh, problem.shape.ow) > 1)
+    assume(min(problem.shape.oh, problem.shape.ow) > 1 and problem.shape.dilation == (1, 1))
     winners = data.draw(st.booleans())
     problem = replace(problem, y_layout="nhwc", residual=True, pooled=True, winners=winners)
     inputs = random_inputs(problem, seed, whole=data.draw(st.booleans()))
@@ -299,7 +303,8 @@ def test_refusals_have_words():
         (Winograd(4, 3), replace(usual, precision="exact"), "plain sum"),
         (Winograd(4, 5), usual, "5 x 5"),
         (Winograd(4, 3, 2), usual, "stride 2"),
-        (Winograd(4, 3), replace(usual, shape=replace(shape, dilation=2)), "dilation"),
+        (Winograd(4, 3), replace(usual, shape=replace(shape, dilation=2), pooled=True), "dilation"),
+        (Winograd(4, 3, 2), replace(usual, shape=replace(shape, dilation=2, stride=2)), "dilation"),
         (Winograd(4, 3), replace(usual, y_layout="nchw", pooled=True), "channels last"),
         (Winograd(4, 3), replace(usual, shape=replace(shape, groups=4)), "8 channels"),
         (Winograd(4, 3), Problem("grad_w", shape), "grad_w"),

@@ -84,11 +84,13 @@ def _seconds(t: Tiling) -> float:
     total = steps * costs.step_cycles(pixels, width, wide) / costs.CLOCK
     total += price.seconds(every * t.in_vectors, t.triple.bt, wide)
     total += price.seconds(every * t.out_vectors, t.triple.at, wide)
-    size = t.filters.size * itemsize
+    f = t.filters
+    size = f.size * itemsize
     if not t.problem.packed:
         turned = s.groups * t.source.channels * t.out_vectors
-        total += price.seconds(turned, t.triple.g, wide) + turned * t.filters.taps * costs.SQUARE / costs.CLOCK
+        total += price.seconds(turned, t.triple.g, wide) + turned * f.taps * costs.SQUARE / costs.CLOCK
         total += (0 if t.few else costs.traffic(size, t.machine)) + costs.STAGE
+        total += costs.traffic(size * f.taps // f.products, t.machine)
     passes = 1 if t.few else max(1, t.batch * t.tiles / t.block)
     if not t.few or t.problem.packed:
         total += passes * costs.traffic(max(0, size - t.machine.l2 // 2), t.machine)

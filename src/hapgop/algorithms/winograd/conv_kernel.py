@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hapgop.algorithms.turn import turn
 from hapgop.algorithms.winograd.ahead import Blocks
 from hapgop.algorithms.winograd.phases import Finishing, Gathering, Results, multiply, patch_size, place, vectors
-from hapgop.algorithms.winograd.tiling import Side, Tiling
+from hapgop.algorithms.winograd.tiling import GAP, Side, Tiling
 from hapgop.tile import Affine, Buffer, Builder, Kernel
 
 CHUNK = 64  # channels whose filters are transformed at a time, where each block of channels does its own
@@ -39,10 +39,10 @@ def private_sizes(t: Tiling) -> list[tuple[str, int]]:
     if not t.problem.packed:
         sizes.append(("squares", f.private[0]))
     if not t.few:
-        return [*sizes, ("inputs", t.products * t.v_step), ("sums", t.products * t.m_step)]
-    sizes.append(("sums", t.products * width * t.block * lanes))
+        return [*sizes, ("inputs", t.products * t.v_step + GAP), ("sums", t.products * t.m_step + GAP)]
+    sizes.append(("sums", t.products * width * t.block * lanes + GAP))
     if not t.problem.packed:
-        sizes.append(("filters", t.products * (CHUNK * width + 1) * lanes))
+        sizes.append(("filters", t.products * (CHUNK * width + 1) * lanes + GAP))
     return sizes
 
 
@@ -69,7 +69,7 @@ class _Making:
     def gathering(self) -> Gathering:
         t = self.t
         return Gathering(
-            self.k, t.source, t.triple.bt, t.triple.in_step, t.origin, self.buffers["patch"], self.n
+            self.k, t.source, t.triple.bt, t.triple.in_step, t.origin, self.buffers["patch"], self.n, t.dilation
         )  # fmt: skip
 
     def begin(self) -> None:

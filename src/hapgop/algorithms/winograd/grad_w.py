@@ -66,6 +66,7 @@ class WinogradGradW(Algorithm):
             kept = w.sums_size * itemsize <= machine.l2 // 2
             total += (blocks * (0.5 if kept else 2) + 2 * w.parts) * sums
         total += costs.traffic(itemsize * w.batch * (s.ic * s.ih * s.iw + s.oc * s.oh * s.ow), machine)
+        total += costs.traffic(itemsize * s.oc * w.x.channels * s.kh * s.kw, machine)
         for layout, side in ((problem.x_layout, w.x), (problem.y_layout, w.g)):
             if layout == "nchw":
                 total += costs.turned(itemsize * w.batch * side.total * side.height * side.width, machine)

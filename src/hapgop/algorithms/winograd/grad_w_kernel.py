@@ -51,7 +51,7 @@ class _Emitting:
             (w.x, a.bt, a.in_step, (-w.shape.padding[0], -w.shape.padding[2]), self.x, self.inputs, w.x_step),
             (w.g, transposed(a.at), w.m, (0, 0), self.g, self.gradients, w.g_step),
         ):
-            gathering = Gathering(self.k, side, matrix, step, origin, self.patch, self.n)
+            gathering = Gathering(self.k, side, matrix, step, origin, self.patch, self.n, w.shape.dilation)
             at = start * (w.products * product) + slot * w.lanes
             gathering.emit(source, group, at_tile, to, at, product, w.block * w.lanes)
 

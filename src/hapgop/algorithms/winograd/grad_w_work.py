@@ -9,7 +9,7 @@ from typing import Literal
 from hapgop.algorithms.layout import vector_counts
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.winograd.points import triple
-from hapgop.algorithms.winograd.tiling import Side
+from hapgop.algorithms.winograd.tiling import GAP, Side, across
 from hapgop.algorithms.winograd.triple import Triple
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -60,7 +60,7 @@ class Work:
 
     @property
     def across(self) -> tuple[int, int]:
-        return ceil(self.shape.oh / self.m), ceil(self.shape.ow / self.m)
+        return across(self.shape.oh, self.shape.ow, self.m, self.shape.dilation)
 
     @property
     def tiles(self) -> int:
@@ -184,7 +184,7 @@ class Work:
         """(name, elements) of the buffers of one thread; of one register tile's sums where they stay there."""
         sizes = [("patch", self.patch_size)]
         if self.way == "parts":
-            return sizes + self._tiles(1)
+            return sizes + [(name, size + GAP) for name, size in self._tiles(1)]
         tile = self.products * self.rows * self.width * self.lanes
         return [*sizes, ("sums", tile)] if self.way == "once" else sizes
 

@@ -35,6 +35,14 @@ def place(t: Tiled, tile: Affine) -> tuple[Affine, Affine, Affine]:
     return image, row, rest - row * across
 
 
+def corner(tile: Affine, step: int, dilation: int) -> Affine:
+    """The first row (or column) of a tile whose rows are `dilation` apart, of tiles `step` such rows apart."""
+    if dilation == 1:
+        return tile * step
+    turn = tile // dilation
+    return turn * (step * dilation) + (tile - turn * dilation)
+
+
 def vectors(k: Builder, channels: int, body: Callable[[Affine, int], None]) -> None:
     """Calls body(vector, lanes) in a loop over whole vectors, and once for what is left."""
     whole, rest = divmod(channels, k.lanes)
@@ -56,6 +64,7 @@ class Gathering:
     origin: tuple[int, int]
     patch: Buffer
     n: Affine
+    dilation: tuple[int, int] = (1, 1)
 
     def emit(
         self, x: Buffer, group: Affine, at_tile: tuple[Affine, Affine, Affine], to: Buffer, at: Affine, step: int,
@@ -75,15 +84,19 @@ class Gathering:
         k, size, products = self.k, len(self.matrix[0]), len(self.matrix)
         image, row, column = at_tile
         first = group * self.side.channels + vector * k.lanes
-        top, left = row * self.in_step + self.origin[0], column * self.in_step + self.origin[1]
+        (down, over), step_in = self.dilation, self.in_step
+        top, left = corner(row, step_in, down) + self.origin[0], corner(column, step_in, over) + self.origin[1]
         line, pixel = self.side.width * self.side.total, self.side.total
+        # Of residue classes the next tile is one pixel further, and lies in lines that were there before.
         ahead = image * (self.side.height * line) + top * line + (left + _AHEAD * self.in_step) * pixel + first
-        with k.loop("ahead", 0, min(self.in_step, size)) as q:
-            for r in range(size):
-                k.prefetch(x, ahead + q * pixel + r * line)
+        if over == 1:
+            with k.loop("ahead", 0, min(self.in_step, size)) as q:
+                for r in range(size):
+                    k.prefetch(x, ahead + q * pixel + r * (line * down))
 
         def load(r: Affine | int, q: Affine | int) -> Register:
-            return k.load(x, first, count, where=self.side.where(image, top + r, left + q, self.n))
+            at_row, at_column = top + Affine.of(r) * down, left + Affine.of(q) * over
+            return k.load(x, first, count, where=self.side.where(image, at_row, at_column, self.n))
 
         def store(value: Register, i: Affine | int, j: Affine | int) -> None:
             k.store(value, to, at + (Affine.of(i) * products + j) * step)
@@ -151,12 +164,14 @@ class Finishing:
         triple, side, bias, residual = t.triple, t.target, self.results.bias, self.results.residual
         image, row, column = at_tile
         first = group * side.channels + vector * k.lanes
+        down, over = t.dilation
+        top, left = corner(row, t.m, down), corner(column, t.m, over)
 
         def load(i: Affine | int, j: Affine | int) -> Register:
             return k.load(m, at + (Affine.of(i) * triple.products + j) * self.step)
 
         def store(value: Register, i: int, j: int) -> None:
-            where = side.where(image, row * t.m + i, column * t.m + j, self.n)
+            where = side.where(image, top + i * down, left + j * over, self.n)
             if bias:
                 value = k.add(value, k.load(bias, first, count))
             if residual:

@@ -20,8 +20,8 @@ def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> 
         return f"is made for filters of {r} x {r}, not {s.kh} x {s.kw}"
     if s.stride != (stride, stride):
         return f"is made for stride {stride}, not {s.stride}"
-    if s.dilation != (1, 1):
-        return "has no dilation"
+    if s.dilation != (1, 1) and (stride > 1 or problem.pooled):
+        return "has no dilation with a stride or a pool"
     if problem.y_layout != "nhwc" and (problem.residual or problem.pooled):
         return "adds and pools channels last"
     channels = min(s.ic, s.oc) // s.groups

@@ -16,6 +16,9 @@ from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Coordinate
 
 _FEW = 128  # tiles, at most, that are transformed all at once, for each block of channels to go through
+# Elements between what threads write in large strides. A core sees the stride and fetches what would come next, to
+# write it: without the gap these are lines that another core is writing, and two threads hardly gained on one.
+GAP = 1 << 16
 _LARGE = 16 << 20  # bytes of transformed filters that come from memory again for every block of tiles
 
 
@@ -35,6 +38,15 @@ class Side:
             Coordinate(row, Affine(self.height), strides.h),
             Coordinate(column, Affine(self.width), strides.w),
         )
+
+
+def across(height: int, width: int, m: int, dilation: tuple[int, int]) -> tuple[int, int]:
+    """Tiles of m x m down and across an image of results.
+
+    A dilated convolution is one without holes for every residue class of rows and columns: tiles are cut of those.
+    """
+    down, over = (d * ceil(ceil(size / d) / m) for size, d in zip((height, width), dilation, strict=True))
+    return down, over
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +111,17 @@ class Tiling:
         """Row and column of the source that the first tile starts at."""
         s = self.shape
         top, left = s.padding[0], s.padding[2]
-        return (top - s.kh + 1, left - s.kw + 1) if self.backward else (-top, -left)
+        reach_h, reach_w = (s.kh - 1) * s.dilation[0], (s.kw - 1) * s.dilation[1]
+        return (top - reach_h, left - reach_w) if self.backward else (-top, -left)
 
     @property
     def across(self) -> tuple[int, int]:
         """Tiles down and across an image."""
-        return ceil(self.target.height / self.m), ceil(self.target.width / self.m)
+        return across(self.target.height, self.target.width, self.m, self.shape.dilation)
+
+    @property
+    def dilation(self) -> tuple[int, int]:
+        return self.shape.dilation
 
     @property
     def tiles(self) -> int:
