@@ -279,7 +279,7 @@ def test_drawing_is_followed_by_every_layer(visit, subject):
     assert page.locator(".following").count() == 3
     assert page.inner_text(".answer h1") in subject.classes
     page.get_by_role("button", name="Clear").click()
-    page.wait_for_function("document.querySelector('.answer h1').textContent === '…'")
+    page.wait_for_function("document.querySelector('.answer h1').className === 'begin'")
 
 
 def test_the_camera_is_followed(visit):
@@ -351,7 +351,7 @@ def test_drawing_by_keyboard(visit, subject):
     page.keyboard.press("Space")
     for key in ["ArrowUp"] * 5 + ["ArrowRight"] * 4:
         page.keyboard.press(key)
-    page.wait_for_function("document.querySelector('.answer h1').textContent !== '…'")
+    page.wait_for_function("document.querySelector('.answer h1').className !== 'begin'")
     assert page.inner_text(".answer h1") in subject.classes
 
 

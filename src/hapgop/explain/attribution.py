@@ -1,11 +1,11 @@
-"""Why this label: which pixels of the image spoke for it, by three methods of Captum."""
+"""Why this label: which pixels of the image spoke for it, by three methods."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam, Occlusion
+from captum.attr import IntegratedGradients, Occlusion
 from numpy.typing import NDArray
 
 from hapgop.errors import InputError
@@ -78,13 +78,21 @@ def evidence(model: Model, image: Any, label: int | None = None, method: str | N
         return Evidence(method, label, _plain(found.mean(1)), patch=patch)
     if method == "gradcam":
         layer = layer_for(net)
-        found = LayerGradCam(net.steps, net.steps.of(layer)).attribute(x, target=label)
+        found = _gradcam(net, x, label, layer)
         sized = torch.nn.functional.interpolate(found, (h, w), mode="bilinear", align_corners=False)
         return Evidence(method, label, _plain(sized[:, 0]), layer=layer)
     if method == "integrated":
         found = IntegratedGradients(net.steps).attribute(x, target=label, n_steps=_STEPS, internal_batch_size=8)
         return Evidence(method, label, _plain(found.sum(1)))
     raise InputError(f"There is no method {method!r} of finding evidence; there are {', '.join(METHODS)}.")
+
+
+def _gradcam(net: Opened, x: torch.Tensor, label: int, layer: str) -> torch.Tensor:
+    """As Captum's LayerGradCam does it, whose hook on the layer would catch the results of other threads too."""
+    values = net.steps.until(x.requires_grad_(), net.graph.output)
+    (gradient,) = torch.autograd.grad(values[net.graph.output][0, label], values[layer])
+    found: torch.Tensor = (gradient.mean((2, 3), keepdim=True) * values[layer]).sum(1, keepdim=True).detach()
+    return found
 
 
 def layer_for(net: Opened) -> str:

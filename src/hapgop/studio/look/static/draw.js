@@ -4,6 +4,7 @@ import { h, replace, say } from "./dom.js";
 import { percent } from "./format.js";
 import { canvas, most, paint } from "./plane.js";
 import { tell } from "./notice.js";
+import { size } from "./question.js";
 import { post } from "./source.js";
 import { address, go } from "./state.js";
 import { t } from "./words.js";
@@ -18,7 +19,7 @@ export async function draw(root, ctx) {
   small.imageSmoothingQuality = "high";
   const followed = facts.layers.filter((layer) => layer.output.length === 3 && ["conv2d", "max_pool2d", "avg_pool2d", "relu"].includes(layer.op));
   const layers = [...followed.filter((layer) => layer.op === "conv2d")].slice(0, 6);
-  const bars = h("ol", { class: "bars" }), word = h("h1", { "aria-live": "polite" }, "–"), rate = h("p", { class: "note figure" });
+  const bars = h("ol", { class: "bars" }), word = h("h1", { "aria-live": "polite", class: "begin" }, t("draw.begin")), rate = h("p", { class: "note figure" });
   const camera = h("video", { autoplay: true, muted: true, playsInline: true, hidden: true });
   const rows = layers.map((layer) => {
     const canvases = Array.from({ length: Math.min(PER_LAYER, layer.output[0]) }, () => h("canvas", { "aria-hidden": "true" }));
@@ -77,9 +78,10 @@ export async function draw(root, ctx) {
     }
     root.dataset.updates = String(Number(root.dataset.updates ?? 0) + 1);
     why.hidden = blank;
-    if (blank) { word.textContent = "…"; replace(bars); rate.textContent = ""; return; }
+    if (blank) { word.textContent = t("draw.begin"); word.className = "begin"; replace(bars); rate.textContent = ""; return; }
     const order = found.probabilities.map((p, i) => [p, i]).sort((a, b) => b[0] - a[0]).slice(0, 5);
-    if (word.textContent !== facts.classes[order[0][1]]) word.textContent = facts.classes[order[0][1]];
+    const name = facts.classes[order[0][1]];
+    if (word.textContent !== name) { word.textContent = name; word.className = size(name) ?? ""; }
     replace(bars, order.map(([p, i]) => h("li", {}, h("span", { class: "name" }, facts.classes[i]), h("span", { class: "track" }, h("i", { style: `width:${100 * p}%` })), h("span", { class: "figure" }, percent(p)))));
     times = [...times, performance.now()].slice(-20);
     const seconds = (times.at(-1) - times[0]) / 1000;

@@ -93,6 +93,7 @@ class Layer {
     this.beforeTitle = h("span"); this.afterTitle = h("span"); this.fieldText = h("p", { class: "note" });
     this.equation = h("div", { class: "equation" }); this.total = h("div"); this.made = h("div", { class: "made" });
     this.partial = h("ul", { class: "partial", "aria-label": t("by.channel") });
+    this.partialTitle = h("p", { class: "note apart", "aria-hidden": "true" }, t("by.channel"));
     this.excited = h("div");
     const figure = (title, ratio, children, note) => h("figure", {}, h("figcaption", {}, title), h("div", { class: "layers", style: `aspect-ratio:${ratio}` }, children), note);
     this.root = h("div", { class: "inspect" },
@@ -100,7 +101,7 @@ class Layer {
         figure(h("span", {}, t("image")), `${width}/${height}`, [this.photo, this.mask, this.field], this.fieldText),
         figure(this.beforeTitle, `${iw}/${ih}`, [this.before, this.beforeFrame], null),
         figure(this.afterTitle, `${ow}/${oh}`, [this.after, this.afterFrame], h("p", { class: "note" }, t("arrows")))),
-      this.equation, this.total, this.made, this.partial, this.excited);
+      this.equation, this.total, this.made, this.partialTitle, this.partial, this.excited);
     this.drawn = "";
     this.exactly = 0;
   }
@@ -184,7 +185,7 @@ class Layer {
 
   arithmetic(c, y, x, k, value) {
     const { layer } = this, bias = this.bias ? this.bias.data[c] : 0;
-    this.partial.hidden = true;
+    this.partial.hidden = this.partialTitle.hidden = true;
     if (layer.taps && this.weight) {
       const sums = this.channels.map((_, number) => sumOf(reading(layer, this.inputs[0], this.weight, c, y, x, number)));
       const one = reading(layer, this.inputs[0], this.weight, c, y, x, k), total = sums.reduce((a, b) => a + b, 0);
@@ -230,7 +231,7 @@ class Layer {
 
   byChannel(sums, k) {
     if (sums.length < 2) return;
-    this.partial.hidden = false;
+    this.partial.hidden = this.partialTitle.hidden = false;
     const [, ih, iw] = this.reads, scale = Math.max(...sums.map(Math.abs));
     if (this.partial.childElementCount !== Math.min(SHOWN, sums.length) || this.partialOf !== this.drawn) {
       this.partialOf = this.drawn;

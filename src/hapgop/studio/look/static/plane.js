@@ -41,17 +41,17 @@ export function photo(canvas, bytes, [height, width, channels]) {
   return canvas;
 }
 
-// Evidence over a picture: the sign is the colour, the strength how little of the picture shows through.
+// Evidence over a picture: the sign is the colour, the strength how little of the picture shows through. It is drawn
+// soft, so that the eye tells it from the pixels of the picture, which are drawn hard; and never so strong as to hide them.
 export function heat(canvas, values, height, width) {
   canvas.width = width; canvas.height = height;
   const context = canvas.getContext("2d"), image = context.createImageData(width, height), scale = most(values) || 1;
   for (let i = 0; i < values.length; i++) {
     const share = Math.max(-1, Math.min(1, values[i] / scale));
     image.data.set(share > 0 ? [240, 125, 30] : [50, 125, 225], 4 * i);
-    image.data[4 * i + 3] = Math.round(170 * Math.abs(share) ** 0.8);
+    image.data[4 * i + 3] = Math.round(160 * Math.abs(share) ** 1.2);
   }
   context.putImageData(image, 0, 0);
-  canvas.classList.toggle("pixels", Math.max(height, width) <= 64);
   return canvas;
 }
 

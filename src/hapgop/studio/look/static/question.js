@@ -14,6 +14,7 @@ const TOP = 5;
 export async function question(root, ctx) {
   const { facts, image } = ctx, [, height, width] = facts.input_shape;
   const best = image.probabilities.indexOf(Math.max(...image.probabilities));
+  const empty = !offline && !facts.samples.length && !state.image;
   const picture = photo(canvas(t("picture.of", { name: image.name || t("yours") })), ...Object.values(await pixels(ctx)));
   const over = canvas(t("evidence"), { class: "over" }), mark = h("i", { class: "frame dashed", hidden: true });
   const caption = h("p", { class: "note" }), methods = h("div", {}), changes = h("p", { class: "changes" });
@@ -59,26 +60,34 @@ export async function question(root, ctx) {
 
   replace(root,
     h("section", { class: "hero" },
-      h("figure", { class: "photo" }, h("div", { class: "layers" }, picture, over, mark), h("figcaption", {}, methods, caption)),
+      h("figure", { class: "photo" }, h("div", { class: "layers" }, picture, over, mark), h("figcaption", {}, methods, legend(), caption)),
       h("div", { class: "answer" },
-        h("p", { class: "eyebrow" }, t("what")),
-        h("h1", {}, facts.classes[best]),
+        h("p", { class: "eyebrow" }, t("what")), empty ? [h("h1", { class: "begin" }, t("begin")), h("p", {}, opener(ctx)), h("p", { class: "note" }, t("begin.lead"))] : [
+        h("h1", { class: size(facts.classes[best]) }, facts.classes[best]),
         h("p", { class: "sure" }, t("sure", { p: percent(image.probabilities[best]) }), " ",
           image.truth === null ? "" : h("span", { class: image.truth === facts.classes[best] ? "right" : "wrong" },
             t(image.truth === facts.classes[best] ? "right" : "wrong", { truth: image.truth }))),
-        bars, changes)),
+        bars, changes])),
     h("section", {}, h("h2", {}, t("mattered")), h("p", { class: "lead" }, t("mattered.lead")), mattered,
       h("p", { class: "on" }, h("a", { href: address({ view: "network" }) }, t("to.network")))),
-    offline ? null : h("section", { class: "others" }, h("h2", {}, t("another")), await strip(ctx)));
+    offline || empty ? null : h("section", { class: "others" }, h("h2", {}, t("another")), await strip(ctx)));
 
   function update() { ranking(); evidence(); channels(); }
   update();
   return { update };
 }
 
+// Names of many letters are set smaller, so that they stay beside the picture.
+export const size = (name) => (name.length > 24 ? "longest" : name.length > 11 ? "long" : null);
+
 async function pixels(ctx) {
   const { data, shape } = await ctx.pixels();
   return { data, shape };
+}
+
+// What the two colours of the evidence say.
+function legend() {
+  return h("p", { class: "legend", "aria-hidden": "true" }, h("span", {}, t("against")), h("i", {}), h("span", {}, t("for")));
 }
 
 // A filter beside the map that it made.
@@ -119,10 +128,15 @@ export async function strip(ctx) {
       "aria-label": sample.truth === null ? sample.name : t("sample.of", { truth: sample.truth }) },
     photo(h("canvas", { "aria-hidden": "true" }), data, shape)));
   }));
+  const empty = !ctx.facts.samples.length && !state.image;
+  return [h("ul", { class: "strip" }, shown), empty ? null : h("p", {}, opener(ctx), " ", h("span", { class: "note" }, t("or.drop")))];
+}
+
+function opener(ctx) {
   const input = h("input", { type: "file", accept: "image/*", class: "unseen", id: "file", onchange: async () => {
     try { await ctx.accept(input.files[0]); } catch (error) { tell(error.message); }
   } });
-  return [h("ul", { class: "strip" }, shown), h("p", {}, input, h("label", { for: "file", class: "button" }, t("open")), " ", h("span", { class: "note" }, t("or.drop")))];
+  return [input, h("label", { for: "file", class: "button" }, t("open"))];
 }
 
 // For those who do not see the heat: in which ninth of the picture most of it lies.
