@@ -220,16 +220,13 @@ class Tile:
     def finish(self, row: Affine) -> None:
         """Bias, residual, activation."""
         k, lanes = self.k, self.gather.packing.lanes
-        bias = None
-        if self.buffers.bias is not None:
-            places = [self.channel + v * lanes for v in range(len(self.counts))]
-            bias = [k.load(self.buffers.bias, at, n) for at, n in zip(places, self.counts, strict=True)]
         whole = self.gather.whole
         line = self.place(whole, row, self.column)
         for p, vectors in enumerate(self.acc):
             for v, value in enumerate(vectors):
-                if bias is not None:
-                    value = k.add(value, bias[v])
+                if self.buffers.bias is not None:
+                    # Loaded where it is added: kept, the bias would take registers that activations need.
+                    value = k.add(value, k.load(self.buffers.bias, self.channel + v * lanes, self.counts[v]))
                 if self.buffers.residual is not None:
                     at = line + p * whole.w + v * lanes * whole.c
                     value = k.add(value, k.load(self.buffers.residual, at, self.counts[v], whole.c))
