@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,7 @@ def command(json: Annotated[bool, typer.Option("--json", help="JSON on standard 
 def _facts() -> dict[str, Any]:
     machine = host()
     folder = Path(native.cache_folder())
-    files = list(folder.glob("*.o")) if folder.is_dir() else []
+    sizes = _sizes(folder)
     return {
         "hapgop": __version__,
         "python": platform.python_version(),
@@ -63,12 +64,22 @@ def _facts() -> dict[str, Any]:
         "threads": {"count": get_threads(), "runtime": native.runtime()},
         "kernels": {
             "folder": str(folder),
-            "files": len(files),
-            "bytes": sum(file.stat().st_size for file in files),
+            "files": len(sizes),
+            "bytes": sum(sizes),
         },
         "compiler": native.identity(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _sizes(folder: Path) -> list[int]:
+    """Of the kernels kept, in bytes."""
+    sizes = []
+    for file in folder.glob("*.o"):
+        # Other processes may be replacing old kernels at this moment.
+        with suppress(FileNotFoundError):
+            sizes.append(file.stat().st_size)
+    return sizes
 
 
 def _version(name: str) -> str | None:
