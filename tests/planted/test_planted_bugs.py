@@ -87,8 +87,8 @@ BUGS = (
     Bug(
         "bias forgotten",
         "algorithms/direct_tile.py",
-        "                if bias is not None:\n",
-        "                if bias is None:\n",
+        "value = k.add(value, k.load(self.buffers.bias",
+        "k.add(value, k.load(self.buffers.bias",
         select="exact and conv and border",
     ),
     Bug(
