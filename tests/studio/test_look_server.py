@@ -7,7 +7,6 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -301,42 +300,3 @@ def test_a_name_cannot_end_the_script_of_the_single_file():
     looked = subject()
     looked.title = "</script><script>alert(1)</script>"
     assert "<script>alert" not in single_file(looked, looked.sample(0)).decode()
-
-
-def own_module(*end):
-    return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, padding=1), torch.nn.ReLU(), *end)
-
-
-PIXELS = Preprocessing((8, 8), 1, (0.5,), (0.25,))
-
-
-def test_a_module_from_pytorch_is_looked_at():
-    module = own_module(torch.nn.Flatten(), torch.nn.Linear(128, 3))
-    with torch.no_grad():
-        for number, tensor in enumerate(module.parameters()):
-            tensor.copy_((torch.arange(tensor.numel()).reshape(tensor.shape) * 7 + number) % 5 - 2)
-    pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 1), dtype=np.uint8)
-    looked = Subject.of_module("mine", module, PIXELS, ("a", "b", "c"), [Sample("x", pixels)])
-    shown = looked.sample(0)
-    with torch.no_grad():
-        wanted = module(torch.from_numpy(shown.x)[None])[0].numpy()
-    np.testing.assert_allclose(looked.maps(shown)[looked.net.graph.output], wanted, rtol=1e-4, atol=1e-3)
-    answer = TestClient(application(looked), base_url="http://127.0.0.1:7007").get("/api/sample?n=0")
-    assert answer.status_code == 200
-
-
-def test_labels_without_names_are_numbered():
-    module = own_module(torch.nn.Flatten(), torch.nn.Linear(128, 3))
-    assert Subject.of_module("mine", module, PIXELS).classes == ("0", "1", "2")
-
-
-@pytest.mark.parametrize(
-    ("end", "classes", "words"),
-    [
-        ((torch.nn.Flatten(), torch.nn.Linear(128, 3)), ("a", "b"), "3 scores, and there are 2 names"),
-        ((), (), "gives 2 x 8 x 8 for an image"),
-    ],
-)
-def test_a_module_that_gives_no_scores_for_these_labels(end, classes, words):
-    with pytest.raises(InputError, match=words):
-        Subject.of_module("mine", own_module(*end), PIXELS, classes)

@@ -9,7 +9,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -64,32 +63,6 @@ class Subject:
     def of(cls, title: str, predictor: Predictor, samples: Sequence[Sample] = ()) -> "Subject":
         """Of a trained run; without any sample, a grey picture stands in."""
         return cls(title, explain.opened(predictor), predictor.classes, predictor.preprocessing, samples)
-
-    @classmethod
-    def of_module(
-        cls,
-        title: str,
-        module: torch.nn.Module,
-        preprocessing: Preprocessing,
-        classes: Sequence[str] = (),
-        samples: Sequence[Sample] = (),
-    ) -> "Subject":
-        """Of a PyTorch module for images as `preprocessing` makes them; without names, labels are numbered from 0.
-
-        Raises InputError where the module does what a graph cannot express, where it does not give one score a label
-        for an image, or where there are not as many names as scores.
-
-        >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 8), torch.nn.Flatten())
-        >>> Subject.of_module("mine", net, Preprocessing((8, 8), 1, (0.5,), (0.25,))).classes
-        ('0', '1')
-        """
-        net = explain.opened(module, np.zeros((preprocessing.channels, *preprocessing.size), np.float32))
-        scores = net.sizes[net.graph.output]
-        if len(scores) != 1:
-            raise InputError(f"The net gives {' x '.join(map(str, scores))} for an image; one score a label is wanted.")
-        if classes and len(classes) != scores[0]:
-            raise InputError(f"The net gives {scores[0]} scores, and there are {len(classes)} names of labels.")
-        return cls(title, net, tuple(classes) or tuple(map(str, range(scores[0]))), preprocessing, samples)
 
     def show(self, picture: Picture, name: str = "", truth: str | None = None) -> Shown:
         """Takes a picture in; equal pixels have equal ids."""
