@@ -1,6 +1,7 @@
 """From a subject to a page in the browser."""
 
 import socket
+import webbrowser
 from collections.abc import Callable
 
 import uvicorn
@@ -49,3 +50,13 @@ def serve(subject: Subject, place: socket.socket, ready: Callable[[str], None], 
 
     config = uvicorn.Config(application(subject), log_level="warning", access_log=False, lifespan="off", ws="none")
     Server(config).run(sockets=[place])
+
+
+def show(subject: Subject, port: int | None = None) -> None:
+    """The page, from Python: says its address, opens it in the browser, and answers until Ctrl-C."""
+
+    def ready(address: str) -> None:
+        print(f"The page is at {address} (Ctrl-C ends it).")
+        webbrowser.open(address)
+
+    serve(subject, free_socket(port), ready)

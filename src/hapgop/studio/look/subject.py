@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from hapgop import explain
 from hapgop.errors import InputError
@@ -61,8 +62,28 @@ class Subject:
 
     @classmethod
     def of(cls, title: str, predictor: Predictor, samples: Sequence[Sample] = ()) -> "Subject":
-        """Of a trained run; without any sample, a grey picture stands in."""
+        """Of a trained run or an ONNX file; without any sample, a grey picture stands in."""
         return cls(title, explain.opened(predictor), predictor.classes, predictor.preprocessing, samples)
+
+    @classmethod
+    def of_module(
+        cls,
+        title: str,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        classes: Sequence[str] | None = None,
+        samples: Sequence[Sample] = (),
+    ) -> "Subject":
+        """Of any module of PyTorch's or our layers, as it is now; `classes` are numbers where they are not given.
+
+        Raises InputError where the module does what a graph cannot express, or its answers are not as many.
+        """
+        net = explain.opened(module, np.zeros((preprocessing.channels, *preprocessing.size), np.float32))
+        outputs = net.sizes[net.graph.output]
+        names = tuple(map(str, range(outputs[0]))) if classes is None else tuple(classes)
+        if outputs != (len(names),):
+            raise InputError(f"The net gives {outputs} numbers for {len(names)} classes.")
+        return cls(title, net, names, preprocessing, samples)
 
     def show(self, picture: Picture, name: str = "", truth: str | None = None) -> Shown:
         """Takes a picture in; equal pixels have equal ids."""
