@@ -105,4 +105,12 @@ export const en = {
   "pooling.none": "This net has no max pooling.", "pooling.window": "Window",
   "end.caption": "The last layer’s scores for the picture at hand", "end.label": "label", "end.score": "score", "end.power": "e to the score", "end.share": "share", "end.weights": "Weights of the last layer:",
   "learning.step": "Step", "learning.now": "After {step} steps", "learning.target": "What it should become", "learning.loss": "mean squared difference {loss}",
+  "watch": "Training", "watch.loss": "Loss", "watch.accuracy": "Right answers",
+  "watch.training": "training {value}", "watch.validation": "validation {value}",
+  "watch.epoch": "Epoch {epoch} of {epochs}", "watch.pace": "{speed} images/s, {left} left, {waiting} of the time waiting for data",
+  "watch.stage.reading": "Reading the pictures …", "watch.stage.judging": "Judging it on pictures that it has not seen …",
+  "watch.filters": "The first filters, as they form", "watch.filters.colour": "Grey is zero; each filter is shown at its own full strength.",
+  "watch.filters.signed": "Warm adds, cold takes away; of a deep filter, its strongest slice.", "watch.filter": "Filter {k}",
+  "watch.said": "Epoch {epoch}: {accuracy} of the validation images right.",
+  "watch.gone": "The training has ended or was stopped. hapgop look opens its run; hapgop train --resume goes on.",
 };

@@ -105,4 +105,12 @@ export const ko = {
   "pooling.none": "이 신경망에는 최대 풀링이 없습니다.", "pooling.window": "창",
   "end.caption": "지금 그림에 대한 마지막 층의 점수", "end.label": "레이블", "end.score": "점수", "end.power": "e의 점수 제곱", "end.share": "몫", "end.weights": "마지막 층의 가중치:",
   "learning.step": "걸음", "learning.now": "{step}걸음 뒤", "learning.target": "되어야 할 모습", "learning.loss": "평균 제곱 차이 {loss}",
+  "watch": "학습", "watch.loss": "손실", "watch.accuracy": "맞힌 비율",
+  "watch.training": "학습 {value}", "watch.validation": "검증 {value}",
+  "watch.epoch": "{epochs}에포크 가운데 {epoch}번째", "watch.pace": "초당 {speed}장, {left} 남음, 데이터를 기다린 시간 {waiting}",
+  "watch.stage.reading": "그림을 읽는 중 …", "watch.stage.judging": "본 적 없는 그림으로 평가하는 중 …",
+  "watch.filters": "만들어지고 있는 첫 필터들", "watch.filters.colour": "회색이 0입니다. 필터마다 자기 최댓값에 맞추어 그렸습니다.",
+  "watch.filters.signed": "따뜻한 색은 더하고 찬 색은 뺍니다. 깊은 필터는 가장 강한 조각을 보입니다.", "watch.filter": "필터 {k}",
+  "watch.said": "{epoch}에포크: 검증 그림의 {accuracy}를 맞혔습니다.",
+  "watch.gone": "학습이 끝났거나 멈추었습니다. hapgop look으로 결과를 열고, hapgop train --resume으로 이어 갑니다.",
 };
