@@ -28,7 +28,8 @@ def digits():
     opened = explain.opened(net, np.zeros((1, 8, 8)))
     random = np.random.default_rng(0)
     pictures = [Sample(f"{n}.png", random.integers(0, 256, (8, 8, 1), dtype=np.uint8), str(n)) for n in range(6)]
-    return Subject("digits", opened, tuple("0123456789"), Preprocessing((8, 8), 1, (0.3,), (0.4,)), pictures)
+    rules = Preprocessing((8, 8), 1, (0.3,), (0.4,))
+    return Subject("digits", opened, tuple("0123456789"), rules, pictures, lambda: pictures[1:])
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,23 @@ def test_asking_why_not_another_label_changes_the_evidence(visit):
     page.wait_for_selector(f"canvas.over[data-drawn]:not([data-drawn='{drawn}'])")
     assert picture(page, "canvas.over") != before
     assert page.locator(".bars button").nth(1).get_attribute("aria-pressed") == "true"
+
+
+def test_training_pictures_that_look_alike_are_framed(visit, subject):
+    page = visit.go("question")
+    page.wait_for_selector("section[data-label] .frame")
+    shown = subject.sample(0)
+    layer, place = explain.strongest_place(subject.net, shown.x)
+    wanted = explain.alike(subject.net, shown.x, [one.x for one in subject.lessons], layer, place, top=6)
+    links = page.query_selector_all("section[data-label] a")
+    assert len(links) == len(wanted) == 5
+    assert links[0].inner_text().split()[0] == subject.lessons[wanted[0].image].truth
+    before = page.get_attribute("section[data-label]", "data-label")
+    page.click(".bars li:nth-child(3) button")
+    page.wait_for_selector(f"section[data-label]:not([data-label='{before}'])")
+    page.click("section[data-label] a >> nth=0")
+    visit.ready("window")
+    assert page.input_value(".chooser select") == layer
 
 
 def test_another_sample_is_another_picture(visit):
@@ -214,6 +232,36 @@ def test_pointing_moves_the_window_and_what_it_sees(visit, subject):
         ".over", "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 3)"
     )
     assert np.array_equal(np.array(veil).reshape(8, 8) == 0, mask)
+
+
+def test_how_strongly_each_pixel_moves_a_value(visit, subject):
+    """The heat is the gradient's; where an activation holds the value, the page says so."""
+    y = subject.maps(subject.sample(0))["conv1"][0]
+    (up, across), (dead_up, dead_across) = np.argwhere(y > 0)[0], np.argwhere(y == 0)[0]
+    page = visit.go(f"window?layer=conv1&c=0&y={up}&x={across}")
+    page.wait_for_selector(".inspect .over:not(.pixels)[hidden]", state="attached")
+    page.click("text=How strongly each pixel moves it")
+    page.wait_for_selector("canvas.over:not([hidden]) >> nth=0")
+    assert "strong=1" in page.url
+    page.wait_for_function("document.querySelectorAll('.inspect canvas.over')[1].width === 8")
+    opaque = page.evaluate(
+        "() => { const over = document.querySelectorAll('.inspect canvas.over')[1].getContext('2d');"
+        "return over.getImageData(0, 0, 8, 8).data.filter((value, i) => i % 4 === 3 && value > 0).length; }"
+    )
+    heat = explain.effective_field(subject.net, subject.sample(0).x, "conv1", 0, int(up), int(across))
+    assert 0 < opaque <= np.count_nonzero(heat) <= 9
+    page = visit.go(f"window?layer=conv1&c=0&y={dead_up}&x={dead_across}&strong=1")
+    page.wait_for_selector("text=No pixel moves this value now")
+
+
+def test_the_filters_of_a_layer_are_judged(visit, subject):
+    page = visit.go("window?layer=conv1")
+    page.wait_for_selector(".health .note >> nth=1")
+    found = explain.filter_health(subject.net, [subject.sample(n).x for n in range(6)], "conv1")
+    text = page.inner_text(".health")
+    assert "what they make of 6 pictures" in text
+    assert ("Never above zero" in text) == bool(found.dead)
+    assert ("no two are the same" in text) == (not found.dead and not found.duplicates)
 
 
 def test_the_filter_slides_by_itself(visit):

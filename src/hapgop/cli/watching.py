@@ -28,6 +28,7 @@ class Page:
     def stay(self, run: Path) -> None:
         """The page of the run, in its place, until Ctrl-C."""
         predictor = Predictor(run)
-        self._live.become(Subject.of(run.resolve().name, predictor, looking.samples(predictor)))
+        samples = looking.samples(predictor)
+        self._live.become(Subject.of(run.resolve().name, predictor, samples, lambda: looking.lessons(predictor)))
         console.write(f"The net can be looked into at {self._live.address} (Ctrl-C ends it).")
         self._live.stay()

@@ -35,7 +35,7 @@ def command(
     samples = looking.samples(predictor)
     if image is not None:
         samples = [Sample(image.name, looking.checked(image)), *samples]
-    subject = Subject.of(run.resolve().name, predictor, samples)
+    subject = Subject.of(run.resolve().name, predictor, samples, lambda: looking.lessons(predictor))
     if html is not None:
         try:
             page = single_file(subject, subject.sample(0))

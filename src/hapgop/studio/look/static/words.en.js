@@ -113,4 +113,7 @@ export const en = {
   "watch.filters.signed": "Warm adds, cold takes away; of a deep filter, its strongest slice.", "watch.filter": "Filter {k}",
   "watch.said": "Epoch {epoch}: {accuracy} of the validation images right.",
   "watch.gone": "The training has ended or was stopped. hapgop look opens its run; hapgop train --resume goes on.",
+  "alike": "Training pictures that look alike to it", "alike.lead": "Of {n} pictures that it learned from: the patches that {layer} describes most nearly as it describes the part that speaks most for the label. The figure is the cosine between the two.",
+  "strength": "How strongly each pixel moves it", "strength.none": "No pixel moves this value now: its activation holds it where it is.", "health": "How well its filters are used", "health.lead": "Judged by what they make of {n} pictures.",
+  "health.dead": "Never above zero:", "health.duplicates": "The same filter twice:", "health.saturated": "Always at their limit:", "health.well": "All {n} filters answer to something, and no two are the same.",
 };

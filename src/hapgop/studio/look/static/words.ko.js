@@ -113,4 +113,7 @@ export const ko = {
   "watch.filters.signed": "따뜻한 색은 더하고 찬 색은 뺍니다. 깊은 필터는 가장 강한 조각을 보입니다.", "watch.filter": "필터 {k}",
   "watch.said": "{epoch}에포크: 검증 그림의 {accuracy}를 맞혔습니다.",
   "watch.gone": "학습이 끝났거나 멈추었습니다. hapgop look으로 결과를 열고, hapgop train --resume으로 이어 갑니다.",
+  "alike": "비슷해 보이는 학습 그림", "alike.lead": "학습한 그림 {n}장에서, {layer}이(가) 레이블을 가장 뒷받침하는 부분과 가장 비슷하게 나타내는 조각입니다. 숫자는 둘 사이의 코사인입니다.",
+  "strength": "픽셀마다 움직이는 힘", "strength.none": "지금은 어떤 픽셀도 이 값을 움직이지 못합니다. 활성화 함수가 값을 붙들고 있습니다.", "health": "필터가 얼마나 쓰이는가", "health.lead": "그림 {n}장에 대한 결과로 살폈습니다.",
+  "health.dead": "0을 넘은 적이 없는 필터:", "health.duplicates": "똑같은 필터:", "health.saturated": "늘 한계에 있는 필터:", "health.well": "필터 {n}개가 모두 무엇인가에 반응하고, 같은 것이 없습니다.",
 };
