@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hapgop import explain
-from hapgop.explain.opened import Opened, image_like
-from hapgop.nn import capture, nets
+from hapgop.explain.opened import image_like
+from hapgop.nn import nets
 from hapgop.predict import Preprocessing
 from hapgop.studio.look import Sample, Subject, single_file
 
@@ -178,8 +178,8 @@ def check_numbers(visit, subject, count, seed, layers=None):
     maps = net.maps(picture_.x)
     names = layers or [n.name for n in net.graph.nodes if n.op in ("conv2d", "max_pool2d", "avg_pool2d")]
     page = visit.go(f"window?image={picture_.id}&layer={names[0]}")
-    for _ in range(count):
-        layer = str(random.choice(names))
+    # Layer by layer, as each brings its maps and weights along.
+    for layer in sorted(map(str, random.choice(names, count))):
         c, h, w = image_like(net.sizes[layer])
         unit = int(random.integers(c)), int(random.integers(h)), int(random.integers(w))
         wanted = explain.taken_apart(net, maps, layer, *unit)
@@ -206,7 +206,7 @@ def check_numbers(visit, subject, count, seed, layers=None):
 
 
 def test_the_numbers_shown_are_explains_and_the_engines(visit, subject):
-    check_numbers(visit, subject, 60, 0)
+    check_numbers(visit, subject, 170, 0)
 
 
 def test_a_fully_connected_unit_is_taken_apart(visit, subject):
@@ -502,27 +502,25 @@ def test_the_single_file_still_answers_hovering(browser, subject, tmp_path):
     one.close()
 
 
-def test_a_residual_net_is_folded_and_its_numbers_are_right(browser):
-    """ResNet-20: the numbers with batch norm and skips, and the picture of a net that is long."""
+@pytest.mark.parametrize(("name", "side", "folded"), [("resnet20", 32, 20), ("resnet50", 224, 30)])
+def test_a_residual_net_is_folded_and_its_numbers_are_right(browser, name, side, folded):
+    """The numbers with batch norm and skips, and the picture of a net that is long."""
     import torch
 
     torch.manual_seed(1)
-    module = nets.build("resnet20", classes=10, input_shape=(3, 32, 32)).eval()
-    graph = capture(module, (3, 32, 32))
-    state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    net = Opened(graph, {name: np.ascontiguousarray(state[name]) for name in graph.tensor_names()})
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    looked = Subject("resnet20", net, tuple("abcdefghij"), Preprocessing((32, 32)), [Sample("x", pixels)])
+    module = nets.build(name, classes=10, input_shape=(3, side, side)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    looked = Subject.of_module(name, module, Preprocessing((side, side)), "abcdefghij", [Sample("x", pixels)])
     with served(looked) as address:
         one = Visit(browser, address, locale="en-US")
         page = one.go("network")
         stacks = page.locator(".stack").count()
-        assert stacks < 20, "the blocks are folded"
+        assert stacks < folded, "the blocks are folded"
         assert page.locator(".rail path").count() >= 9, "every skip is drawn"
         page.locator(".stack button").nth(2).click()
         page.wait_for_function(f"document.querySelectorAll('.stack').length > {stacks}")
         assert "open=" in page.url
-        check_numbers(one, looked, 40, 1)
+        check_numbers(one, looked, 170, 1)
         one.close()
 
 
