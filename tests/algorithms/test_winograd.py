@@ -67,8 +67,8 @@ def problems(draw, algorithm, op):
         draw(st.sampled_from(["nhwc", "nhwc", "nchw"])),
         "nhwc" if residual or pooled else draw(st.sampled_from(["nhwc", "nhwc", "nchw"])),
         w_layout=draw(st.sampled_from(["oihw", "ohwi"])),
-        bias=op == "conv" and draw(st.booleans()),
-        activation=draw(st.sampled_from([None, "relu", "relu6"])) if op == "conv" else None,
+        bias=op != "grad_w" and draw(st.booleans()),
+        activation=draw(st.sampled_from([None, "relu", "relu6"])) if op != "grad_w" else None,
         packed=op != "grad_w" and draw(st.booleans()),
         residual=residual,
         pooled=pooled,
@@ -122,7 +122,9 @@ def test_a_triple_of_an_input_gradient_is_exact(m, r, stride, padding):
     assert (t.outputs, t.in_step) == (stride * m, m)
 
 
-@pytest.mark.parametrize("m", [triple(4, 3).bt, triple(4, 3).at, triple(4, 5).g, triple(2, 3, 2).bt, gradient(2, 4, 2, 1)[0].at], ids=len)
+@pytest.mark.parametrize(
+    "m", [triple(4, 3).bt, triple(4, 3).at, triple(4, 5).g, triple(2, 3, 2).bt, gradient(2, 4, 2, 1)[0].at], ids=len
+)
 def test_a_sandwich_is_two_products_of_matrices(m):
     rows, columns = len(m), len(m[0])
     k = Builder("sandwich", "float64", 4)

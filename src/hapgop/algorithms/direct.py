@@ -297,7 +297,7 @@ class _Program:
             w = packed = k.buffer("packed", self.packed_size, "in")
         else:
             w = k.buffer("w", self.w_size, "in")
-        bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
+        bias = k.buffer("bias", p.biases, "in") if p.biases else None
         size = n * prod(p.pool.y_shape) if p.pooled else y_size
         target = k.buffer("y", size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
         residual = k.buffer("residual", y_size, "in") if p.residual else None
