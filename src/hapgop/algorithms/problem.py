@@ -28,7 +28,7 @@ class Problem:
 
     op            the tensors, in the order in which a kernel takes their addresses
     conv          x, w, bias (or 0), y, r, winners   y = pool(activation(x * w + bias + r))
-    grad_x        g, w, bias, dx               dx = activation(x-derivative + bias): also the transposed convolution of g
+    grad_x        g, w, bias, dx               dx = activation(x-derivative + bias): also a transposed convolution
     grad_w        x, g, dw
     grad_b        g, db
     max_pool      x, y, winners                winners: position kh_index * kw + kw_index in the window, as a float
@@ -39,9 +39,9 @@ class Problem:
     batch_norm_grad g, x, weight, bias, stats, y, dx, dr, dparams
     relu_grad     g, y, dx, db                             dx = g where y is above zero, db its sum
 
-    Of grad_x, bias is there only with `bias`. Of conv, r is there only with `residual`: shaped and laid out as the result is before pooling. With `pooled` y is
-    the largest of each 2 x 2 pixels (what fills no window is dropped), and only then winners are there.
-    Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only.
+    Of grad_x, bias is there only with `bias`. Of conv, r is there only with `residual`: shaped and laid out as the
+    result is before pooling. With `pooled` y is the largest of each 2 x 2 pixels (what fills no window is dropped), and
+    only then winners are there. Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only.
     Without `winners` they are not stored, and 0 is taken for their address.
     With `packed`, which conv and grad_x know, the weights come as the plan's `Pack` made them of w.
 
