@@ -43,6 +43,8 @@ ALL: tuple[Algorithm, ...] = (
     WinogradGradW(4, 3, stride=2),
     WinogradGradW(2, 3, stride=2),
     WinogradGradW(4, 4, stride=2),
+    WinogradGradW(1, 1),
+    WinogradGradW(1, 1, stride=2),
     PlanarGradW(),
     DirectGradW(),
     Narrow(),

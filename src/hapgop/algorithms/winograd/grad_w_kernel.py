@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hapgop.algorithms.layout import weight_strides
 from hapgop.algorithms.turn import turn
 from hapgop.algorithms.winograd.ahead import Ahead, Blocks
-from hapgop.algorithms.winograd.grad_w_work import CHAIN, Work
+from hapgop.algorithms.winograd.grad_w_work import Work
 from hapgop.algorithms.winograd.phases import Gathering, place
 from hapgop.algorithms.winograd.transform import sandwich
 from hapgop.algorithms.winograd.triple import transposed
@@ -65,7 +65,7 @@ class _Emitting:
         from_x = (start * w.products + xi) * w.x_step + first * (w.block * lanes)
         from_g = (start * w.products + xi) * w.g_step + c * (w.block * lanes) + part * w.rows
         acc = [[k.const(0.0) for _ in line] for line in places]
-        with k.loop("pair", chain, [chain + CHAIN, Affine(w.block)], 2) as pair:
+        with k.loop("pair", chain, [chain + w.chain, Affine(w.block)], 2) as pair:
             for t in (pair, pair + 1):
                 values = [k.load(self.inputs, from_x + t * lanes + j * (w.block * lanes)) for j in range(width)]
                 for i in range(w.rows):
@@ -87,11 +87,11 @@ class _Emitting:
         k, w, row = self.k, self.w, len(self.w.ci) * self.w.lanes
         parts, vector = w.lanes // w.rows, b * w.width + first
         with (
-            k.loop("chain", 0, w.block, CHAIN) as chain,
+            k.loop("chain", 0, w.block, w.chain) as chain,
             k.loop("co", 0, len(w.co)) as c,
             k.loop("rows", 0, parts) as part,
         ):
-            unit = (xi * len(w.ci_blocks) + b + first // w.width) * w.chains + chain // CHAIN
+            unit = (xi * len(w.ci_blocks) + b + first // w.width) * w.chains + chain // w.chain
             for more in ahead:
                 more.fetch(k, (unit * len(w.co) + c) * parts + part)
             to = at + (c * w.lanes + part * w.rows) * row + vector * w.lanes
@@ -168,7 +168,7 @@ def _once(w: Work) -> Kernel:
             if w.chains > 1:
                 with k.loop("sum", 0, w.products * w.rows * width) as i:
                     k.store(k.const(0.0), local, i * lanes)
-            with k.loop("product", 0, w.products) as xi, k.loop("chain", 0, w.block, CHAIN) as chain:
+            with k.loop("product", 0, w.products) as xi, k.loop("chain", 0, w.block, w.chain) as chain:
                 at = xi * (w.rows * row)
                 e.multiply(group, xi, chain, c, part, vector, width, local, at, row, w.chains > 1)
             for j in range(width):

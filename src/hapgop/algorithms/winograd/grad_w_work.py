@@ -21,6 +21,7 @@ _PARTS = 8  # at least, so that as many threads have something to do
 _APART = 1 << 20  # bytes of sums, at most, of which every part has its own
 
 CHAIN = 64  # tiles, at most, that are added one to the other: longer chains would lose accuracy
+_PLAIN_CHAIN = 256  # where tiles are pixels, and their products the definition's
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,12 @@ class Work:
     @property
     def chains(self) -> int:
         """Chains of additions in a block."""
-        return ceil(self.block / CHAIN)
+        return ceil(self.block / self.chain)
+
+    @property
+    def chain(self) -> int:
+        """Tiles, at most, that are added one to the other."""
+        return CHAIN if self.products > 1 else _PLAIN_CHAIN
 
     @property
     def width(self) -> int:

@@ -15,6 +15,7 @@ channels). Plain sums have 8e-7 (2e-6).
     F(2, 2)      1, -1                    5e-7           inside of stride 2
 """
 
+from dataclasses import replace
 from fractions import Fraction as Q
 from functools import cache
 
@@ -36,12 +37,14 @@ _POINTS: dict[tuple[int, int], Row] = {
 }
 
 # How many times the bound of plain sums, 16 + 2 sqrt(terms) roundings, an algorithm may need: measured, with room.
-GROWTH = {(2, 3): 2, (3, 3): 6, (4, 3): 8, (2, 5): 6, (4, 5): 32}
+GROWTH = {(1, 1): 1, (2, 3): 2, (3, 3): 6, (4, 3): 8, (2, 5): 6, (4, 5): 32}
 
 
 @cache
 def triple(m: int, r: int, stride: int = 1) -> Triple:
     """F(m, r) on the points above; with a stride, one F for the taps of each residue class."""
+    if r == 1:
+        return replace(plain(m), in_step=m * stride)
     return toom_cook(m, _POINTS[m, r]) if stride == 1 else strided(_phases(m, r, stride))
 
 

@@ -14,7 +14,7 @@ def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> 
     """Why F(m x m, r x r) cannot do a problem, whatever the operation."""
     s = problem.shape
     assert isinstance(s, ConvShape)
-    if problem.precision == "exact":
+    if problem.precision == "exact" and r > 1:
         return "is no plain sum, which precision='exact' asks for"
     if (s.kh, s.kw) != (r, r):
         return f"is made for filters of {r} x {r}, not {s.kh} x {s.kw}"
