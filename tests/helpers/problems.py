@@ -31,7 +31,9 @@ OPS = CONV_OPS + POOL_OPS
 _USUAL = (
     ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1),
     ConvShape(2, 32, 12, 12, 32, 3, 3, 2, 1),
+    ConvShape(2, 32, 12, 12, 32, 4, 4, 2, 1),
     ConvShape(2, 32, 12, 12, 32, 1, 1),
+    ConvShape(2, 32, 12, 12, 32, 1, 1, 2),
     ConvShape(2, 32, 12, 12, 32, 5, 5, padding=2),
     ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1, groups=32),
     ConvShape(2, 24, 12, 12, 24, 5, 5, 2, 2, groups=24),

@@ -84,7 +84,7 @@ class _Emitting:
 
         Chain after chain, so that the inputs of one stay in the first cache for all output channels.
         """
-        k, w, row = self.k, self.w, len(self.w.ci) * self.w.lanes
+        k, w, row = self.k, self.w, self.w.sums_row
         parts, vector = w.lanes // w.rows, b * w.width + first
         with (
             k.loop("chain", 0, w.block, w.chain) as chain,
@@ -94,7 +94,7 @@ class _Emitting:
             unit = (xi * len(w.ci_blocks) + b + first // w.width) * w.chains + chain // w.chain
             for more in ahead:
                 more.fetch(k, (unit * len(w.co) + c) * parts + part)
-            to = at + (c * w.lanes + part * w.rows) * row + vector * w.lanes
+            to = at + w.sums_at(vector) + (c * w.lanes + part * w.rows) * row
             self.multiply(start, xi, chain, c, part, vector, width, sums, to, row, True)
 
     def filters(
@@ -121,13 +121,12 @@ class _Emitting:
     def every_filter(self, sums: Buffer, parts: int) -> None:
         """The stages that make filters of sums in memory."""
         k, w = self.k, self.w
-        row = len(w.ci) * w.lanes
         whole = len(w.ci) - (w.ci[-1] < w.lanes)
         for first, count, runs in ((0, w.lanes, whole), (whole, w.ci[-1], len(w.ci) - whole)):
             if not runs:
                 continue
             with k.stage(f"filters {first}", ("group", w.groups), ("co", w.g.channels), ("ci", runs)) as (group, o, v):
-                at = group * (w.products * w.sums_step) + o * row + (v + first) * w.lanes
+                at = group * (w.products * w.sums_step) + o * w.sums_row + w.sums_at(v + first)
                 self.filters(sums, at, w.sums_step, parts, group, o, v + first, count)
 
 

@@ -13,6 +13,7 @@ from hapgop.algorithms.winograd.tiling import GAP, Side, across
 from hapgop.algorithms.winograd.triple import Triple
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
+from hapgop.tile import Affine
 
 _ONCE = 256  # tiles, at most, that are transformed in one go
 _ROUND = 112  # tiles of a round, at least
@@ -148,7 +149,7 @@ class Work:
         a = self.triple
         return a.products * max(a.inputs, a.outputs, a.taps) * self.lanes
 
-    # Where things lie: transformed tiles as [group][product][vector][tile][lanes], sums as [group][product][co][ci]
+    # Where things lie: transformed tiles as [group][product][vector][tile][lanes], sums as [group][product][block of ci][co][ci]
 
     def _skewed(self, elements: int) -> int:
         elements += self.lanes
@@ -163,8 +164,21 @@ class Work:
         return self._skewed(len(self.co) * self.block * self.lanes)
 
     @property
+    def sums_row(self) -> int:
+        """Elements from one output channel's sums to the next, which are those of a block of input channels."""
+        return self.width * self.lanes
+
+    def sums_at(self, vector: Affine) -> Affine:
+        """Where a vector of input channels has its sums, from those of its product on.
+
+        What one thread adds to lies together: two that write by turns in every row fetch lines from each other.
+        """
+        block = vector // self.width
+        return block * (len(self.co) * self.lanes * self.sums_row) + (vector - block * self.width) * self.lanes
+
+    @property
     def sums_step(self) -> int:
-        return self._skewed(len(self.co) * len(self.ci) * self.lanes**2)
+        return self._skewed(len(self.ci_blocks) * len(self.co) * self.lanes * self.sums_row)
 
     @property
     def sums_size(self) -> int:
