@@ -27,7 +27,7 @@ SQUARE = 5.5  # cycles for a vector that is turned with others of its square, lo
 # Bytes a second, read and written together.
 CACHED = 60e9  # from the last cache
 MEMORY = 13e9  # from beyond it
-PACKED = 8e9  # of weights laid out anew, as much read as written
+PACKED = 20e9  # of weights laid out anew, as much read as written
 
 
 def step_cycles(pixels: int, vectors: int, vector_bytes: int) -> float:
