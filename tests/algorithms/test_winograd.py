@@ -154,7 +154,7 @@ def test_a_sandwich_is_two_products_of_matrices(m):
 
 
 @every_case
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data())
 def test_normal_numbers_are_within_the_bound(algorithm, op, data):
     problem, machine, seed = drawn(data, algorithm, op)
@@ -218,7 +218,7 @@ def test_what_is_fused_is_what_comes_after(algorithm, data):
 
 
 @every_case
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(st.data())
 def test_kernels_are_proved_safe(algorithm, op, data):
     problem, machine, _ = drawn(data, algorithm, op)
@@ -242,7 +242,7 @@ def test_interpreted_and_emitted_are_one(algorithm, op, seed, n):
 
 
 @every_case
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(st.data())
 def test_any_number_of_threads_gives_the_same_bits(algorithm, op, data):
     problem, machine, seed = drawn(data, algorithm, op)
@@ -291,7 +291,7 @@ def test_the_error_of_long_sums_stays_small_in_rounds(in_rounds):
 
 
 @pytest.mark.parametrize(("algorithm", "op"), [case for case in CASES if case[1] != "grad_w"], ids=name)
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(st.data())
 def test_packed_weights_give_the_same_numbers(algorithm, op, data):
     problem, machine, seed = drawn(data, algorithm, op)
