@@ -43,9 +43,7 @@ class Margins:
         copies = left > 0 or last >= cols.in_size or cols.in_step > 1
         pitch = ceil(whole / cols.in_step) if copies else cols.in_size
         met = sorted({(cols.in_first + tap * cols.in_tap + left) % cols.in_step for tap in range(cols.taps)})
-        return cls(
-            channels, height, cols.in_size, left, cols.in_step, pitch, pitch * cols.in_step, copies, tuple(met)
-        )
+        return cls(channels, height, cols.in_size, left, cols.in_step, pitch, pitch * cols.in_step, copies, tuple(met))
 
     @property
     def size(self) -> int:

@@ -41,8 +41,9 @@ class Problem:
 
     Of grad_x, bias is there only with `bias`. Of conv, r is there only with `residual`: shaped and laid out as the
     result is before pooling. With `pooled` y is the largest of each 2 x 2 pixels (what fills no window is dropped), and
-    only then winners are there. Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only.
-    Without `winners` they are not stored, and 0 is taken for their address.
+    only then winners are there.
+    Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only. Without `winners` they are
+    not stored, and 0 is taken for their address.
     With `packed`, which conv and grad_x know, the weights come as the plan's `Pack` made them of w.
 
     batch_norm, batch_norm_grad and relu_grad go through the maps of a `PoolShape` of single pixels. stats: mean,

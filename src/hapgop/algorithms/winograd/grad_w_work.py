@@ -149,7 +149,8 @@ class Work:
         a = self.triple
         return a.products * max(a.inputs, a.outputs, a.taps) * self.lanes
 
-    # Where things lie: transformed tiles as [group][product][vector][tile][lanes], sums as [group][product][block of ci][co][ci]
+    # Where things lie: transformed tiles as [group][product][vector][tile][lanes], sums as
+    # [group][product][block of ci][co][ci]
 
     def _skewed(self, elements: int) -> int:
         elements += self.lanes

@@ -123,7 +123,8 @@ def upsampled(phases: tuple[Triple, ...], padding: int) -> tuple[Triple, int]:
     size = max(low + phase.inputs for phase, _, low in tracks) - first
     width = sum(phase.products for phase, _, _ in tracks)
     at: list[Row] = [()] * (step * m)
-    bt, g = [], []
+    bt: list[Row] = []
+    g: list[Row] = []
     for p, (phase, residue, low) in enumerate(tracks):
         for o, row in enumerate(phase.at):
             at[step * o + p] = _placed(row, width, len(bt), 1)
