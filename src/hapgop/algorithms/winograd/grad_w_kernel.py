@@ -106,17 +106,31 @@ class _Emitting:
         to = (group * w.g.channels + o) * strides.n + vector * (w.lanes * strides.c)
 
         def load(i: Affine | int, j: Affine | int) -> Register:
-            place = at + (Affine.of(i) * a.products + j) * step
-            total = k.load(sums, place)
+            here = at + (Affine.of(i) * a.products + j) * step
+            total = k.load(sums, here)
             if parts > 1:
                 with k.loop("part", 1, parts) as p:
-                    k.add(total, k.load(sums, place + p * w.sums_size), into=total)
+                    k.add(total, k.load(sums, here + p * w.sums_size), into=total)
             return total
 
+        def slot(i: Affine | int, j: Affine | int) -> Affine:
+            return (Affine.of(i) * a.products + j) * w.lanes
+
         def store(value: Register, i: Affine | int, j: Affine | int) -> None:
-            k.store(value, self.dw, to + Affine.of(i) * strides.h + Affine.of(j) * strides.w, count, strides.c)
+            if strides.c > 1:
+                # Where row i of the patch lay, which has been read.
+                k.store(value, self.patch, slot(i, j))
+            else:
+                k.store(value, self.dw, to + Affine.of(i) * strides.h + Affine.of(j) * strides.w, count)
 
         sandwich(k, transposed(a.g), self.patch, load, store)
+        if strides.c > 1:
+            # A pair of channels has its taps side by side: squares of taps and input channels are turned.
+            taps = [slot(i, j) for i in range(a.taps) for j in range(a.taps)]
+            for first in range(0, len(taps), w.lanes):
+                some = [k.load(self.patch, at) for at in taps[first : first + w.lanes]]
+                for c, channel in enumerate(k.transpose(some)[:count]):
+                    k.store(channel, self.dw, to + c * strides.c + first, len(some))
 
     def every_filter(self, sums: Buffer, parts: int) -> None:
         """The stages that make filters of sums in memory."""
