@@ -172,7 +172,7 @@ class Work:
     def sums_at(self, vector: Affine) -> Affine:
         """Where a vector of input channels has its sums, from those of its product on.
 
-        What one thread adds to lies together: two that write by turns in every row fetch lines from each other.
+        The rows of a register tile are neighbours, and what one thread adds to lies together.
         """
         block = vector // self.width
         return block * (len(self.co) * self.lanes * self.sums_row) + (vector - block * self.width) * self.lanes
