@@ -117,7 +117,7 @@ def test_training_pictures_that_look_alike_are_framed(visit, subject):
 def test_another_sample_is_another_picture(visit):
     page = visit.go("question")
     before = picture(page, ".photo canvas")
-    page.locator(".strip a").nth(2).click()
+    page.locator(".others .strip a").nth(2).click()
     page.wait_for_function("before => document.querySelector('.photo canvas')?.toDataURL() !== before", arg=before)
     assert "image=" in page.url
 
@@ -416,7 +416,7 @@ def test_two_visitors_do_not_disturb_each_other(browser, base, visit):
     other = Visit(browser, base, locale="en-US")
     ours, theirs = visit.go("question"), other.go("question")
     before = picture(ours, ".photo canvas")
-    theirs.locator(".strip a").nth(3).click()
+    theirs.locator(".others .strip a").nth(3).click()
     theirs.wait_for_function("before => document.querySelector('.photo canvas')?.toDataURL() !== before", arg=before)
     ours.reload()
     visit.ready("question")
