@@ -37,6 +37,7 @@ GRAPHS = [
     one("adaptive_max_pool2d", {"output_size": (3, 4)}),
     one("layer_norm", {}, ("weight", "bias")),
     one("scale", {}, ("weight",)),
+    one("number", {"factor": 0.5, "term": -2}),
     one("gelu"),
     one("gelu", {"approximate": "tanh"}),
     one("mean", {"dim": (2, 3)}),

@@ -31,7 +31,9 @@ OPS = CONV_OPS + POOL_OPS
 _USUAL = (
     ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1),
     ConvShape(2, 32, 12, 12, 32, 3, 3, 2, 1),
+    ConvShape(2, 32, 12, 12, 32, 4, 4, 2, 1),
     ConvShape(2, 32, 12, 12, 32, 1, 1),
+    ConvShape(2, 32, 12, 12, 32, 1, 1, 2),
     ConvShape(2, 32, 12, 12, 32, 5, 5, padding=2),
     ConvShape(2, 32, 12, 12, 32, 3, 3, padding=1, groups=32),
     ConvShape(2, 24, 12, 12, 24, 5, 5, 2, 2, groups=24),
@@ -110,14 +112,14 @@ def tensors(p: Problem) -> list[Tensor]:
             "avg_pool_grad": [g, dx],
         }[p.op]
     w, dw = (Tensor(n, s.w_shape, p.w_layout, n == "dw") for n in ("w", "dw"))
-    bias, db = (Tensor(n, (s.oc,), "c", n == "db") for n in ("bias", "db"))
+    bias, db = Tensor("bias", (s.ic if p.op == "grad_x" else s.oc,), "c"), Tensor("db", (s.oc,), "c", True)
     if p.op == "conv":
         out = p.pool.y_shape if p.pooled else s.y_shape
         residual = Tensor("residual", s.y_shape, p.y_layout)
         winners = Tensor("winners", out, p.y_layout, True)
         y = replace(y, shape=out)
         return [x, w, bias, y] + [residual] * p.residual + [winners] * p.pooled
-    return {"grad_x": [g, w, dx], "grad_w": [x, g, dw], "grad_b": [g, db]}[p.op]
+    return {"grad_x": [g, w, *[bias] * p.bias, dx], "grad_w": [x, g, dw], "grad_b": [g, db]}[p.op]
 
 
 Arrays = dict[str, np.ndarray]
@@ -159,7 +161,8 @@ def answers(p: Problem, a: Arrays) -> Arrays:
             y, winners = oracle.max_pool(y, p.pool)
             return {"y": y, "winners": winners} if p.winners else {"y": y}
         case "grad_x":
-            return {"dx": oracle.grad_x(a["g"], a["w"], shape=s)}
+            dx = oracle.grad_x(a["g"], a["w"], shape=s)
+            return {"dx": activated(dx + a["bias"][:, None, None] if p.bias else dx, p.activation)}
         case "grad_w":
             return {"dw": oracle.grad_w(a["x"], a["g"], shape=s)}
         case "grad_b":
@@ -198,7 +201,7 @@ def bounds(p: Problem, a: Arrays) -> Arrays:
         case "conv":
             terms = s.ic // s.groups * s.kh * s.kw + 1
         case "grad_x":
-            terms = s.oc // s.groups * s.kh * s.kw
+            terms = s.oc // s.groups * s.kh * s.kw + 1
         case "grad_w" | "grad_b":
             terms = s.n * s.oh * s.ow
         case _:
@@ -359,8 +362,8 @@ def problems(draw, op: str, shapes=None):
         x_layout,
         y_layout,
         draw(st.sampled_from(["oihw", "ohwi"])) if conv else "oihw",
-        draw(st.booleans()) if op == "conv" else False,
-        draw(st.sampled_from([None, "relu", "relu6"])) if op == "conv" else None,
+        draw(st.booleans()) if op in ("conv", "grad_x") else False,
+        draw(st.sampled_from([None, "relu", "relu6"])) if op in ("conv", "grad_x") else None,
         draw(st.booleans()) if op.startswith("avg") else True,
         draw(st.booleans()) if op == "max_pool" or pooled else True,
         draw(st.booleans()) if op in ("conv", "grad_x") else False,

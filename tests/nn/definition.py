@@ -89,7 +89,9 @@ def _compute(problem, addresses):
             for address, values in zip(addresses[3:], oracle.max_pool(result, problem.pool), strict=True):
                 _at(problem, address, problem.pool.y_shape, problem.y_layout)[...] = values
     elif op == "grad_x":
-        x(2)[...] = oracle.grad_x(y(0), w(1), shape=shape)
+        bias = _at(problem, addresses[2], (shape.ic, 1, 1, 1), "nchw")[:, 0] if problem.bias else 0
+        result = oracle.grad_x(y(0), w(1), shape=shape) + bias
+        x(2 + problem.bias)[...] = np.maximum(result, 0) if problem.activation == "relu" else result
     elif op == "grad_w":
         w(2)[...] = oracle.grad_w(x(0), y(1), shape=shape)
     elif op == "grad_b":

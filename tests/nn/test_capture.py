@@ -50,6 +50,22 @@ def _alike(module, shape):
     return graph
 
 
+class Numbers(nn.Module):
+    """Sums and products with a number on either side, as functions, methods and in place."""
+
+    def forward(self, x):
+        y = 1 + 2 * x
+        y += 3
+        y = torch.mul(y.add(0.5), -0.25)
+        y *= 2
+        return y.mul(0.5) + x
+
+
+def test_numbers():
+    graph = _alike(Numbers(), (3, 4, 5))
+    assert [node.op for node in graph.nodes] == ["number"] * 7 + ["add"]
+
+
 def test_a_net_of_everything():
     graph = _alike(Branches(), (3, 9, 12))
     assert [node.op for node in graph.nodes] == [
@@ -220,7 +236,9 @@ class TwoInputs(nn.Module):
         (Forward(lambda net, x: x.view(-1, 64)), "'view' makes rows of 64 numbers, but one image has 192"),
         (Forward(lambda net, x: F.dropout(x)), "drops in eval mode too"),
         (Forward(lambda net, x: F.max_pool2d(x, 2, return_indices=True)[0]), "max_pool2d_with_indices"),
-        (Forward(lambda net, x: x + 1), "reads 1, which is no result"),
+        (Forward(lambda net, x: x + True), "reads True, which is no result"),
+        (Forward(lambda net, x: x + float("inf")), "finite number"),
+        (Forward(lambda net, x: x * x.size(0)), "which is no result"),
     ],
 )
 def test_what_a_graph_has_no_word_for(module, words):

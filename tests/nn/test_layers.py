@@ -108,6 +108,14 @@ def test_transposed_convolution(definition, axes, data):
     )
 
 
+def test_a_transposed_convolution_with_an_activation(definition):
+    x, w, bias = whole(2, 4, 5, 5), whole(4, 3, 3, 3), whole(3)
+    for images in (x, x[0]):
+        mine = ours.functional.conv_transpose2d(images, w, bias, 2, 1, activation="relu")
+        wanted = torch.nn.functional.conv_transpose2d(images, w, bias, 2, 1)
+        assert torch.equal(mine, torch.relu(wanted))
+
+
 @drawn
 @given(st.data())
 def test_max_pool(definition, data):

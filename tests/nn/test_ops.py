@@ -51,7 +51,7 @@ def _cases(like, setting):
     x, w, bias, g, setting = _problem(like, setting)
     return {
         "conv": (x, w, bias, *setting, None),
-        "grad_x": (g, w, bias, x.shape[2:], *setting, True),
+        "grad_x": (g, w, bias, x.shape[2:], *setting, True, None),
         "grad_w": (x, g, w.shape[2:], *setting, True),
     }
 
@@ -83,7 +83,7 @@ def test_the_others_pass_pytorchs_checks(definition, like, name):
     opcheck(_operator(name), _others(like)[name])
 
 
-@pytest.mark.parametrize("name", ["conv", "linear"])
+@pytest.mark.parametrize("name", ["conv", "grad_x", "linear"])
 def test_with_an_activation_too(definition, like, name):
     args = {**_cases(like, SETTINGS["plain"]), **_others(like)}[name]
     opcheck(_operator(name), (*args[:-1], "relu"))
@@ -122,10 +122,14 @@ def test_derivatives_of_an_activation(definition):
     def conv(x, w):
         return ops.conv(x, w, None, *SETTINGS["plain"], "relu")
 
+    def transposed(g, w, bias):
+        return ops.grad_x(g, w, bias, (4, 4), *SETTINGS["plain"], True, "relu")
+
     def linear(x, w):
         return ops.linear(x, w, None, "relu")
 
-    for function, args in ((conv, (x, w)), (linear, (rows, weight))):
+    g, bias = torch.randn(1, 3, 2, 2).double().requires_grad_(), torch.randn(2).double().requires_grad_()
+    for function, args in ((conv, (x, w)), (transposed, (g, w, bias)), (linear, (rows, weight))):
         assert gradcheck(function, args)
         assert gradgradcheck(function, args)
 
@@ -186,7 +190,7 @@ def test_fakes_have_the_strides_of_the_real_ones(definition, data):
     pooled = torch.ops.hapgop.avg_pool(x, *window)
     calls = {
         "conv": (x, w, None, *setting, None),
-        "grad_x": (tensor(*y.shape), w, None, (ih, iw), *setting, last),
+        "grad_x": (tensor(*y.shape), w, None, (ih, iw), *setting, last, None),
         "grad_w": (x, tensor(*y.shape), (kh, kw), *setting, last),
         "max_pool": (x, *window[:3], (1, 1), ceil),
         "avg_pool": (x, *window),
@@ -244,7 +248,9 @@ def test_tensors_are_never_read_past_their_end(definition):
     with pytest.raises(ValueError, match=r"bias: got shape \(3,\), wanted \(4,\)"):
         ops.conv(x, w, torch.zeros(3), *SETTINGS["plain"], None)
     with pytest.raises(ValueError, match=r"gradient: got shape \(1, 4, 2, 3\), wanted \(1, 4, 3, 3\)"):
-        ops.grad_x(torch.zeros(1, 4, 2, 3), w, None, (5, 5), *SETTINGS["plain"], False)
+        ops.grad_x(torch.zeros(1, 4, 2, 3), w, None, (5, 5), *SETTINGS["plain"], False, None)
+    with pytest.raises(ValueError, match=r"bias: got shape \(4,\), wanted \(3,\)"):
+        ops.grad_x(torch.zeros(1, 4, 3, 3), w, torch.zeros(4), (5, 5), *SETTINGS["plain"], False, None)
     with pytest.raises(ValueError, match=r"gradient: got shape"):
         ops.grad_w(x, torch.zeros(1, 4, 2, 3), (3, 3), *SETTINGS["plain"], False)
     window = ((2, 2), (2, 2), (0, 0), (1, 1), False)

@@ -43,7 +43,7 @@ def _all(last):
     backward = torch.ops.aten.convolution_backward.default
     gradients = backward(g, x, w, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False])
     yield functional.conv2d(x, w), torch.nn.functional.conv2d(x, w)
-    yield ops.grad_x(g, w, None, (9, 9), *SETTING, last), gradients[0]
+    yield ops.grad_x(g, w, None, (9, 9), *SETTING, last, None), gradients[0]
     yield ops.grad_w(x, g, (3, 3), *SETTING, last), gradients[1]
 
 

@@ -283,6 +283,27 @@ def test_the_layers_of_convnext_are_native(approximate):
         assert np.abs(program(images) - run(graph, tensors, x)).max() < 1e-5
 
 
+@pytest.mark.parametrize("size", [(3, 9, 8), (20, 5, 5)])
+def test_a_number_is_native_and_takes_the_activation_behind_it_along(size):
+    nodes = (
+        Node("more", "number", ("input",), {"factor": -2, "term": 3}),
+        Node("relu", "relu", ("more",)),
+        Node("flat", "flatten", ("relu",)),
+        Node("less", "number", ("flat",), {"term": -0.5}),
+    )
+    graph = Graph(size, nodes, "less")
+    program = Program(graph, {})
+    x = whole_images(graph, 3)
+    x[0, 0, 0, 0] = np.nan
+    wanted = np.maximum(3 - 2 * x, 0).reshape(3, -1) - np.float32(0.5)
+    for images in (x, last(x)):
+        np.testing.assert_array_equal(program(images), wanted)
+    np.testing.assert_array_equal(run(graph, {}, x), wanted)
+    steps = program.plan(3).steps
+    assert all(step.problem is not None for step in steps)
+    assert "number + relu" in [step.does for step in steps]
+
+
 def test_fusions_do_not_depend_on_threads():
     graph = whole_net((3, 33, 40))
     plans = [schedule(graph, 2, "nhwc", threads) for threads in (1, 2, 5)]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hapgop import explain
-from hapgop.explain.opened import Opened, image_like
-from hapgop.nn import capture, nets
+from hapgop.explain.opened import image_like
+from hapgop.nn import nets
 from hapgop.predict import Preprocessing
 from hapgop.studio.look import Sample, Subject, single_file
 
@@ -28,7 +28,8 @@ def digits():
     opened = explain.opened(net, np.zeros((1, 8, 8)))
     random = np.random.default_rng(0)
     pictures = [Sample(f"{n}.png", random.integers(0, 256, (8, 8, 1), dtype=np.uint8), str(n)) for n in range(6)]
-    return Subject("digits", opened, tuple("0123456789"), Preprocessing((8, 8), 1, (0.3,), (0.4,)), pictures)
+    rules = Preprocessing((8, 8), 1, (0.3,), (0.4,))
+    return Subject("digits", opened, tuple("0123456789"), rules, pictures, lambda: pictures[1:])
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +97,27 @@ def test_asking_why_not_another_label_changes_the_evidence(visit):
     assert page.locator(".bars button").nth(1).get_attribute("aria-pressed") == "true"
 
 
+def test_training_pictures_that_look_alike_are_framed(visit, subject):
+    page = visit.go("question")
+    page.wait_for_selector("section[data-label] .frame")
+    shown = subject.sample(0)
+    layer, place = explain.strongest_place(subject.net, shown.x)
+    wanted = explain.alike(subject.net, shown.x, [one.x for one in subject.lessons], layer, place, top=6)
+    links = page.query_selector_all("section[data-label] a")
+    assert len(links) == len(wanted) == 5
+    assert links[0].inner_text().split()[0] == subject.lessons[wanted[0].image].truth
+    before = page.get_attribute("section[data-label]", "data-label")
+    page.click(".bars li:nth-child(3) button")
+    page.wait_for_selector(f"section[data-label]:not([data-label='{before}'])")
+    page.click("section[data-label] a >> nth=0")
+    visit.ready("window")
+    assert page.input_value(".chooser select") == layer
+
+
 def test_another_sample_is_another_picture(visit):
     page = visit.go("question")
     before = picture(page, ".photo canvas")
-    page.locator(".strip a").nth(2).click()
+    page.locator(".others .strip a").nth(2).click()
     page.wait_for_function("before => document.querySelector('.photo canvas')?.toDataURL() !== before", arg=before)
     assert "image=" in page.url
 
@@ -160,8 +178,8 @@ def check_numbers(visit, subject, count, seed, layers=None):
     maps = net.maps(picture_.x)
     names = layers or [n.name for n in net.graph.nodes if n.op in ("conv2d", "max_pool2d", "avg_pool2d")]
     page = visit.go(f"window?image={picture_.id}&layer={names[0]}")
-    for _ in range(count):
-        layer = str(random.choice(names))
+    # Layer by layer, as each brings its maps and weights along.
+    for layer in sorted(map(str, random.choice(names, count))):
         c, h, w = image_like(net.sizes[layer])
         unit = int(random.integers(c)), int(random.integers(h)), int(random.integers(w))
         wanted = explain.taken_apart(net, maps, layer, *unit)
@@ -188,7 +206,7 @@ def check_numbers(visit, subject, count, seed, layers=None):
 
 
 def test_the_numbers_shown_are_explains_and_the_engines(visit, subject):
-    check_numbers(visit, subject, 60, 0)
+    check_numbers(visit, subject, 170, 0)
 
 
 def test_a_fully_connected_unit_is_taken_apart(visit, subject):
@@ -214,6 +232,36 @@ def test_pointing_moves_the_window_and_what_it_sees(visit, subject):
         ".over", "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 3)"
     )
     assert np.array_equal(np.array(veil).reshape(8, 8) == 0, mask)
+
+
+def test_how_strongly_each_pixel_moves_a_value(visit, subject):
+    """The heat is the gradient's; where an activation holds the value, the page says so."""
+    y = subject.maps(subject.sample(0))["conv1"][0]
+    (up, across), (dead_up, dead_across) = np.argwhere(y > 0)[0], np.argwhere(y == 0)[0]
+    page = visit.go(f"window?layer=conv1&c=0&y={up}&x={across}")
+    page.wait_for_selector(".inspect .over:not(.pixels)[hidden]", state="attached")
+    page.click("text=How strongly each pixel moves it")
+    page.wait_for_selector("canvas.over:not([hidden]) >> nth=0")
+    assert "strong=1" in page.url
+    page.wait_for_function("document.querySelectorAll('.inspect canvas.over')[1].width === 8")
+    opaque = page.evaluate(
+        "() => { const over = document.querySelectorAll('.inspect canvas.over')[1].getContext('2d');"
+        "return over.getImageData(0, 0, 8, 8).data.filter((value, i) => i % 4 === 3 && value > 0).length; }"
+    )
+    heat = explain.effective_field(subject.net, subject.sample(0).x, "conv1", 0, int(up), int(across))
+    assert 0 < opaque <= np.count_nonzero(heat) <= 9
+    page = visit.go(f"window?layer=conv1&c=0&y={dead_up}&x={dead_across}&strong=1")
+    page.wait_for_selector("text=No pixel moves this value now")
+
+
+def test_the_filters_of_a_layer_are_judged(visit, subject):
+    page = visit.go("window?layer=conv1")
+    page.wait_for_selector(".health .note >> nth=1")
+    found = explain.filter_health(subject.net, [subject.sample(n).x for n in range(6)], "conv1")
+    text = page.inner_text(".health")
+    assert "what they make of 6 pictures" in text
+    assert ("Never above zero" in text) == bool(found.dead)
+    assert ("no two are the same" in text) == (not found.dead and not found.duplicates)
 
 
 def test_the_filter_slides_by_itself(visit):
@@ -368,7 +416,7 @@ def test_two_visitors_do_not_disturb_each_other(browser, base, visit):
     other = Visit(browser, base, locale="en-US")
     ours, theirs = visit.go("question"), other.go("question")
     before = picture(ours, ".photo canvas")
-    theirs.locator(".strip a").nth(3).click()
+    theirs.locator(".others .strip a").nth(3).click()
     theirs.wait_for_function("before => document.querySelector('.photo canvas')?.toDataURL() !== before", arg=before)
     ours.reload()
     visit.ready("question")
@@ -454,27 +502,25 @@ def test_the_single_file_still_answers_hovering(browser, subject, tmp_path):
     one.close()
 
 
-def test_a_residual_net_is_folded_and_its_numbers_are_right(browser):
-    """ResNet-20: the numbers with batch norm and skips, and the picture of a net that is long."""
+@pytest.mark.parametrize(("name", "side", "folded"), [("resnet20", 32, 20), ("resnet50", 224, 30)])
+def test_a_residual_net_is_folded_and_its_numbers_are_right(browser, name, side, folded):
+    """The numbers with batch norm and skips, and the picture of a net that is long."""
     import torch
 
     torch.manual_seed(1)
-    module = nets.build("resnet20", classes=10, input_shape=(3, 32, 32)).eval()
-    graph = capture(module, (3, 32, 32))
-    state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    net = Opened(graph, {name: np.ascontiguousarray(state[name]) for name in graph.tensor_names()})
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    looked = Subject("resnet20", net, tuple("abcdefghij"), Preprocessing((32, 32)), [Sample("x", pixels)])
+    module = nets.build(name, classes=10, input_shape=(3, side, side)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    looked = Subject.of_module(name, module, Preprocessing((side, side)), "abcdefghij", [Sample("x", pixels)])
     with served(looked) as address:
         one = Visit(browser, address, locale="en-US")
         page = one.go("network")
         stacks = page.locator(".stack").count()
-        assert stacks < 20, "the blocks are folded"
+        assert stacks < folded, "the blocks are folded"
         assert page.locator(".rail path").count() >= 9, "every skip is drawn"
         page.locator(".stack button").nth(2).click()
         page.wait_for_function(f"document.querySelectorAll('.stack').length > {stacks}")
         assert "open=" in page.url
-        check_numbers(one, looked, 40, 1)
+        check_numbers(one, looked, 170, 1)
         one.close()
 
 

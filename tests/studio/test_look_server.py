@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -15,7 +16,7 @@ from hapgop.errors import InputError
 from hapgop.explain.opened import Opened
 from hapgop.predict import Preprocessing
 from hapgop.program import Graph, Node
-from hapgop.studio.look import Sample, Subject, application, free_socket, serving, single_file, uploads
+from hapgop.studio.look import Sample, Subject, application, free_socket, serving, show, single_file, uploads
 from hapgop.studio.look.packing import packed
 
 KINDS = {"f4": np.float32, "u1": np.uint8, "i4": np.int32}
@@ -65,6 +66,28 @@ def client():
 @pytest.fixture(scope="module")
 def image(client):
     return client.get("/api/sample?n=0").json()["image"]
+
+
+def test_a_module_is_shown_as_it_answers():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    rules = Preprocessing((8, 8), 1, (0.5,), (0.25,))
+    made = Subject.of_module("mine", net, rules, ["a", "b", "c"], subject().samples)
+    one = made.sample(1)
+    wanted = torch.softmax(net(torch.from_numpy(one.x)[None]), 1)[0].tolist()
+    assert made.answer(one) == pytest.approx(wanted, rel=1e-5)
+    assert Subject.of_module("mine", net, rules).classes == ("0", "1", "2")
+    with pytest.raises(InputError, match=r"\(3,\) numbers for 2 classes"):
+        Subject.of_module("mine", net, rules, ["a", "b"])
+
+
+def test_from_python_the_page_is_opened_in_the_browser(monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr(serving.webbrowser, "open", opened.append)
+    monkeypatch.setattr(serving, "serve", lambda subject, place, ready: (place.close(), ready("http://127.0.0.1:1/")))
+    show(subject(), 0)
+    assert opened == ["http://127.0.0.1:1/"]
+    assert "http://127.0.0.1:1/ (Ctrl-C ends it)" in capsys.readouterr().out
 
 
 def test_numbers_arrive_as_they_are():

@@ -1,6 +1,7 @@
 """Batches and augmentation: repeatable, complete, and exactly what they say."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hapgop.train import Data, Recipe, Workers
+from hapgop.train import feeder as feeder_module
 from hapgop.train.augment import changed as changed_as_drawn
 from hapgop.train.augment import drawn
 from hapgop.train.batches import Order, step_seed
@@ -159,9 +161,10 @@ def test_mixup_mixes_pairs_of_the_batch(data: Data) -> None:
     assert torch.allclose(mixed.x, wanted, rtol=0, atol=1e-5)
 
 
-def test_batches_made_ahead_are_those_of_their_steps_and_an_error_reaches_the_step(data: Data) -> None:
+@pytest.mark.parametrize("beside", [True, False])
+def test_batches_are_those_of_their_steps_and_an_error_reaches_the_step(data: Data, beside: bool) -> None:
     recipe = Recipe(batch_size=20, epochs=2, shift=1)
-    feeder = Feeder(data, recipe, Order(len(data.train), 20, 0))
+    feeder = Feeder(data, recipe, Order(len(data.train), 20, 0), beside=beside)
     made = list(feeder.batches(2))
     assert len(made) == 4
     for step, batch in enumerate(made, 2):
@@ -173,10 +176,27 @@ def test_batches_made_ahead_are_those_of_their_steps_and_an_error_reaches_the_st
                 raise ZeroDivisionError
             return super().batch(step)
 
-    broken = Broken(data, recipe, feeder.order).batches(4)
+    broken = Broken(data, recipe, feeder.order, beside=beside).batches(4)
     assert torch.equal(next(broken).x, feeder.batch(4).x)
     with pytest.raises(ZeroDivisionError):
         next(broken)
+
+
+def test_batches_are_made_beside_the_steps_only_where_a_core_is_free(data: Data, monkeypatch: Any) -> None:
+    monkeypatch.setattr(feeder_module, "_cores", lambda: 4)
+    for threads, beside in ((1, True), (3, True), (4, False), (8, False)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert Feeder(data, Recipe(), Order(len(data.train), 20, 0)).beside is beside
+
+
+def test_what_is_not_drawn_changes_nothing_that_is() -> None:
+    order = Order(100, 20, 0)
+    every = drawn(Recipe(mixup=0.3, colour=0.1, cutout=2), order, 7)
+    for recipe in (Recipe(), Recipe(cutout=2), Recipe(colour=0.1)):
+        some = drawn(recipe, order, 7)
+        assert (some.shift == every.shift).all()
+        assert not recipe.cutout or (some.cut == every.cut).all()
+        assert not recipe.colour or (some.colour == every.colour).all()
 
 
 def test_images_grow_to_their_full_size(data: Data) -> None:

@@ -20,12 +20,14 @@ PERMUTE = 0.6  # cycles for a vector whose lanes change their places, beside its
 LOOP = 3.0  # cycles of a short loop's turn beside its multiply-adds
 TILE = 20.0  # cycles for a register tile's beginning and end, its stores apart
 STORE = 1.5  # cycles for a vector's bias, activation and store
+SCATTERED = 1.3  # cycles for a lane that is stored apart from the others
+COLLIDING = 11.0  # cycles for one whose line takes another's place in the first cache
 SQUARE = 5.5  # cycles for a vector that is turned with others of its square, loads and stores included
 
 # Bytes a second, read and written together.
 CACHED = 60e9  # from the last cache
 MEMORY = 13e9  # from beyond it
-PACKED = 8e9  # of weights laid out anew, as much read as written
+PACKED = 20e9  # of weights laid out anew, as much read as written
 
 
 def step_cycles(pixels: int, vectors: int, vector_bytes: int) -> float:

@@ -109,7 +109,7 @@ class _Program:
         n = k.size("n", low=0)
         names = ("x", "y") if p.op == "conv" else ("g", "dx")
         source, w = k.buffer(names[0], n * self.source, "in"), k.buffer("w", s.ic * work.taps, "in")
-        bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
+        bias = k.buffer("bias", p.biases, "in") if p.biases else None
         target = k.buffer(names[1], n * self.target, "out")
         residual = k.buffer("residual", n * self.target, "in") if p.residual else None
         packed = k.buffer("packed", work.packed, "scratch")

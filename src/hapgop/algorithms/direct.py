@@ -93,12 +93,17 @@ def _cycles(g: Gather, machine: Machine) -> float:
     packing = g.packing
     vectors = registers.blocks(len(vector_counts(packing.oc, packing.lanes)), packing.vectors)
     square = g.target.c > 1 and g.cols.out_step * g.target.w == 1
+    lanes = min(packing.oc, packing.lanes)
+    result = costs.STORE
+    if g.target.c > 1 and lanes > 1:
+        room = registers.together(g.target.c * machine.vector_bytes // packing.lanes)
+        result = lanes * (costs.SCATTERED if lanes <= room else costs.COLLIDING)
     # A tile makes its steps for the taps that are inside.
     steps = g.rows.hits / max(g.rows.count, 1) * g.cols.hits / max(g.cols.count, 1) * packing.ic
     cycles = 0.0
     for pixels in registers.blocks(g.cols.count, g.pixels):
         for block in vectors:
-            store = costs.SQUARE * ceil(pixels / packing.lanes) * packing.lanes if square else costs.STORE * pixels
+            store = costs.SQUARE * ceil(pixels / packing.lanes) * packing.lanes if square else result * pixels
             step = costs.step_cycles(pixels, block, machine.vector_bytes)
             if packing.bundle > 1:
                 step += costs.PERMUTE * pixels / max(packing.cols.taps, 1)
@@ -297,7 +302,7 @@ class _Program:
             w = packed = k.buffer("packed", self.packed_size, "in")
         else:
             w = k.buffer("w", self.w_size, "in")
-        bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
+        bias = k.buffer("bias", p.biases, "in") if p.biases else None
         size = n * prod(p.pool.y_shape) if p.pooled else y_size
         target = k.buffer("y", size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
         residual = k.buffer("residual", y_size, "in") if p.residual else None

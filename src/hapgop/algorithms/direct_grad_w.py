@@ -22,7 +22,7 @@ from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
-from hapgop.tile import Affine, Buffer, Builder, Kernel
+from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +156,54 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) ->
 
 def _total(plan: Sums, k: Builder, sums: Buffer, dw: Buffer) -> None:
     """Adds the image groups' sums in order, and writes them in the weights' layout."""
+    if not plan.along_input:
+        _total_turned(plan, k, sums, dw)
+        return
     s = plan.shape
     strides = weight_strides(plan.problem.w_layout, plan.ic, s.kh, s.kw)
-    step, lane = (strides.n, strides.c) if plan.along_input else (strides.c, strides.n)
     grid = (("group", plan.groups), ("tap_row", s.kh), ("tap_column", s.kw), ("channel", plan.tall))
     with k.stage("total", *grid) as (group, kh, kw, channel):
         at = (((group * s.kh + kh) * s.kw + kw) * plan.tall + channel) * plan.padded
-        to = group * (plan.oc * strides.n) + channel * step + kh * strides.h + kw * strides.w
+        to = (group * plan.oc + channel) * strides.n + kh * strides.h + kw * strides.w
         for low, high, count in _runs(plan.counts):
             with k.loop("vector", low, high) as v:
-                total = k.load(sums, at + v * plan.lanes)
-                for i in range(1, plan.image_groups):
-                    total = k.add(total, k.load(sums, at + v * plan.lanes + i * plan.size))
-                k.store(total, dw, to + v * (plan.lanes * lane), count, lane)
+                k.store(_sum(plan, k, sums, at + v * plan.lanes), dw, to + v * plan.lanes, count)
+
+
+def _total_turned(plan: Sums, k: Builder, sums: Buffer, dw: Buffer) -> None:
+    """The same where vectors lie along the output channels: squares of them and of one's weights are turned."""
+    s, lanes = plan.shape, plan.lanes
+    strides = weight_strides(plan.problem.w_layout, plan.ic, s.kh, s.kw)
+    taps, each = strides.c, plan.ic * s.kh * s.kw
+    whole, rest = divmod(each, lanes)
+
+    def row(weight: Affine) -> Affine:
+        """Which row of the sums is that of a weight, by its place among those of an output channel."""
+        channel = weight // taps
+        return weight if taps == 1 else (weight - channel * taps) * plan.ic + channel
+
+    def squares(group: Affine, first: Affine, length: int) -> None:
+        at, to = group * (each * plan.padded), group * (plan.oc * strides.n) + first
+        for low, high, count in _runs(plan.counts):
+            with k.loop("vector", low, high) as v:
+                rows = [_sum(plan, k, sums, at + row(first + i) * plan.padded + v * lanes) for i in range(length)]
+                for o, column in enumerate(k.transpose(rows)[:count]):
+                    k.store(column, dw, to + (v * lanes + o) * strides.n, length)
+
+    if whole:
+        with k.stage("total", ("group", plan.groups), ("square", whole)) as (group, square):
+            squares(group, square * lanes, lanes)
+    if rest:
+        with k.stage("total rest", ("group", plan.groups)) as (group,):
+            squares(group, Affine(whole * lanes), rest)
+
+
+def _sum(plan: Sums, k: Builder, sums: Buffer, at: Affine) -> Register:
+    """A vector of the image groups' sums, added in order."""
+    total = k.load(sums, at)
+    for i in range(1, plan.image_groups):
+        total = k.add(total, k.load(sums, at + i * plan.size))
+    return total
 
 
 def _runs(counts: tuple[int, ...]) -> list[tuple[int, int, int]]:

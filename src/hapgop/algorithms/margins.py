@@ -15,10 +15,15 @@ from hapgop.algorithms.track import Track
 from hapgop.machine import Machine
 from hapgop.tile import Affine, Buffer, Builder
 
+_STRIDED = 0.4  # cycles for an element of a strided row
+
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """channels, height: of an image. row: elements from one of its rows to the next. pitch: of one residue's row."""
+    """channels, height: of an image. row: elements from one of its rows to the next. pitch: of one residue's row.
+
+    residues: those that a tap meets; only they are copied.
+    """
 
     channels: int
     height: int
@@ -28,6 +33,7 @@ class Margins:
     pitch: int
     row: int
     copies: bool
+    residues: tuple[int, ...] = (0,)
 
     @classmethod
     def of(cls, channels: int, height: int, cols: Track) -> Margins:
@@ -36,7 +42,8 @@ class Margins:
         whole = left + max(last + 1, cols.in_size)
         copies = left > 0 or last >= cols.in_size or cols.in_step > 1
         pitch = ceil(whole / cols.in_step) if copies else cols.in_size
-        return cls(channels, height, cols.in_size, left, cols.in_step, pitch, pitch * cols.in_step, copies)
+        met = sorted({(cols.in_first + tap * cols.in_tap + left) % cols.in_step for tap in range(cols.taps)})
+        return cls(channels, height, cols.in_size, left, cols.in_step, pitch, pitch * cols.in_step, copies, tuple(met))
 
     @property
     def size(self) -> int:
@@ -57,10 +64,10 @@ class Margins:
         """Of the copy, where there is one; `bytes_`: of an element of all images."""
         if not self.copies:
             return 0.0
-        # A stride is taken element by element.
-        vectors = self.size / (1 if self.stride > 1 else lanes)
-        cycles = vectors * costs.STORE * bytes_ / (machine.vector_bytes / lanes)
-        return cycles / costs.CLOCK + costs.traffic(2 * self.size * bytes_, machine) + costs.STAGE
+        size = self.size * len(self.residues) / self.stride
+        cycles = size * (_STRIDED if self.stride > 1 else costs.STORE / lanes) * bytes_ * lanes / machine.vector_bytes
+        read = self.channels * self.height * self.width
+        return cycles / costs.CLOCK + costs.traffic((read + size) * bytes_, machine) + costs.STAGE
 
     def emit(self, k: Builder, n: Affine, source: Buffer, target: Buffer) -> None:
         """The stage that copies."""
@@ -71,7 +78,7 @@ class Margins:
         ):
             at = image * (self.channels * self.height * self.width) + channel * (self.height * self.width)
             to = image * self.size + channel * self.plane + row * self.row
-            for residue in range(self.stride):
+            for residue in self.residues:
                 self.emit_residue(k, source, target, at + row * self.width, to + residue * self.pitch, residue)
 
     def emit_residue(self, k: Builder, source: Buffer, target: Buffer, at: Affine, to: Affine, residue: int) -> None:

@@ -89,7 +89,7 @@ def _kernel(work: Work) -> Kernel:
         w = packed = k.buffer("packed", work.packed_size, "in")
     else:
         w = k.buffer("w", s.oc * s.ic * s.kh * s.kw, "in")
-    bias = k.buffer("bias", s.oc, "in") if work.forward else None
+    bias = k.buffer("bias", p.biases, "in") if p.biases else None
     target = k.buffer("y", y_size, "out") if work.forward else k.buffer("dx", x_size, "out")
     residual = k.buffer("residual", y_size, "in") if p.residual else None
     scratch = {name: k.buffer(name, size, "scratch") for name, size in work.scratch(n)}

@@ -7,12 +7,15 @@ The roles of input and output are those of the gather: for an input gradient the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from hapgop.algorithms.layout import Strides, vector_counts
 from hapgop.algorithms.track import Track
 from hapgop.tile import Affine, Buffer, Builder
 
 Counts = tuple[int, ...]
+
+_PART = 16  # input channels that a work item packs
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Packing:
     @property
     def items(self) -> int:
         """Work items of the wider stage that packs."""
-        return self.groups * max(self.blocks, 1) * self.rows.taps
+        return self.groups * max(self.blocks, 1) * max(self.rows.taps, self.parts)
 
     def steps(self, counts: Counts) -> tuple[int, int, int]:
         """Elements from one tap row, tap column, input channel to the next, in a block of these vectors."""
@@ -119,6 +122,11 @@ class Packing:
         ):
             if not blocks:
                 continue
+            if self.filter > 1 and self.bundle == 1:
+                with k.stage(name, ("group", self.groups), ("block", blocks), ("part", self.parts)) as (g, b, part):
+                    at, to = self.original(g, b + before), self.start(g, b + before) + first
+                    (self.emit_turned if self.swap else self.emit_runs)(k, w, packed, at, to, counts, part)
+                continue
             grid = (("group", self.groups), ("block", blocks), ("tap", self.rows.taps))
             row_step, col_step, step = self.steps(counts)
             with k.stage(name, *grid) as (g, b, t), k.loop("column", 0, self.cols.taps) as u:
@@ -127,6 +135,60 @@ class Packing:
                 at = self.original(g, b + before) + row + column
                 to = self.start(g, b + before) + t * row_step + u * col_step + first
                 self.emit_tap(k, w, packed, at, to, counts, step)
+
+    @property
+    def filter(self) -> int:
+        """Weights that lie side by side for a pair of channels; 1 where channels are neighbours."""
+        return self.strides.c
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts of some input channels a block is cut."""
+        return ceil(self.ic / _PART)
+
+    def emit_runs(
+        self, k: Builder, w: Buffer, packed: Buffer, at: Affine, to: Affine, counts: Counts, part: Affine
+    ) -> None:
+        """Input channels and taps are one contiguous axis: squares of it and of output channels are turned."""
+        taps, lanes, (_, tap_step, step) = self.filter, self.lanes, self.steps(counts)
+        whole, rest = divmod(self.ic * taps, lanes)
+
+        def square(first: Affine, length: int) -> None:
+            for v, count in enumerate(counts):
+                rows = [k.load(w, at + (v * lanes + o) * self.out_stride + first, length) for o in range(count)]
+                for i, column in enumerate(k.transpose(rows)[:length]):
+                    channel = (first + i) // taps
+                    place = to + (first + i - channel * taps) * tap_step + channel * step
+                    k.store(column, packed, place + v * lanes)
+
+        # A part is as many squares as vectors of input channels have taps.
+        squares = ceil(_PART * taps / lanes)
+        with k.loop("square", part * squares, [part * squares + squares, whole]) as q:
+            square(q * lanes, lanes)
+        if rest:
+            with k.loop("rest", [0, self.parts - 1 - part], 1):
+                square(Affine(whole * lanes), rest)
+
+    def emit_turned(
+        self, k: Builder, w: Buffer, packed: Buffer, at: Affine, to: Affine, counts: Counts, part: Affine
+    ) -> None:
+        """Output channels and taps are one contiguous axis: squares of the two are turned."""
+        taps, lanes, (row_step, col_step, step) = self.filter, self.lanes, self.steps(counts)
+        places = {
+            row * self.strides.h + column: t * row_step + u * col_step
+            for t, row in enumerate(_positions(self.rows))
+            for u, column in enumerate(_positions(self.cols))
+        }
+        with k.loop("ic", part * _PART, [part * _PART + _PART, self.ic]) as c:
+            for v, count in enumerate(counts):
+                for first in range(0, taps, lanes):
+                    wanted = [i for i in range(min(lanes, taps - first)) if first + i in places]
+                    if not wanted:
+                        continue
+                    start = at + c * self.in_stride + v * lanes * taps + first
+                    columns = k.transpose([k.load(w, start + o * taps, wanted[-1] + 1) for o in range(count)])
+                    for i in wanted:
+                        k.store(columns[i], packed, to + c * step + places[first + i] + v * lanes)
 
     def emit_tap(
         self, k: Builder, w: Buffer, packed: Buffer, at: Affine, to: Affine, counts: Counts, step: int
@@ -164,3 +226,8 @@ class Packing:
             rows = [k.load(w, at + (first + i) * self.out_stride, ic) for i in range(count)]
             for c, column in enumerate(k.transpose(rows)[:ic]):
                 k.store(column, packed, to + c * step + first)
+
+
+def _positions(track: Track) -> list[int]:
+    """Where the taps lie in the filter."""
+    return [track.tap_first + t * track.tap_step for t in range(track.taps)]

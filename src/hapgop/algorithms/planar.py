@@ -172,7 +172,7 @@ class _Program:
         x_size, y_size = n * (s.ic * s.ih * s.iw), n * (s.oc * s.oh * s.ow)
         source = k.buffer("x", x_size, "in") if p.op == "conv" else k.buffer("g", y_size, "in")
         w = k.buffer("w", s.oc * (s.ic // s.groups) * s.kh * s.kw, "in")
-        bias = k.buffer("bias", s.oc, "in") if p.op == "conv" else None
+        bias = k.buffer("bias", p.biases, "in") if p.biases else None
         target = k.buffer("y", y_size, "out") if p.op == "conv" else k.buffer("dx", x_size, "out")
         residual = k.buffer("residual", y_size, "in") if p.residual else None
         numbers = k.buffer("lanes", k.lanes, "in")

@@ -28,7 +28,7 @@ class Problem:
 
     op            the tensors, in the order in which a kernel takes their addresses
     conv          x, w, bias (or 0), y, r, winners   y = pool(activation(x * w + bias + r))
-    grad_x        g, w, dx                     also the transposed convolution of g
+    grad_x        g, w, bias, dx               dx = activation(x-derivative + bias): also a transposed convolution
     grad_w        x, g, dw
     grad_b        g, db
     max_pool      x, y, winners                winners: position kh_index * kw + kw_index in the window, as a float
@@ -39,10 +39,11 @@ class Problem:
     batch_norm_grad g, x, weight, bias, stats, y, dx, dr, dparams
     relu_grad     g, y, dx, db                             dx = g where y is above zero, db its sum
 
-    Of conv, r is there only with `residual`: shaped and laid out as the result is before pooling. With `pooled` y is
-    the largest of each 2 x 2 pixels (what fills no window is dropped), and only then winners are there.
-    Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only.
-    Without `winners` they are not stored, and 0 is taken for their address.
+    Of grad_x, bias is there only with `bias`. Of conv, r is there only with `residual`: shaped and laid out as the
+    result is before pooling. With `pooled` y is the largest of each 2 x 2 pixels (what fills no window is dropped), and
+    only then winners are there.
+    Winners are float64 where the dtype is, else float32, since bfloat16 counts to 256 only. Without `winners` they are
+    not stored, and 0 is taken for their address.
     With `packed`, which conv and grad_x know, the weights come as the plan's `Pack` made them of w.
 
     batch_norm, batch_norm_grad and relu_grad go through the maps of a `PoolShape` of single pixels. stats: mean,
@@ -106,7 +107,15 @@ class Problem:
     @property
     def tensors(self) -> int:
         """How many addresses a kernel takes for the tensors."""
-        return _TENSORS[self.op] + (self.residual + self.pooled if self.op == "conv" else 0)
+        more = {"conv": self.residual + self.pooled, "grad_x": int(self.bias)}
+        return _TENSORS[self.op] + more.get(self.op, 0)
+
+    @property
+    def biases(self) -> int:
+        """Elements of the bias among the tensors; 0 where there is no such tensor."""
+        s = self.shape
+        assert isinstance(s, ConvShape)
+        return s.oc if self.op == "conv" else s.ic * (self.op == "grad_x" and self.bias)
 
     @property
     def itemsize(self) -> int:

@@ -6,6 +6,7 @@ from math import ceil
 
 from hapgop.tile import Affine, Buffer, Builder
 
+_AHEAD = 4  # squares: channels are more streams than a CPU fetches ahead by itself
 _BLOCKS = 8  # squares of pixels that make a work item: its number costs some divisions
 
 
@@ -34,6 +35,8 @@ def _block(
     def square(channel: Affine | int, used: int) -> None:
         place = at + Affine.of(channel) * pixels
         rows = [k.load(source, place + i * pixels, count) for i in range(used)]
+        for i in range(used):
+            k.prefetch(source, place + i * pixels + _AHEAD * k.lanes)
         for i, pixel in enumerate(k.transpose(rows)[:count]):
             k.store(pixel, target, to + channel + i * channels, used)
 

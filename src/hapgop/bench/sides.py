@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import relu_
 
 from hapgop import nn
 from hapgop.algorithms import Problem
@@ -34,18 +33,17 @@ def ours(work: Work) -> Call:
         return lambda: ops.grad_w(first, second, [s.kh, s.kw], *setting, True)
     if transposed:
         return lambda: ops.conv(g, w, None, *setting, None)
-    return lambda: ops.grad_x(g, w, None, [s.ih, s.iw], *setting, True)
+    return lambda: ops.grad_x(g, w, None, [s.ih, s.iw], *setting, True, None)
 
 
 def prepacked(work: Work) -> tuple[Call, str] | None:
     """Our forward with weights laid out ahead of the calls, and its algorithm; None where there is no such thing."""
     if work.op != "forward" or work.case.kind not in ("conv", "transposed"):
         return None
-    s, transposed, relu = work.conv, work.case.kind == "transposed", work.case.activation == "relu"
-    # A transposed convolution is an x-derivative, which knows neither bias nor activation.
-    fused = Problem("conv", s, bias=True, activation=work.case.activation, packed=True)
+    s, transposed = work.conv, work.case.kind == "transposed"
+    fused = Problem("grad_x" if transposed else "conv", s, bias=True, activation=work.case.activation, packed=True)
     try:
-        prepared = prepare(Problem("grad_x", s, packed=True) if transposed else fused)
+        prepared = prepare(fused)
     except Refused:
         return None
     x, w, bias, pool = channels_last(work.x), work.w, work.bias, work.case.pool
@@ -55,11 +53,8 @@ def prepacked(work: Work) -> tuple[Call, str] | None:
 
     def layer() -> Tensor:
         y = torch.empty(shape, memory_format=torch.channels_last)
-        ends = (y.data_ptr(),) if transposed else (bias.data_ptr(), y.data_ptr())
+        ends = bias.data_ptr(), y.data_ptr()
         prepared(x.data_ptr(), packed.data_ptr(), *ends, threads=torch.get_num_threads())
-        if transposed:
-            y.add_(bias[:, None, None])
-            y = relu_(y) if relu else y
         return y if pool is None else _values(functional.max_pool2d(y, pool))
 
     return layer, prepared.plan.algorithm.name + ("" if pool is None else " + pool")
@@ -91,8 +86,7 @@ def _layer(work: Work) -> Callable[..., Tensor]:
         setting = (s.stride, pads, 0, s.groups, s.dilation)
 
         def transposed(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
-            y = functional.conv_transpose2d(x, w, bias, *setting)
-            return relu_(y) if case.activation == "relu" else y
+            return functional.conv_transpose2d(x, w, bias, *setting, activation=case.activation)
 
         return transposed
     return lambda x, w, bias: functional.conv2d(

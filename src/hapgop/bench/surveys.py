@@ -166,7 +166,7 @@ def _sides(layer: Drawn, op: str) -> tuple[Call, Call]:
 
     full = (s.stride, s.padding, s.dilation, s.groups)
     if op == "grad_x":
-        return lambda: ops.grad_x(g, w, None, (s.ih, s.iw), *full, layer.last), theirs
+        return lambda: ops.grad_x(g, w, None, (s.ih, s.iw), *full, layer.last, None), theirs
     return lambda: ops.grad_w(x, g, (s.kh, s.kw), *full, layer.w_last), theirs
 
 

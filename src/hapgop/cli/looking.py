@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +18,36 @@ _SAMPLES = 48
 
 def samples(predictor: Predictor) -> list[Sample]:
     """Pictures that the run was judged by, a few of each class; none where its data is no longer there."""
-    data = predictor.config.get("data")
-    source, kind = (data.get("source"), data.get("kind")) if isinstance(data, dict) else (None, None)
-    if not isinstance(source, str):
-        return []
     try:
-        return _from_folder(predictor, Path(source)) if kind == "folder" else _from_arrays(predictor, source)
+        source, kind = _source(predictor)
+        return _from_folder(predictor, Path(source)) if kind == "folder" else _split(predictor, taught=False)
     except (InputError, OSError):
         return []
 
 
-def _from_arrays(predictor: Predictor, source: str) -> list[Sample]:
-    data = train.load(source)
-    split = data.split(data.unseen)
+def lessons(predictor: Predictor) -> list[Sample]:
+    """Pictures that the run was trained on, a few of each class; none where its data is no longer there.
+
+    Of a folder, this reads what training has decoded, or decodes all of it again.
+    """
+    try:
+        return _split(predictor, taught=True)
+    except (InputError, OSError):
+        return []
+
+
+def _source(predictor: Predictor) -> tuple[str, Any]:
+    data = predictor.config.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("source"), str):
+        raise InputError("The run does not say what it was trained on.")
+    return data["source"], data.get("kind")
+
+
+def _split(predictor: Predictor, *, taught: bool) -> list[Sample]:
+    source, _ = _source(predictor)
+    rules, seed = predictor.preprocessing, predictor.config["data"].get("seed", 0)
+    data = train.load(source, size=rules.size, channels=rules.channels, resize=rules.resize, seed=seed)
+    split = data.split("train" if taught else data.unseen)
     return [
         Sample(f"{split.names[n]}", split.image(n), data.classes[split.labels[n]])
         for n in _spread(split.labels, len(data.classes))
@@ -46,10 +64,8 @@ def _spread(labels: NDArray[np.int64], classes: int) -> list[int]:
 
 def _from_folder(predictor: Predictor, root: Path) -> list[Sample]:
     """A few files of each class, without reading the whole folder."""
-    for name in ("test", "val", "valid", "validation"):
-        if (root / name).is_dir():
-            root = root / name
-            break
+    parts = ("test", "val", "valid", "validation")
+    root = next((root / name for name in parts if (root / name).is_dir()), root)
     each, found = max(1, _SAMPLES // len(predictor.classes)), []
     for label in predictor.classes[:_SAMPLES]:
         files = sorted(p for p in (root / label).iterdir() if p.suffix.lower() in SUFFIXES)[:each]

@@ -178,7 +178,12 @@ def _buffers(problem: Problem, packed: int) -> list[np.ndarray[Any, Any]]:
     assert isinstance(s, ConvShape)
     x, w, y = prod(s.x_shape), packed or prod(s.w_shape), prod(s.y_shape)
     fused = (y,) * (problem.residual + problem.pooled)
-    sizes = {"conv": (x, w, s.oc, y, *fused), "grad_x": (y, w, x), "grad_w": (x, y, w), "grad_b": (y, s.oc)}[problem.op]
+    sizes = {
+        "conv": (x, w, s.oc, y, *fused),
+        "grad_x": (y, w, *(s.ic,) * problem.bias, x),
+        "grad_w": (x, y, w),
+        "grad_b": (y, s.oc),
+    }[problem.op]
     buffers = [usual(size, dtype) for size in sizes]
     if problem.dtype == "bfloat16":
         for buffer in buffers:

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hapgop.explain.algorithm import Algorithm, algorithm
+from hapgop.explain.alike import Alike, alike
 from hapgop.explain.answer import probabilities
 from hapgop.explain.costs import Cost, costs
 from hapgop.explain.exciting import Exciting, exciting
@@ -20,10 +21,19 @@ from hapgop.explain.play import Played, convolved
 from hapgop.explain.window import Window, taken_apart, window
 
 if TYPE_CHECKING:
-    from hapgop.explain.attribution import Change, Evidence, Mattered, channels_that_mattered, evidence, what_changes
+    from hapgop.explain.attribution import (
+        Change,
+        Evidence,
+        Mattered,
+        channels_that_mattered,
+        evidence,
+        strongest_place,
+        what_changes,
+    )
 
 __all__ = [
     "Algorithm",
+    "Alike",
     "Change",
     "Cost",
     "Evidence",
@@ -38,6 +48,7 @@ __all__ = [
     "Played",
     "Window",
     "algorithm",
+    "alike",
     "channels_that_mattered",
     "convolved",
     "costs",
@@ -52,13 +63,14 @@ __all__ = [
     "prepared",
     "probabilities",
     "receptive_field",
+    "strongest_place",
     "taken_apart",
     "what_changes",
     "window",
 ]
 
 # Captum is not needed for the rest, and takes a second to import.
-_BY_CAPTUM = ("Change", "Evidence", "Mattered", "channels_that_mattered", "evidence", "what_changes")
+_BY_CAPTUM = ("Change", "Evidence", "Mattered", "channels_that_mattered", "evidence", "strongest_place", "what_changes")
 
 
 def __getattr__(name: str) -> Any:

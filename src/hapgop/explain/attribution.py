@@ -122,6 +122,16 @@ def channels_that_mattered(
     return tuple(Mattered(layer, int(channel), float(shares[channel])) for channel in order)
 
 
+def strongest_place(model: Model, image: Any, label: int | None = None) -> tuple[str, tuple[int, int]]:
+    """Grad-CAM's layer, and the unit (oh, ow) of it that speaks most for the label."""
+    net = opened(model, image)
+    x = torch.from_numpy(prepared(model, image))[None]
+    layer = layer_for(net)
+    heat = _gradcam(net, x, _label(net, x, label), layer)[0, 0].numpy()
+    oh, ow = np.unravel_index(int(heat.argmax()), heat.shape)
+    return layer, (int(oh), int(ow))
+
+
 def what_changes(model: Model, image: Any) -> tuple[Change, ...]:
     """The covered patches with which the net gives another answer; () where none of them does."""
     net = opened(model, image)

@@ -94,7 +94,8 @@ def opened(model: Model, image: Any = None) -> Opened:
     if image is None:
         raise InputError("A module is opened for images of one size; give an image (c, h, w).")
     c, h, w = prepared(model, image).shape
-    graph = capture(model, (c, h, w))
+    # As a predictor's: the answer is the scores, of which `probabilities` takes the softmax.
+    graph = capture(model, (c, h, w)).scores()
     state = {name: tensor.detach().to("cpu").numpy() for name, tensor in model.state_dict().items()}
     return Opened(graph, {name: np.ascontiguousarray(state[name], np.float32) for name in graph.tensor_names()})
 

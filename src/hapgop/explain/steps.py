@@ -66,6 +66,8 @@ class Step(nn.Module):
             return self._activated(F.conv2d(x, weight, self._maybe("bias")))
         if node.op == "scale":
             return x * self.get_buffer("weight").reshape(-1, *(1,) * (x.ndim - 2))
+        if node.op == "number":
+            return x * node.attrs["factor"] + node.attrs["term"]
         if node.op == "layer_norm":
             affine = self._maybe("weight"), self._maybe("bias")
             return F.layer_norm(x.movedim(1, -1), x.shape[1:2], *affine, node.attrs["eps"]).movedim(-1, 1)

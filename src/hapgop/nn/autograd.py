@@ -73,7 +73,7 @@ def _through_relu(ctx: Any, g: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor
 def _conv_grads(ctx: Any, x: Tensor | None, w: Tensor | None, g: Tensor) -> Grads:
     (x_size, x_last), (w_size, w_last) = ctx.x, ctx.w
     by_x, by_w = ctx.needs_input_grad[:2]
-    dx = _op("grad_x")(g, w, None, x_size, *ctx.setting, x_last) if by_x else None
+    dx = _op("grad_x")(g, w, None, x_size, *ctx.setting, x_last, None) if by_x else None
     dw = _op("grad_w")(x, g, w_size, *ctx.setting, w_last) if by_w else None
     return dx, dw
 
@@ -109,17 +109,18 @@ def _conv_pool_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
 
 
 def _grad_x_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:
-    g, w, _, _, *setting, _ = inputs
-    _saved_for(ctx, g, w)
+    g, w, _, _, *setting, _, activation = inputs
+    _saved_for(ctx, g, w, dx if activation == "relu" else None)
     ctx.setting, ctx.w = setting, (w.shape[2:], _is_last(w))
 
 
 def _grad_x_backward(ctx: Any, c: Tensor) -> Grads:
-    (g, w), (w_size, w_last) = ctx.saved_tensors, ctx.w
-    by_g, by_w, by_bias = ctx.needs_input_grad[:3]
+    (g, w, dx), (w_size, w_last) = ctx.saved_tensors, ctx.w
+    by_g, by_w = ctx.needs_input_grad[:2]
+    c, db = _through_relu(ctx, c, dx)
     dg = _op("conv")(c, w, None, *ctx.setting, None) if by_g else None
     dw = _op("grad_w")(c, g, w_size, *ctx.setting, w_last) if by_w else None
-    return dg, dw, _op("grad_b")(c) if by_bias else None, *(None,) * 6
+    return dg, dw, db, *(None,) * 7
 
 
 def _grad_w_save(ctx: Any, inputs: tuple[Any, ...], dw: Tensor) -> None:
@@ -131,7 +132,7 @@ def _grad_w_save(ctx: Any, inputs: tuple[Any, ...], dw: Tensor) -> None:
 def _grad_w_backward(ctx: Any, v: Tensor) -> Grads:
     (x, g), (x_size, x_last) = ctx.saved_tensors, ctx.x
     by_x, by_g = ctx.needs_input_grad[:2]
-    dx = _op("grad_x")(g, v, None, x_size, *ctx.setting, x_last) if by_x else None
+    dx = _op("grad_x")(g, v, None, x_size, *ctx.setting, x_last, None) if by_x else None
     return dx, _op("conv")(x, v, None, *ctx.setting, None) if by_g else None, *(None,) * 6
 
 
@@ -161,7 +162,7 @@ def _linear_backward(ctx: Any, g: Tensor) -> Grads:
     row = _as_row(g)
     dx = dw = None
     if by_x:
-        dx = _op("grad_x")(row, w[:, :, None, None], None, (1, g.shape[0]), *_ONE_BY_ONE, True)[0, :, 0].T
+        dx = _op("grad_x")(row, w[:, :, None, None], None, (1, g.shape[0]), *_ONE_BY_ONE, True, None)[0, :, 0].T
     if by_w:
         dw = _op("grad_w")(_as_row(x), row, (1, 1), *_ONE_BY_ONE, False)[:, :, 0, 0]
     return dx, dw, _op("grad_b")(row) if by_bias else None, None

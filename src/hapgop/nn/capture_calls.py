@@ -36,7 +36,15 @@ def _unary(op: str) -> Translate:
 
 
 def _binary(op: str, inplace: bool = False) -> Translate:
-    return lambda input, other: Call(op, [input, other], {}, inplace=inplace)
+    return lambda input, other: _with_number(op, input, other, inplace) or Call(op, [input, other], {}, inplace=inplace)
+
+
+def _with_number(op: str, input: Any, other: Any, inplace: bool) -> Call | None:
+    """A sum or a product of which one side is a number, as one operation on the other side."""
+    image, value = (input, other) if isinstance(input, fx.Node) else (other, input)
+    if type(value) not in (int, float):
+        return None
+    return Call("number", [image], {"factor" if op == "mul" else "term": float(value)}, inplace=inplace)
 
 
 def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:

@@ -39,7 +39,7 @@ def _fake_conv_pool(
 
 def _fake_grad_x(
     g: Tensor, w: Tensor, bias: Tensor | None, size: Ints, stride: Ints, padding: Ints, dilation: Ints,
-    groups: int, channels_last: bool,
+    groups: int, channels_last: bool, activation: str | None,
 ) -> Tensor:  # fmt: skip
     return _fake(g, (g.shape[0], w.shape[1] * groups, *size), channels_last)
 

@@ -29,9 +29,18 @@ def conv(
 
 
 def grad_x(
+    g: Tensor, w: Tensor, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool,
+    bias: Tensor | None = None, activation: str | None = None,
+) -> Tensor:  # fmt: skip
+    """activation(the x-derivative of <g, x * w> + bias); `last`: is it channels last?"""
+    dx = _grad_x(g, w, size, stride, padding, dilation, groups, last)
+    dx = dx if bias is None else dx.add_(bias[:, None, None])
+    return torch.relu_(dx) if activation == "relu" else dx
+
+
+def _grad_x(
     g: Tensor, w: Tensor, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool
 ) -> Tensor:
-    """The x-derivative of <g, x * w>; `last`: is it channels last?"""
     shape = (g.shape[0], w.shape[1] * groups, *size)
     if _is_linear(shape, w.shape, stride, padding):
         return _as_row(_as_matrix(g) @ w[:, :, 0, 0])

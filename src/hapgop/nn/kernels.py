@@ -144,18 +144,21 @@ def _filter_facts(w: Tensor) -> Facts:
 
 def grad_x(
     g: Tensor, w: Tensor, bias: Tensor | None, size: Ints, stride: Ints, padding: Ints, dilation: Ints,
-    groups: int, channels_last: bool,
+    groups: int, channels_last: bool, activation: str | None,
 ) -> Tensor:  # fmt: skip
+    """activation(x-derivative + bias)."""
     setting = (tuple(size), tuple(stride), tuple(padding), tuple(dilation), groups)
-    route = routes.grad_x(facts(g), facts(w), *setting, channels_last)
+    bias_facts = None if bias is None else facts(bias)
+    route = routes.grad_x(facts(g), facts(w), *setting, channels_last, bias_facts, activation)
     count(route.answer)
     if route.run is None:
-        dx = _by_pytorch(route, fallback.grad_x, g, w, *setting, channels_last)
-    else:
-        g, w = _brought(g, route.first), _brought(w, route.second)
-        dx = empty_strided(route.shape, route.strides, g.dtype)
-        route.run(g.data_ptr(), w.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
-    return dx if bias is None else dx.add_(bias[:, None, None])
+        return _by_pytorch(route, fallback.grad_x, g, w, *setting, channels_last, bias, activation)
+    g, w = _brought(g, route.first), _brought(w, route.second)
+    bias = None if bias is None else bias.contiguous()
+    dx = empty_strided(route.shape, route.strides, g.dtype)
+    more = () if bias is None else (bias.data_ptr(),)
+    route.run(g.data_ptr(), w.data_ptr(), *more, dx.data_ptr(), threads=torch.get_num_threads())
+    return dx
 
 
 def grad_w(

@@ -27,7 +27,8 @@ SCHEMAS: Final = {
     "conv": f"(Tensor x, Tensor w, Tensor? bias, {_SETTING}, str? activation) -> Tensor",
     "conv_pool": f"(Tensor x, Tensor w, Tensor? bias, {_SETTING}, str? activation, SymInt[] pool)"
     " -> (Tensor y, Tensor winners)",
-    "grad_x": f"(Tensor g, Tensor w, Tensor? bias, SymInt[] size, {_SETTING}, bool channels_last) -> Tensor",
+    "grad_x": f"(Tensor g, Tensor w, Tensor? bias, SymInt[] size, {_SETTING}, bool channels_last, str? activation)"
+    " -> Tensor",
     "grad_w": f"(Tensor x, Tensor g, SymInt[] size, {_SETTING}, bool channels_last) -> Tensor",
     "grad_b": "(Tensor g) -> Tensor",
     "linear": "(Tensor x, Tensor w, Tensor? bias, str? activation) -> Tensor",

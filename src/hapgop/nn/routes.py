@@ -117,23 +117,28 @@ def conv(
 
 @_cached
 def grad_x(
-    g: Facts, w: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool
-) -> Route:
-    """Of the x-derivative, for x of `size` (rows, columns); `last`: is it channels last?"""
+    g: Facts, w: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool,
+    bias: Facts | None = None, activation: str | None = None,
+) -> Route:  # fmt: skip
+    """Of activation(x-derivative + bias), for x of `size` (rows, columns); `last`: is it channels last?"""
     x_shape = (g[1][0], w[1][1] * groups, *size)
     shape = ConvShape.of(x_shape, w[1], stride=stride, padding=padding, dilation=dilation, groups=groups)
     second, w_layout = _weight(w)
 
     def problem(g_last: bool, x_last: bool) -> Problem:
-        return Problem("grad_x", shape, DTYPES[g[0]], _LAYOUTS[x_last], _LAYOUTS[g_last], w_layout)
+        layouts, fused = (_LAYOUTS[x_last], _LAYOUTS[g_last], w_layout), (bias is not None, activation)
+        return Problem("grad_x", shape, DTYPES[g[0]], *layouts, *fused)
 
     _want("gradient", g, shape.y_shape)
-    route = _route("grad_x", problem, _refusal(g, w), g, (shape.x_shape, last), second)
+    if bias is not None:
+        _want("bias", bias, (shape.ic,))
+    reason = _refusal(g, w) if bias is None else _refusal(g, w, bias)
+    route = _route("grad_x", problem, reason, g, (shape.x_shape, last), second)
 
-    def by_pytorch(g: Tensor, w: Tensor) -> Tensor:
-        return fallback.grad_x(g, w, size, stride, padding, dilation, groups, last)
+    def by_pytorch(g: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+        return fallback.grad_x(g, w, size, stride, padding, dilation, groups, last, bias, activation)
 
-    return _rivalled(route, (g, w), by_pytorch)
+    return _rivalled(route, (g, w) if bias is None else (g, w, bias), by_pytorch)
 
 
 @_cached

@@ -15,8 +15,8 @@ from hapgop.program import Node
 # What can be said of an image whose channels were turned to the end: each looks at one pixel.
 _OF_PIXELS: Final = frozenset(
     (
-        "layer_norm", "scale", "pointwise", "relu", "relu6", "leaky_relu", "elu", "silu", "gelu", "hardswish",
-        "hardsigmoid", "sigmoid", "tanh", "add", "mul", "dropout", "identity",
+        "layer_norm", "scale", "number", "pointwise", "relu", "relu6", "leaky_relu", "elu", "silu", "gelu",
+        "hardswish", "hardsigmoid", "sigmoid", "tanh", "add", "mul", "dropout", "identity",
     )
 )  # fmt: skip
 # Results that lie in the memory of what they are made of.

@@ -67,7 +67,8 @@ class Predictor:
             raise InputError(f"{path}: a run folder has its own preprocessing and classes; they are not to be given.")
         else:
             loaded = read_run(path)
-        self.classes, self.graph, self.config = loaded.classes, loaded.graph, loaded.config
+        # Softmax is taken here, of the scores: nets that end with their own would have it twice.
+        self.classes, self.graph, self.config = loaded.classes, loaded.graph.scores(), loaded.config
         self.preprocessing, self.tensors = loaded.preprocessing, loaded.tensors
         self.program = Program(self.graph, self.tensors)
         told = self.config.get("prediction")

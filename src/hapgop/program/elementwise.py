@@ -117,6 +117,10 @@ def mean(x: Array, attrs: Mapping[str, Any]) -> Array:
     return result
 
 
+def number(x: Array, attrs: Mapping[str, Any]) -> Array:
+    return x * np.float32(attrs["factor"]) + np.float32(attrs["term"])
+
+
 def same(x: Array, attrs: Mapping[str, Any]) -> Array:
     return x
 
@@ -151,6 +155,7 @@ UNARY: Final[Mapping[str, Callable[[Array, Mapping[str, Any]], Array]]] = {
     "log_softmax": log_softmax,
     "flatten": flatten,
     "mean": mean,
+    "number": number,
     "dropout": same,
     "identity": same,
 }

@@ -114,6 +114,13 @@ class Graph:
         """The same net on images of another shape (c, h, w)."""
         return replace(self, input_shape=shape)
 
+    def scores(self) -> "Graph":
+        """The same net without a softmax at its very end: what it scores, before that becomes probabilities."""
+        last = self.nodes[-1] if self.nodes else None
+        if last is None or last.name != self.output or last.op not in ("softmax", "log_softmax"):
+            return self
+        return Graph(self.input_shape, self.nodes[:-1], last.inputs[0], self.input)
+
 
 def _node(number: int, value: Any) -> Node:
     where = f"node {number} of the graph"

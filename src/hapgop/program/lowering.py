@@ -261,6 +261,7 @@ _LOWER: Final[Mapping[str, Callable[[_Lowering, Node], None]]] = {
     "mul": _Lowering.meet,
     "batch_norm2d": _Lowering.norm,
     "scale": _Lowering.norm,
+    "number": _Lowering.norm,
     "layer_norm": _Lowering.layer_norm,
     "softmax": _Lowering.softmax,
     "flatten": _Lowering.flatten,

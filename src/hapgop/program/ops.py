@@ -137,6 +137,8 @@ OPS: Final[Mapping[str, Op]] = {
     # Over the channels of each pixel, or over a vector.
     "layer_norm": Op(attrs={"eps": (1e-5, _number)}, optional=frozenset({"weight", "bias"})),
     "scale": Op(required=frozenset({"weight"})),
+    # x * factor + term, the same numbers everywhere.
+    "number": Op(attrs={"factor": (1.0, _number), "term": (0.0, _number)}),
     "relu": Op(),
     "relu6": Op(),
     "leaky_relu": Op(attrs={"negative_slope": (0.01, _number)}),

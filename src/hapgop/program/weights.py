@@ -53,6 +53,9 @@ class Weights:
             c = step.problem.channels
             weight, bias = roles.get("weight", np.ones(c)), roles.get("bias", np.zeros(c))
             return [np.ascontiguousarray(one.reshape(-1), np.float32) for one in (weight, bias)]
+        if node.op == "number" and isinstance(step.problem, MapProblem):
+            c = step.problem.channels
+            return [np.full(c, node.attrs[name], np.float32) for name in ("factor", "term")]
         if node.op != "batch_norm2d":
             return []
         mean, var = roles["running_mean"], roles["running_var"]

@@ -9,7 +9,7 @@ from hapgop.train.fit import Result, finished_run, fit
 from hapgop.train.load import load
 from hapgop.train.loop import Diverged, Unwritable
 from hapgop.train.pretrained import load_pretrained
-from hapgop.train.progress import EpochDone, Event, Progress, Reading, Step, Validating
+from hapgop.train.progress import EpochDone, Event, Formed, Progress, Reading, Step, Validating
 from hapgop.train.recipe import Recipe
 from hapgop.train.run import load_filters, load_model
 from hapgop.train.scan import Finding, scan
@@ -26,6 +26,7 @@ __all__ = [
     "Event",
     "Finding",
     "Fitting",
+    "Formed",
     "PerClass",
     "Progress",
     "Reading",

@@ -1,5 +1,6 @@
-"""Batches ready before they are asked for, made beside the training."""
+"""The batches of a training: made beside it where a core is free, else between its steps."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,11 +39,17 @@ class Batch:
 class Feeder:
     """Makes the batches of a training: each a function of its step alone, so nothing here needs to be kept.
 
-    rows: the part of each batch that is made, where several processes share it.
+    rows: the part of each batch that is made, where several processes share it. beside: whether they are made in a
+    thread beside the caller's work; None where there are more cores than threads that compute. On a core that
+    computes, such a thread is put off in the middle of its work, and with Python's lock: every step then waits for it
+    several times as long as the work takes.
     """
 
-    def __init__(self, data: Data, recipe: Recipe, order: Order, rows: slice = slice(None)) -> None:
+    def __init__(
+        self, data: Data, recipe: Recipe, order: Order, rows: slice = slice(None), beside: bool | None = None
+    ) -> None:
         self.data, self.recipe, self.order, self.rows = data, recipe, order, rows
+        self.beside = _cores() > torch.get_num_threads() if beside is None else beside
         self.waited = 0.0
         """Seconds for which a step had no batch yet, in all."""
         self._fill = tuple(min(255, round(255 * mean)) for mean in data.preprocessing.mean)
@@ -67,7 +74,17 @@ class Feeder:
         return Batch(x, y, other, share)
 
     def batches(self, first: int) -> Iterator[Batch]:
-        """The batches from `first` on, made in a thread beside the caller's work, to the end of the recipe."""
+        """The batches from `first` on, to the end of the recipe."""
+        return self._beside(first) if self.beside else self._between(first)
+
+    def _between(self, first: int) -> Iterator[Batch]:
+        for step in range(first, self.recipe.epochs * self.order.steps):
+            began = time.perf_counter()
+            made = self.batch(step)
+            self.waited += time.perf_counter() - began
+            yield made
+
+    def _beside(self, first: int) -> Iterator[Batch]:
         queue: Queue[Batch | BaseException] = Queue(_AHEAD)
         stop = Event()
         thread = Thread(target=self._make, args=(first, queue, stop), name="hapgop-batches", daemon=True)
@@ -106,3 +123,8 @@ class Feeder:
     def _images(self, chosen: "np.ndarray[tuple[int], np.dtype[np.int64]]", draws: Draws) -> Tensor:
         pixels = changed(self.data.train.batch(chosen), draws, self.recipe, self._fill)
         return torch.from_numpy(self.data.preprocessing.batch(pixels))
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -21,7 +21,7 @@ from hapgop.train.feeder import Batch, Feeder
 from hapgop.train.interrupt import Interrupt
 from hapgop.train.objective import class_weights, loss_sum, told
 from hapgop.train.optimizer import built
-from hapgop.train.progress import EpochDone, Event, Progress, Step
+from hapgop.train.progress import EpochDone, Event, Formed, Progress, Step
 from hapgop.train.recipe import Recipe
 from hapgop.train.run import channels_last, write_filters, write_metrics, write_weights
 from hapgop.train.schedule import learning_rate, share
@@ -31,6 +31,8 @@ from hapgop.train.validating import validated
 _RECENT_STEPS = 30
 # Writing checkpoints may cost this share of the time.
 _CHECKPOINT_SHARE = 0.05
+# Whoever watches sees the filters so often, in seconds.
+_FORMED_EVERY = 1.0
 # So many times at most the first layer's filters are kept, from the first weights to the last.
 _SNAPSHOTS = 8
 
@@ -82,6 +84,8 @@ class Training:
         self._interrupt = Interrupt(patient=not workers.alone)
         self._validation_seconds: float | None = None
         self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self._learning = next((p for p in net.parameters() if p.ndim == 4 and p.requires_grad), None)
+        self._next_formed = 0.0
 
     def run(self) -> bool:
         """Trains to the end of the recipe; False where Ctrl-C stopped it, between two steps.
@@ -158,6 +162,9 @@ class Training:
                 waiting=at.waited / at.seconds,
             )
         )
+        if self._learning is not None and time.monotonic() >= self._next_formed:
+            self._next_formed = time.monotonic() + _FORMED_EVERY
+            self._tell(Formed(dense(self._learning).numpy()))
 
     def _learn(self, batch: Batch, number: int) -> tuple[float, float, bool]:
         """One update; (loss, right answers) over the whole batch, and whether anyone wants to stop."""

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -60,7 +63,17 @@ class EpochDone:
     best: bool
 
 
-Event = Reading | Step | Validating | EpochDone
+@dataclass(frozen=True, eq=False)
+class Formed:
+    """The filters of the first layer that learns, as they are now: float32 (oc, ic, kh, kw).
+
+    Told once a second at most.
+    """
+
+    filters: NDArray[np.float32]
+
+
+Event = Reading | Step | Validating | EpochDone | Formed
 Progress = Callable[[Event], None]
 
 

@@ -41,9 +41,12 @@ class Winograd(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op not in ("conv", "grad_x"):
             return f"computes conv and grad_x, not {problem.op}"
-        if problem.op == "grad_x" and self.stride > 1:
-            return "has no input gradient at stride 2"
-        return refusal(problem, machine, self.m, self.r, self.stride)
+        reason = refusal(problem, machine, self.m, self.r, self.stride)
+        if reason is None and problem.op == "grad_x" and self.stride > 1:
+            top, _, left, _ = problem.shape.padding
+            if (top - left) % self.stride:
+                reason = f"has one order of residue classes for rows and columns, not of paddings {top} and {left}"
+        return reason
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         return _seconds(_tiling(problem, machine, self.m))

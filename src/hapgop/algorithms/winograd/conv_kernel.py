@@ -93,7 +93,7 @@ def _making(t: Tiling) -> _Making:
     source = k.buffer("g" if t.backward else "x", n * _elements(t.source), "in")
     w_size = t.filters.size if p.packed else s.oc * (s.ic // s.groups) * s.kh * s.kw
     w = k.buffer("packed" if p.packed else "w", w_size, "in")
-    bias = None if t.backward else k.buffer("bias", s.oc, "in")
+    bias = k.buffer("bias", p.biases, "in") if p.biases else None
     y = k.buffer("dx" if t.backward else "y", n * _elements(t.result), "out")
     residual = k.buffer("residual", n * _elements(t.target), "in") if p.residual else None
     winners = k.buffer("winners", n * _elements(t.result), "out") if p.pooled else None

@@ -7,13 +7,16 @@ once    few tiles: all are transformed, then each thread takes blocks of channel
 parts   many tiles, few channels: the tiles are cut into parts, each with sums of its own, added at the end
 rounds  many tiles, many channels: block after block, each shared by all threads, its sums added to memory
 
+F(1x1, 1x1) is plain sums, over panels: pixels of many channels lie kilobytes apart, on pages of their own and in few
+places of the caches, and are copied side by side first.
+
 The order of additions depends on the shape and the machine alone, and no chain of them is long.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 
 from hapgop.algorithms import costs
 from hapgop.algorithms.problem import Problem
@@ -25,6 +28,7 @@ from hapgop.algorithms.winograd.points import GROWTH
 from hapgop.algorithms.winograd.refusal import refusal
 from hapgop.algorithms.winograd.triple import transposed
 from hapgop.machine import Machine
+from hapgop.shape import ConvShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +42,20 @@ class WinogradGradW(Algorithm):
     @property
     def name(self) -> str:  # type: ignore[override]
         step = f" stride {self.stride}" if self.stride > 1 else ""
+        if self.r == 1:
+            return f"panels{step} grad_w"
         return f"winograd F({self.m}x{self.m}, {self.r}x{self.r}){step} grad_w"
 
     def growth(self, problem: Problem) -> float:
-        return GROWTH[self.m, self.r] if self.stride == 1 else 2
+        return GROWTH[self.m, self.r] if self.stride == 1 or self.r == 1 else 2
 
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op != "grad_w":
             return f"computes grad_w, not {problem.op}"
-        return refusal(problem, machine, self.m, self.r, self.stride)
+        reason = refusal(problem, machine, self.m, self.r, self.stride)
+        if reason is None and self.r == 1 and _weights(problem) < machine.l2:
+            return "copies pixels side by side, which pays where the weights are more than the second cache holds"
+        return reason
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         w = Work.of(problem, machine, self.m)
@@ -86,3 +95,10 @@ class WinogradGradW(Algorithm):
             items=w.groups * items,
             tiles=f"{w.rows} channels x {w.width} vectors, blocks of {w.block} tiles",
         )
+
+
+def _weights(problem: Problem) -> int:
+    """Bytes of the weights."""
+    s = problem.shape
+    assert isinstance(s, ConvShape)
+    return problem.itemsize * prod(s.w_shape)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hapgop.algorithms.layout import weight_strides
 from hapgop.algorithms.turn import turn
 from hapgop.algorithms.winograd.ahead import Ahead, Blocks
-from hapgop.algorithms.winograd.grad_w_work import CHAIN, Work
+from hapgop.algorithms.winograd.grad_w_work import Work
 from hapgop.algorithms.winograd.phases import Gathering, place
 from hapgop.algorithms.winograd.transform import sandwich
 from hapgop.algorithms.winograd.triple import transposed
@@ -65,7 +65,7 @@ class _Emitting:
         from_x = (start * w.products + xi) * w.x_step + first * (w.block * lanes)
         from_g = (start * w.products + xi) * w.g_step + c * (w.block * lanes) + part * w.rows
         acc = [[k.const(0.0) for _ in line] for line in places]
-        with k.loop("pair", chain, [chain + CHAIN, Affine(w.block)], 2) as pair:
+        with k.loop("pair", chain, [chain + w.chain, Affine(w.block)], 2) as pair:
             for t in (pair, pair + 1):
                 values = [k.load(self.inputs, from_x + t * lanes + j * (w.block * lanes)) for j in range(width)]
                 for i in range(w.rows):
@@ -84,17 +84,17 @@ class _Emitting:
 
         Chain after chain, so that the inputs of one stay in the first cache for all output channels.
         """
-        k, w, row = self.k, self.w, len(self.w.ci) * self.w.lanes
+        k, w, row = self.k, self.w, self.w.sums_row
         parts, vector = w.lanes // w.rows, b * w.width + first
         with (
-            k.loop("chain", 0, w.block, CHAIN) as chain,
+            k.loop("chain", 0, w.block, w.chain) as chain,
             k.loop("co", 0, len(w.co)) as c,
             k.loop("rows", 0, parts) as part,
         ):
-            unit = (xi * len(w.ci_blocks) + b + first // w.width) * w.chains + chain // CHAIN
+            unit = (xi * len(w.ci_blocks) + b + first // w.width) * w.chains + chain // w.chain
             for more in ahead:
                 more.fetch(k, (unit * len(w.co) + c) * parts + part)
-            to = at + (c * w.lanes + part * w.rows) * row + vector * w.lanes
+            to = at + w.sums_at(vector) + (c * w.lanes + part * w.rows) * row
             self.multiply(start, xi, chain, c, part, vector, width, sums, to, row, True)
 
     def filters(
@@ -106,28 +106,41 @@ class _Emitting:
         to = (group * w.g.channels + o) * strides.n + vector * (w.lanes * strides.c)
 
         def load(i: Affine | int, j: Affine | int) -> Register:
-            place = at + (Affine.of(i) * a.products + j) * step
-            total = k.load(sums, place)
+            here = at + (Affine.of(i) * a.products + j) * step
+            total = k.load(sums, here)
             if parts > 1:
                 with k.loop("part", 1, parts) as p:
-                    k.add(total, k.load(sums, place + p * w.sums_size), into=total)
+                    k.add(total, k.load(sums, here + p * w.sums_size), into=total)
             return total
 
+        def slot(i: Affine | int, j: Affine | int) -> Affine:
+            return (Affine.of(i) * a.products + j) * w.lanes
+
         def store(value: Register, i: Affine | int, j: Affine | int) -> None:
-            k.store(value, self.dw, to + Affine.of(i) * strides.h + Affine.of(j) * strides.w, count, strides.c)
+            if strides.c > 1:
+                # Where row i of the patch lay, which has been read.
+                k.store(value, self.patch, slot(i, j))
+            else:
+                k.store(value, self.dw, to + Affine.of(i) * strides.h + Affine.of(j) * strides.w, count)
 
         sandwich(k, transposed(a.g), self.patch, load, store)
+        if strides.c > 1:
+            # A pair of channels has its taps side by side: squares of taps and input channels are turned.
+            taps = [slot(i, j) for i in range(a.taps) for j in range(a.taps)]
+            for first in range(0, len(taps), w.lanes):
+                some = [k.load(self.patch, at) for at in taps[first : first + w.lanes]]
+                for c, channel in enumerate(k.transpose(some)[:count]):
+                    k.store(channel, self.dw, to + c * strides.c + first, len(some))
 
     def every_filter(self, sums: Buffer, parts: int) -> None:
         """The stages that make filters of sums in memory."""
         k, w = self.k, self.w
-        row = len(w.ci) * w.lanes
         whole = len(w.ci) - (w.ci[-1] < w.lanes)
         for first, count, runs in ((0, w.lanes, whole), (whole, w.ci[-1], len(w.ci) - whole)):
             if not runs:
                 continue
             with k.stage(f"filters {first}", ("group", w.groups), ("co", w.g.channels), ("ci", runs)) as (group, o, v):
-                at = group * (w.products * w.sums_step) + o * row + (v + first) * w.lanes
+                at = group * (w.products * w.sums_step) + o * w.sums_row + w.sums_at(v + first)
                 self.filters(sums, at, w.sums_step, parts, group, o, v + first, count)
 
 
@@ -168,7 +181,7 @@ def _once(w: Work) -> Kernel:
             if w.chains > 1:
                 with k.loop("sum", 0, w.products * w.rows * width) as i:
                     k.store(k.const(0.0), local, i * lanes)
-            with k.loop("product", 0, w.products) as xi, k.loop("chain", 0, w.block, CHAIN) as chain:
+            with k.loop("product", 0, w.products) as xi, k.loop("chain", 0, w.block, w.chain) as chain:
                 at = xi * (w.rows * row)
                 e.multiply(group, xi, chain, c, part, vector, width, local, at, row, w.chains > 1)
             for j in range(width):

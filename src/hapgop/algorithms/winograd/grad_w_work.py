@@ -13,6 +13,7 @@ from hapgop.algorithms.winograd.tiling import GAP, Side, across
 from hapgop.algorithms.winograd.triple import Triple
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
+from hapgop.tile import Affine
 
 _ONCE = 256  # tiles, at most, that are transformed in one go
 _ROUND = 112  # tiles of a round, at least
@@ -21,6 +22,7 @@ _PARTS = 8  # at least, so that as many threads have something to do
 _APART = 1 << 20  # bytes of sums, at most, of which every part has its own
 
 CHAIN = 64  # tiles, at most, that are added one to the other: longer chains would lose accuracy
+_PLAIN_CHAIN = 256  # where tiles are pixels, and their products the definition's
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,12 @@ class Work:
     @property
     def chains(self) -> int:
         """Chains of additions in a block."""
-        return ceil(self.block / CHAIN)
+        return ceil(self.block / self.chain)
+
+    @property
+    def chain(self) -> int:
+        """Tiles, at most, that are added one to the other."""
+        return CHAIN if self.products > 1 else _PLAIN_CHAIN
 
     @property
     def width(self) -> int:
@@ -142,7 +149,8 @@ class Work:
         a = self.triple
         return a.products * max(a.inputs, a.outputs, a.taps) * self.lanes
 
-    # Where things lie: transformed tiles as [group][product][vector][tile][lanes], sums as [group][product][co][ci]
+    # Where things lie: transformed tiles as [group][product][vector][tile][lanes], sums as
+    # [group][product][block of ci][co][ci]
 
     def _skewed(self, elements: int) -> int:
         elements += self.lanes
@@ -157,8 +165,21 @@ class Work:
         return self._skewed(len(self.co) * self.block * self.lanes)
 
     @property
+    def sums_row(self) -> int:
+        """Elements from one output channel's sums to the next, which are those of a block of input channels."""
+        return self.width * self.lanes
+
+    def sums_at(self, vector: Affine) -> Affine:
+        """Where a vector of input channels has its sums, from those of its product on.
+
+        The rows of a register tile are neighbours, and what one thread adds to lies together.
+        """
+        block = vector // self.width
+        return block * (len(self.co) * self.lanes * self.sums_row) + (vector - block * self.width) * self.lanes
+
+    @property
     def sums_step(self) -> int:
-        return self._skewed(len(self.co) * len(self.ci) * self.lanes**2)
+        return self._skewed(len(self.ci_blocks) * len(self.co) * self.lanes * self.sums_row)
 
     @property
     def sums_size(self) -> int:

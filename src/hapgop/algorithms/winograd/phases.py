@@ -165,7 +165,7 @@ class Finishing:
         image, row, column = at_tile
         first = group * side.channels + vector * k.lanes
         down, over = t.dilation
-        top, left = corner(row, t.m, down), corner(column, t.m, over)
+        top, left = corner(row, t.outputs, down), corner(column, t.outputs, over)
 
         def load(i: Affine | int, j: Affine | int) -> Register:
             return k.load(m, at + (Affine.of(i) * triple.products + j) * self.step)
@@ -178,7 +178,7 @@ class Finishing:
                 value = k.add(value, k.load(residual, first, count, where=where))
             value = activated(k, value, t.problem.activation)
             if t.problem.pooled:
-                k.store(value, self.patch, (i * t.m + j) * k.lanes)
+                k.store(value, self.patch, (i * t.outputs + j) * k.lanes)
             else:
                 k.store(value, self.results.y, first, count, where=where)
 
@@ -190,12 +190,12 @@ class Finishing:
         """The largest of each 2 x 2 pixels of a tile in `patch`, the first of equal ones; NaN is above all."""
         k, t = self.k, self.t
         image, row, column = at_tile
-        half = t.m // 2
+        half = t.outputs // 2
         with k.loop("down", 0, half) as p, k.loop("over", 0, half) as q:
-            corner = p * (2 * t.m * k.lanes) + q * (2 * k.lanes)
+            corner = p * (2 * t.outputs * k.lanes) + q * (2 * k.lanes)
             best, winner = k.load(self.patch, corner), k.const(0.0)
             for number in (1, 2, 3):
-                value = k.load(self.patch, corner + (number // 2 * t.m + number % 2) * k.lanes)
+                value = k.load(self.patch, corner + (number // 2 * t.outputs + number % 2) * k.lanes)
                 if t.problem.winners:
                     winner = k.select("above", value, best, k.const(float(number)), winner)
                 best = k.select("above", value, best, value, best)

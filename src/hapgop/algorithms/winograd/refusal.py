@@ -14,7 +14,7 @@ def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> 
     """Why F(m x m, r x r) cannot do a problem, whatever the operation."""
     s = problem.shape
     assert isinstance(s, ConvShape)
-    if problem.precision == "exact":
+    if problem.precision == "exact" and r > 1:
         return "is no plain sum, which precision='exact' asks for"
     if (s.kh, s.kw) != (r, r):
         return f"is made for filters of {r} x {r}, not {s.kh} x {s.kw}"
@@ -22,6 +22,8 @@ def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> 
         return f"is made for stride {stride}, not {s.stride}"
     if s.dilation != (1, 1) and (stride > 1 or problem.pooled):
         return "has no dilation with a stride or a pool"
+    if problem.pooled and m % 2:
+        return f"pools within its tiles, and windows of 2 x 2 do not fill those of {m} x {m}"
     if problem.y_layout != "nhwc" and (problem.residual or problem.pooled):
         return "adds and pools channels last"
     channels = min(s.ic, s.oc) // s.groups

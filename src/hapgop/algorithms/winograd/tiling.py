@@ -8,7 +8,7 @@ from math import ceil
 from hapgop.algorithms import registers
 from hapgop.algorithms.layout import image_strides, vector_counts, weight_strides
 from hapgop.algorithms.problem import Problem
-from hapgop.algorithms.winograd.points import triple
+from hapgop.algorithms.winograd.points import gradient, triple
 from hapgop.algorithms.winograd.triple import Triple
 from hapgop.algorithms.winograd.weights import Filters
 from hapgop.machine import Machine
@@ -53,7 +53,7 @@ def across(height: int, width: int, m: int, dilation: tuple[int, int]) -> tuple[
 class Tiling:
     """Everything that a kernel of `conv` or `grad_x` depends on.
 
-    m      output rows and columns of a tile
+    m      output rows and columns of a tile; of an input gradient, those of each residue class of the stride
     batch  the number of images; one that is few tiles is part of the program, else it is passed at run time
     """
 
@@ -69,7 +69,13 @@ class Tiling:
 
     @property
     def triple(self) -> Triple:
-        return triple(self.m, self.shape.kh, self.shape.stride[0])
+        r, step = self.shape.kh, self.shape.stride[0]
+        return gradient(self.m, r, step, self.shape.padding[0])[0] if self.backward else triple(self.m, r, step)
+
+    @property
+    def outputs(self) -> int:
+        """Rows and columns of a tile of results."""
+        return self.triple.outputs
 
     @property
     def lanes(self) -> int:
@@ -111,13 +117,16 @@ class Tiling:
         """Row and column of the source that the first tile starts at."""
         s = self.shape
         top, left = s.padding[0], s.padding[2]
-        reach_h, reach_w = (s.kh - 1) * s.dilation[0], (s.kw - 1) * s.dilation[1]
-        return (top - reach_h, left - reach_w) if self.backward else (-top, -left)
+        if not self.backward:
+            return -top, -left
+        if s.stride != (1, 1):
+            return gradient(self.m, s.kh, s.stride[0], top)[1], gradient(self.m, s.kw, s.stride[1], left)[1]
+        return top - (s.kh - 1) * s.dilation[0], left - (s.kw - 1) * s.dilation[1]
 
     @property
     def across(self) -> tuple[int, int]:
         """Tiles down and across an image."""
-        return across(self.target.height, self.target.width, self.m, self.shape.dilation)
+        return across(self.target.height, self.target.width, self.outputs, self.shape.dilation)
 
     @property
     def dilation(self) -> tuple[int, int]:

@@ -83,25 +83,59 @@ def _product(roots: Row) -> Row:
     return tuple(poly)
 
 
-def strided(inner: Triple) -> Triple:
-    """Stride 2 and three taps: the outer taps meet the even inputs, by `inner` = F(m, 2), the middle one the odd ones.
+def plain(m: int) -> Triple:
+    """One tap: as many products as outputs."""
+    one = tuple(tuple(Fraction(i == j) for j in range(m)) for i in range(m))
+    return Triple(one, one, tuple((Fraction(1),) for _ in range(m)), m)
 
-    >>> strided(toom_cook(2, (Fraction(1), Fraction(-1)))).inputs
+
+def strided(phases: tuple[Triple, ...]) -> Triple:
+    """A stride of S = len(phases): taps p, p + S ... meet the inputs of residue p alone, by phases[p] = F(m, taps).
+
+    >>> strided((toom_cook(2, (Fraction(1), Fraction(-1))), plain(2))).inputs
     5
     """
-    m, n = inner.outputs, inner.products
-    size = 2 * m + 1
-    zero = Fraction(0)
-    bt, g, at = [], [], [list(row) for row in inner.at]
-    for row, taps in zip(inner.bt, inner.g, strict=True):
-        spread = [zero] * size
-        spread[::2] = row
-        bt.append(tuple(spread))
-        g.append((taps[0], zero, taps[1]))
-    for i in range(m):
-        bt.append(tuple(Fraction(c == 2 * i + 1) for c in range(size)))
-        g.append((zero, Fraction(1), zero))
-        for o in range(m):
-            at[o].append(Fraction(o == i))
-    assert len(g) == n + m
-    return Triple(tuple(map(tuple, at)), tuple(bt), tuple(g), 2 * m)
+    step, m, taps = len(phases), phases[0].outputs, sum(phase.taps for phase in phases)
+    size = max(step * (phase.inputs - 1) + p + 1 for p, phase in enumerate(phases))
+    bt, g = [], []
+    for p, phase in enumerate(phases):
+        bt += [_placed(row, size, p, step) for row in phase.bt]
+        g += [_placed(row, taps, p, step) for row in phase.g]
+    at = tuple(sum((phase.at[o] for phase in phases), ()) for o in range(m))
+    return Triple(at, tuple(bt), tuple(g), step * m)
+
+
+def upsampled(phases: tuple[Triple, ...], padding: int) -> tuple[Triple, int]:
+    """The input gradient of what `strided` computes, its filter turned, and the input that its first tile begins with.
+
+    Outputs of residue p mod S = len(phases) meet the taps k of (p + padding - k) mod S = 0, by phases[k mod S].
+
+    >>> t, first = upsampled((toom_cook(2, (Fraction(1), Fraction(-1))), plain(2)), padding=1)
+    >>> t.outputs, t.inputs, first
+    (4, 3, 0)
+    """
+    step, m, taps = len(phases), phases[0].outputs, sum(phase.taps for phase in phases)
+    tracks = []
+    for p in range(step):
+        turn, residue = divmod(p + padding, step)
+        tracks.append((phases[residue], residue, turn - phases[residue].taps + 1))
+    first = min(low for _, _, low in tracks)
+    size = max(low + phase.inputs for phase, _, low in tracks) - first
+    width = sum(phase.products for phase, _, _ in tracks)
+    at: list[Row] = [()] * (step * m)
+    bt: list[Row] = []
+    g: list[Row] = []
+    for p, (phase, residue, low) in enumerate(tracks):
+        for o, row in enumerate(phase.at):
+            at[step * o + p] = _placed(row, width, len(bt), 1)
+        bt += [_placed(row, size, low - first, 1) for row in phase.bt]
+        # Tap number s of a phase, in the order of its inputs, is the one of residue + step * (its taps - 1 - s).
+        g += [_placed(row, taps, taps - 1 - residue - step * (phase.taps - 1), step) for row in phase.g]
+    return Triple(tuple(at), tuple(bt), tuple(g), m), first
+
+
+def _placed(row: Row, size: int, first: int, step: int) -> Row:
+    """A row among zeros: from `first` on, `step` apart."""
+    out = [Fraction(0)] * size
+    out[first : first + step * len(row) : step] = row
+    return tuple(out)

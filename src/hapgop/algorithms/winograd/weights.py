@@ -94,6 +94,15 @@ class Filters:
                 for number, column in enumerate(k.transpose(rows)[:width]):
                     k.store(column, squares, (start + number) * lanes)
             return
+        if self.out_stride == taps and taps % lanes == 0:
+            # Output channel and tap are; of 9 or 25 taps, squares of 16 would be half empty.
+            with k.loop("in", 0, depth) as c:
+                for start in range(0, taps, lanes):
+                    width, from_ = min(lanes, taps - start), at + c * self.in_stride + start
+                    rows = [k.load(w, from_ + o * taps, width) for o in range(count)]
+                    for number, column in enumerate(k.transpose(rows)[:width]):
+                        k.store(column, squares, c * (taps * lanes) + (start + number) * lanes)
+            return
         with k.loop("tap_row", 0, r) as i, k.loop("tap_column", 0, r) as j:
             tap, to = at + i * self.strides.h + j * self.strides.w, (i * r + j) * lanes
             if self.out_stride > 1 and self.in_stride == 1:

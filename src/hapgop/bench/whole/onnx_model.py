@@ -47,7 +47,7 @@ class _Writer:
         self.nodes.append(self.helper.make_node(op, inputs, [output], **attrs))
 
     def number(self, value: float) -> str:
-        name = f"number:{value:g}"
+        name = f"number:{value!r}"
         self.constants[name] = np.array(value, np.float32)
         return name
 
@@ -89,6 +89,10 @@ class _Writer:
     def relu6(self, node: Node) -> None:
         self.add("Clip", [node.inputs[0], self.number(0), self.number(6)], node.name)
 
+    def times_and_plus(self, node: Node) -> None:
+        self.add("Mul", [node.inputs[0], self.number(node.attrs["factor"])], f"{node.name}:product")
+        self.add("Add", [f"{node.name}:product", self.number(node.attrs["term"])], node.name)
+
     def silu(self, node: Node) -> None:
         self.add("Sigmoid", [node.inputs[0]], f"{node.name}:gate")
         self.add("Mul", [node.inputs[0], f"{node.name}:gate"], node.name)
@@ -119,6 +123,7 @@ _WORDS: Final[Mapping[str, Callable[[_Writer, Node], None]]] = {
     "adaptive_avg_pool2d": _Writer.pool,
     "relu6": _Writer.relu6,
     "silu": _Writer.silu,
+    "number": _Writer.times_and_plus,
     "mean": _Writer.mean,
     "relu": _as("Relu"),
     "hardswish": _as("HardSwish"),

@@ -85,6 +85,7 @@ class PlainNet(nn.Module):
 _OTHERS: Final[Mapping[str, Callable[..., Tensor]]] = {
     "add": lambda a, x, y: x + y,
     "mul": lambda a, x, y: x * y,
+    "number": lambda a, x: x * a["factor"] + a["term"],
     "concat": lambda a, *xs: torch.cat(xs, a["dim"]),
     "flatten": lambda a, x: torch.flatten(x, 1),
     "mean": lambda a, x: x.mean(a["dim"], keepdim=a["keepdim"]),

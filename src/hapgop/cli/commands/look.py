@@ -1,4 +1,4 @@
-"""`hapgop look RUN [IMAGE]`"""
+"""`hapgop look RUN|FILE.onnx [IMAGE]`"""
 
 import webbrowser
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from hapgop.cli import console, looking
+from hapgop.cli.opening import CLASSES, MEAN, RUN, STD, opened_net
 from hapgop.errors import InputError
 from hapgop.files import write_whole
-from hapgop.predict import Predictor
 from hapgop.studio.look import Sample, Subject, free_socket, serve, single_file
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained net.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE.onnx", help=RUN)],
     image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to begin with.")] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="The page's port; a free one from 7007 on otherwise.")
@@ -22,17 +22,20 @@ def command(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page about one picture into FILE, and serve nothing.")
     ] = None,
+    mean: Annotated[str | None, typer.Option(metavar="R,G,B", help=MEAN)] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help=STD)] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help=CLASSES)] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Look inside a trained net, in the browser: why this label, and every number behind it.
 
     The page is served to this machine alone, until Ctrl-C. Other pictures can be dropped on it.
     """
-    predictor = Predictor(run)
+    predictor = opened_net(run, mean, std, classes)
     samples = looking.samples(predictor)
     if image is not None:
         samples = [Sample(image.name, looking.checked(image)), *samples]
-    subject = Subject.of(run.resolve().name, predictor, samples)
+    subject = Subject.of(run.resolve().name, predictor, samples, lambda: looking.lessons(predictor))
     if html is not None:
         try:
             page = single_file(subject, subject.sample(0))

@@ -1,4 +1,4 @@
-"""`hapgop predict RUN IMAGES...`"""
+"""`hapgop predict RUN|FILE.onnx IMAGES...`"""
 
 import csv
 import glob
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from hapgop.cli import console
 from hapgop.cli.computing import PRECISION, Precision, briefly, use_precision
+from hapgop.cli.opening import CLASSES, MEAN, RUN, STD, opened_net
 from hapgop.engine import set_threads
 from hapgop.errors import InputError
-from hapgop.predict import SUFFIXES, Predictor, read_pictures
+from hapgop.predict import SUFFIXES, read_pictures
 
 _BATCH = 32
 _STDOUT = "-"
@@ -33,11 +34,14 @@ class _Labelled:
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained net.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE.onnx", help=RUN)],
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGES...", help="Pictures, folders of pictures, or patterns (*.png).")
     ],
     top: Annotated[int, typer.Option(min=1, help="Show the K likeliest labels.", metavar="K")] = 1,
+    mean: Annotated[str | None, typer.Option(metavar="R,G,B", help=MEAN)] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help=STD)] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help=CLASSES)] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output, with all probabilities.")] = False,
@@ -55,7 +59,7 @@ def command(
         set_threads(threads)
     use_precision(precision)
     briefly()
-    predictor = Predictor(run)
+    predictor = opened_net(run, mean, std, classes)
     paths = list(dict.fromkeys(_expand(images)))
     skipped: list[dict[str, str]] = []
     labelled: list[_Labelled] = []

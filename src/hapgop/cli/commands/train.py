@@ -78,6 +78,10 @@ def command(
     precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
     check: Annotated[bool, typer.Option("--check", help="Only look at the data and say what is wrong.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard too.")] = False,
+    look: Annotated[
+        bool, typer.Option("--look", help="Watch it in the browser; then the page of hapgop look takes over.")
+    ] = False,
+    browser: Annotated[bool, typer.Option(help="With --look: open the page in the browser.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "--force", help="Replace the run that is in the folder.")
@@ -130,6 +134,11 @@ def command(
             (training.checked if check or data.kind == "folder" else training.notes)(data)
         if check:
             return
+        # A server that is seldom wanted takes a third of a second to import.
+        page = import_module("hapgop.cli.watching").Page(folder.name, browser) if look and workers.first else None
+        listeners = [_tensorboard(folder)] if tensorboard and workers.first else []
+        if page is not None:
+            listeners.append(page.listener)
         if resume and workers.told(training.only_report_missing(folder)):
             result = train.finished_run(folder)
         else:
@@ -150,7 +159,7 @@ def command(
                 folder,
                 training.go_on_with(folder, threads, workers),
                 lines=True,
-                listeners=[_tensorboard(folder)] if tensorboard and workers.first else [],
+                listeners=listeners,
                 recipe=recipe,
                 net=net,
                 weights=weights,
@@ -162,6 +171,8 @@ def command(
         evaluation = training.judged(data, result)
         training.tell(evaluation, result)
         console.write(f"\nTry next: {shlex.join(['hapgop', 'predict', str(folder)])} PICTURES...")
+        if page is not None:
+            page.stay(folder)
 
 
 def _loaded(source: str, how: Mapping[str, Any], workers: train.Workers) -> train.Data:

@@ -107,8 +107,10 @@ def conv_transpose2d(
     output_padding: Numbers = 0,
     groups: int = 1,
     dilation: Numbers = 1,
+    *,
+    activation: str | None = None,
 ) -> Tensor:
-    """`torch.nn.functional.conv_transpose2d`: the x-derivative of a convolution.
+    """`torch.nn.functional.conv_transpose2d`, the x-derivative of a convolution, with an activation on top.
 
     input (n, ic, ih, iw) or (ic, ih, iw), weight (ic, oc / groups, kh, kw), bias (oc).
     oh = (ih - 1) * stride - 2 * padding + (kh - 1) * dilation + 1 + output_padding. Raises ShapeError.
@@ -116,7 +118,8 @@ def conv_transpose2d(
     >>> conv_transpose2d(torch.ones(1, 6, 28, 28), torch.ones(6, 3, 5, 5)).shape
     torch.Size([1, 3, 32, 32])
     """
-    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    activation = checked_activation(activation)
+    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation, activation)
 
 
 @overridable
@@ -199,6 +202,7 @@ def _conv_transpose(
     output_padding: Numbers,
     groups: int,
     dilation: Numbers,
+    activation: str | None = None,
 ) -> Tensor:
     stride, dilation = several("stride", stride, axes), several("dilation", dilation, axes)
     padding, more = several("padding", padding, axes), several("output_padding", output_padding, axes)
@@ -211,7 +215,8 @@ def _conv_transpose(
     if reason is not None:
         elsewhere(f"conv_transpose{axes}d", reason)
         function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
-        return function(x, w, bias, stride, padding, more, groups, dilation)
+        y = function(x, w, bias, stride, padding, more, groups, dilation)
+        return y if activation is None else F.relu(y)
     x = x if has_batch else x[None]
     if axes == 1:
         x, w, padding, more = x.unsqueeze(2), w.unsqueeze(2), (0, *padding), (0, *more)
@@ -220,7 +225,7 @@ def _conv_transpose(
     size = [_transposed(*axis) for axis in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, more, strict=True)]
     every_side = (padding[0], padding[0], padding[1], padding[1])
     last = _suggests(x) or _suggests(w)
-    y = ops.grad_x(x, w, bias, size, stride, every_side, dilation, groups, last)
+    y = ops.grad_x(x, w, bias, size, stride, every_side, dilation, groups, last, activation)
     y = y.squeeze(2) if axes == 1 else y
     return y if has_batch else y[0]
 

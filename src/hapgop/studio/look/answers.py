@@ -130,6 +130,26 @@ def exciting(subject: Subject, ask: Ask) -> dict[str, Any]:
     }
 
 
+def alike(subject: Subject, ask: Ask) -> dict[str, Any]:
+    """Of the pictures that the net was trained on, the patches that look to it most like one of this picture.
+
+    The layer is that of Grad-CAM; the patch is what speaks most for the label there.
+    """
+    one = subject.picture(text(ask, "image"))
+    layer, (y, x) = explain.strongest_place(subject.net, one.x, whole(ask, "label") if ask.get("label") else None)
+    here = explain.receptive_field(subject.net, one.x, layer, y, x).box
+    lessons = subject.lessons
+    found = explain.alike(subject.net, one.x, [lesson.x for lesson in lessons], layer, (y, x), top=6)
+    return {
+        "layer": layer, "y": y, "x": x, "box": here, "looked": len(lessons),
+        "found": [
+            {"image": lessons[f.image].id, "truth": lessons[f.image].truth, "similarity": f.similarity, "y": f.oh,
+             "x": f.ow, "box": f.box}
+            for f in found
+        ],
+    }  # fmt: skip
+
+
 def health(subject: Subject, ask: Ask) -> dict[str, Any]:
     seen = [subject.sample(n).x for n in range(max(1, min(len(subject.samples), _LOOKED_THROUGH)))]
     found = explain.filter_health(subject.net, seen, text(ask, "layer"))
@@ -183,6 +203,7 @@ QUESTIONS: Final[Mapping[str, Callable[[Subject, Any], Any]]] = {
     "evidence": evidence,
     "mattered": mattered,
     "exciting": exciting,
+    "alike": alike,
     "health": health,
     "costs": costs,
     "learning": learning,

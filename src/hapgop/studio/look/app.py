@@ -1,7 +1,7 @@
 """The server behind the page: plain answers to plain questions, for this machine alone."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hapgop.errors import InputError
@@ -19,6 +19,7 @@ from hapgop.studio.look import answers
 from hapgop.studio.look.packing import packed
 from hapgop.studio.look.subject import Subject
 from hapgop.studio.look.uploads import MOST_BYTES, picture, pixels
+from hapgop.studio.look.watched import Watched
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _POLICY = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
@@ -27,7 +28,7 @@ _STATIC = resources.files(__package__) / "static"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def application(subject: Subject, page: str = "index.html") -> Starlette:
+def application(subject: Subject) -> Starlette:
     """The page and its questions, as an ASGI application.
 
     Answers only to requests whose Host is this machine, serves nothing outside its folder, and takes no upload over
@@ -35,7 +36,7 @@ def application(subject: Subject, page: str = "index.html") -> Starlette:
     """
 
     async def index(_: Request) -> Response:
-        return Response((_STATIC / page).read_bytes(), media_type="text/html")
+        return Response((_STATIC / "index.html").read_bytes(), media_type="text/html")
 
     async def show(request: Request) -> Response:
         data = await _body(request)
@@ -69,10 +70,29 @@ def application(subject: Subject, page: str = "index.html") -> Starlette:
         Route("/api/show", show, methods=["POST"]),
         Route("/api/live", live, methods=["POST"]),
         Route("/api/play", play, methods=["POST"]),
-        Mount("/static", StaticFiles(packages=[(__package__, "static")])),
     ]
+    return _for_this_machine(routes)
+
+
+def watching(watched: Watched) -> Starlette:
+    """The page of a training that goes on, as an ASGI application; it answers this machine alone, too."""
+
+    async def index(_: Request) -> Response:
+        return Response((_STATIC / "watch.html").read_bytes(), media_type="text/html")
+
+    async def watch(request: Request) -> Response:
+        return JSONResponse(watched.told(_number(request.query_params.get("since"))))
+
+    async def filters(_: Request) -> Response:
+        return _binary(packed({}, watched.filters()))
+
+    return _for_this_machine([Route("/", index), Route("/api/watch", watch), Route("/api/filters", filters)])
+
+
+def _for_this_machine(routes: Sequence[BaseRoute]) -> Starlette:
+    static = Mount("/static", StaticFiles(packages=[(__package__, "static")]))
     handlers: dict[Any, Any] = {InputError: _refused, _TooLarge: _too_large}
-    return Starlette(routes=routes, middleware=[Middleware(_LocalOnly)], exception_handlers=handlers)
+    return Starlette(routes=[*routes, static], middleware=[Middleware(_LocalOnly)], exception_handlers=handlers)
 
 
 class _LocalOnly(BaseHTTPMiddleware):

@@ -21,6 +21,7 @@ def net_facts(subject: Subject) -> dict[str, Any]:
         "mean": list(subject.preprocessing.mean),
         "std": list(subject.preprocessing.std),
         "layers": [_layer(net, name) for name in net.layers],
+        "taught": subject.taught is not None,
         "samples": [{"name": one.name, "truth": one.truth} for one in subject.samples],
     }
 

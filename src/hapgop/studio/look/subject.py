@@ -3,14 +3,16 @@
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from hapgop import explain
 from hapgop.errors import InputError
@@ -54,15 +56,43 @@ class Subject:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     samples: Sequence[Sample] = ()
+    taught: Callable[[], Sequence[Sample]] | None = None
+    """Pictures that the net was trained on, if they are known; asked for when they are first wanted."""
     _pictures: "OrderedDict[str, Shown]" = field(default_factory=OrderedDict)
     _maps: "OrderedDict[str, dict[str, NDArray[np.float32]]]" = field(default_factory=OrderedDict)
     _sampled: dict[int, Shown] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     @classmethod
-    def of(cls, title: str, predictor: Predictor, samples: Sequence[Sample] = ()) -> "Subject":
-        """Of a trained run; without any sample, a grey picture stands in."""
-        return cls(title, explain.opened(predictor), predictor.classes, predictor.preprocessing, samples)
+    def of(
+        cls,
+        title: str,
+        predictor: Predictor,
+        samples: Sequence[Sample] = (),
+        taught: Callable[[], Sequence[Sample]] | None = None,
+    ) -> "Subject":
+        """Of a trained run or an ONNX file; without any sample, a grey picture stands in."""
+        return cls(title, explain.opened(predictor), predictor.classes, predictor.preprocessing, samples, taught)
+
+    @classmethod
+    def of_module(
+        cls,
+        title: str,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        classes: Sequence[str] | None = None,
+        samples: Sequence[Sample] = (),
+    ) -> "Subject":
+        """Of any module of PyTorch's or our layers, as it is now; `classes` are numbers where they are not given.
+
+        Raises InputError where the module does what a graph cannot express, or its answers are not as many.
+        """
+        net = explain.opened(module, np.zeros((preprocessing.channels, *preprocessing.size), np.float32))
+        outputs = net.sizes[net.graph.output]
+        names = tuple(map(str, range(outputs[0]))) if classes is None else tuple(classes)
+        if outputs != (len(names),):
+            raise InputError(f"The net gives {outputs} numbers for {len(names)} classes.")
+        return cls(title, net, names, preprocessing, samples)
 
     def show(self, picture: Picture, name: str = "", truth: str | None = None) -> Shown:
         """Takes a picture in; equal pixels have equal ids."""
@@ -87,6 +117,11 @@ class Subject:
         if number not in self._sampled or self._sampled[number].id not in self._pictures:
             self._sampled[number] = self.show(one.picture, one.name, one.truth)
         return self._sampled[number]
+
+    @cached_property
+    def lessons(self) -> list[Shown]:
+        """Some of the pictures that the net was trained on, made to fit; none where they are not known."""
+        return [self.show(one.picture, one.name, one.truth) for one in (self.taught() if self.taught else ())]
 
     def picture(self, identity: str) -> Shown:
         """Raises InputError where it was never shown, or has been forgotten."""

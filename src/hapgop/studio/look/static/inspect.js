@@ -4,7 +4,7 @@ import { h, replace, say, still } from "./dom.js";
 import { numbers, products, sum } from "./equation.js";
 import { full, num, percent } from "./format.js";
 import { channelsOf, clipped, imageLike, reading, spanOf, sumOf, windowOf } from "./geometry.js";
-import { canvas, cell, frame, most, paint, photo } from "./plane.js";
+import { canvas, cell, frame, heat, most, paint, photo } from "./plane.js";
 import { offline, once } from "./source.js";
 import { address, go, state } from "./state.js";
 import { t } from "./words.js";
@@ -95,13 +95,18 @@ class Layer {
     this.partial = h("ul", { class: "partial", "aria-label": t("by.channel") });
     this.partialTitle = h("p", { class: "note apart", "aria-hidden": "true" }, t("by.channel"));
     this.excited = h("div");
+    this.judged = h("div", { class: "health" });
+    this.moves = canvas("", { class: "over", "aria-hidden": "true", hidden: true });
+    this.strength = offline ? null : h("button", { type: "button", class: "plain", "aria-pressed": "false",
+      onclick: () => go({ strong: state.strong ? null : 1 }, true) }, t("strength"));
     const figure = (title, ratio, children, note) => h("figure", {}, h("figcaption", {}, title), h("div", { class: "layers", style: `aspect-ratio:${ratio}` }, children), note);
     this.root = h("div", { class: "inspect" },
       h("div", { class: "triptych" },
-        figure(h("span", {}, t("image")), `${width}/${height}`, [this.photo, this.mask, this.field], this.fieldText),
+        figure(h("span", {}, t("image")), `${width}/${height}`, [this.photo, this.mask, this.moves, this.field], [this.fieldText, this.strength]),
         figure(this.beforeTitle, `${iw}/${ih}`, [this.before, this.beforeFrame], null),
         figure(this.afterTitle, `${ow}/${oh}`, [this.after, this.afterFrame], h("p", { class: "note" }, t("arrows")))),
-      this.equation, this.total, this.made, this.partialTitle, this.partial, this.excited);
+      this.equation, this.total, this.made, this.partialTitle, this.partial, this.excited, this.judged);
+    this.health();
     this.drawn = "";
     this.exactly = 0;
   }
@@ -169,16 +174,24 @@ class Layer {
     frame(this.field, vector ? [0, 0, height, width] : box, height, width);
     const padding = 1 - (box[2] - box[0]) * (box[3] - box[1]) / ((span[2] - span[0]) * (span[3] - span[1]));
     this.fieldText.textContent = t(padding > 0.0005 && !vector ? "sees.padding" : "sees", { h: Math.min(height, span[2] - span[0]), w: Math.min(width, span[3] - span[1]), p: percent(padding) });
-    this.mask.hidden = true;
+    this.mask.hidden = this.moves.hidden = true;
     if (offline) return;
+    this.strength.setAttribute("aria-pressed", String(Boolean(state.strong)));
     // The exact pixels, gaps of dilation and all, as soon as the pointer rests.
     clearTimeout(this.exactly);
     const wanted = { layer: this.layer.name, c, y, x };
     this.exactly = setTimeout(async () => {
+      const elsewhere = () => { const now = this.unit(); return now[0] !== c || now[1] !== y || now[2] !== x; };
+      if (state.strong) {
+        const { heat: felt } = (await once("effective", { image: this.image, ...wanted })).arrays;
+        if (elsewhere() || !state.strong) return;
+        heat(this.moves, felt.data, height, width);
+        this.moves.hidden = false;
+        if (!most(felt.data)) this.fieldText.textContent = t("strength.none");
+      }
       const found = await once("field", wanted);
-      const now = this.unit();
-      if (now[0] !== c || now[1] !== y || now[2] !== x) return;
-      shade(this.mask, found.arrays.mask.data, height, width);
+      if (elsewhere()) return;
+      if (!state.strong) shade(this.mask, found.arrays.mask.data, height, width);
       frame(this.field, found.box, height, width);
     }, 60);
   }
@@ -253,6 +266,21 @@ class Layer {
     if (this.made.childElementCount) return;
     const size = this.layer.formula ? h("p", { class: "formula" }, h("span", {}, t("size")), h("code", {}, this.layer.formula)) : null;
     replace(this.made, size, made ? h("details", {}, h("summary", {}, t("made.by"), " ", h("b", {}, made.name), ". ", t(made.products ? "products.yes" : "products.no")), h("pre", { tabIndex: 0 }, made.plan)) : null);
+  }
+
+  // How well the filters are used: which are never above zero, which are twice there, which stand at their limit.
+  async health() {
+    if (offline || this.layer.op !== "conv2d") return;
+    const found = await once("health", { layer: this.layer.name });
+    const link = (c) => h("a", { href: address({ layer: this.layer.name, c }) }, String(c));
+    const list = (items) => items.flatMap((item, i) => (i ? [", ", item] : [item]));
+    const said = [
+      found.dead.length ? [t("health.dead"), " ", list(found.dead.map(link))] : null,
+      found.duplicates.length ? [t("health.duplicates"), " ", list(found.duplicates.map(([a, b]) => h("span", {}, link(a), " = ", link(b))))] : null,
+      found.saturated.length ? [t("health.saturated"), " ", list(found.saturated.map(link))] : null,
+    ].filter(Boolean);
+    replace(this.judged, h("h2", {}, t("health")), h("p", { class: "note" }, t("health.lead", { n: found.images })),
+      said.length ? said.map((line) => h("p", { class: "note" }, line)) : h("p", { class: "note" }, t("health.well", { n: this.layer.output[0] })));
   }
 
   async exciting(c) {

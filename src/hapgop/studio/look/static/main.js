@@ -9,6 +9,7 @@ import { question } from "./question.js";
 import { tell } from "./notice.js";
 import { offline, once, post } from "./source.js";
 import { address, go, listen, state } from "./state.js";
+import { restore, turn as turnTheme } from "./theme.js";
 import { inspect } from "./inspect.js";
 import { language, languages, t } from "./words.js";
 
@@ -55,10 +56,7 @@ function header() {
 }
 
 function light() {
-  const root = document.documentElement, now = root.dataset.theme ||
-    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  root.dataset.theme = now === "dark" ? "light" : "dark";
-  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* a file has no storage: then for now only */ }
+  turnTheme();
   shownAs = "";
   show();
 }
@@ -101,10 +99,7 @@ function dropping() {
   });
 }
 
-try {
-  const kept = localStorage.getItem("theme");
-  if (kept) document.documentElement.dataset.theme = kept;
-} catch { /* no storage */ }
+restore();
 listen((before) => {
   if (before.view !== state.view) { scrollTo(0, 0); document.getElementById("main").focus({ preventScroll: true }); }
   document.querySelector(".notice")?.remove();

@@ -58,6 +58,24 @@ export async function question(root, ctx) {
     replace(changes, first ? t("changes", { label: facts.classes[first.label], n: found.changes.length }) : t("changes.not"));
   }
 
+  const alike = h("section", { hidden: true });
+  async function lessons() {
+    let found;
+    try { found = await once("alike", { image: image.image, label: label() }); } catch { return; }
+    if (!found.found.length) return;
+    const items = await Promise.all(found.found.map(async (one) => {
+      const { data, shape } = (await once("maps", { image: one.image, layers: facts.input })).arrays["pixels:"];
+      const box = h("i", { class: "frame thin" });
+      frame(box, one.box, height, width);
+      return h("li", {}, h("a", { href: address({ view: "window", image: one.image, layer: found.layer, y: one.y, x: one.x }) },
+        h("span", { class: "layers" }, photo(h("canvas", { "aria-hidden": "true" }), data, shape), box),
+        h("span", { class: "under" }, h("span", {}, one.truth), h("span", { class: "figure" }, num(one.similarity)))));
+    }));
+    replace(alike, h("h2", {}, t("alike")), h("p", { class: "lead" }, t("alike.lead", { n: found.looked, layer: found.layer })), h("ul", { class: "strip wide" }, items));
+    alike.hidden = false;
+    alike.dataset.label = String(label());
+  }
+
   replace(root,
     h("section", { class: "hero" },
       h("figure", { class: "photo" }, h("div", { class: "layers" }, picture, over, mark), h("figcaption", {}, methods, legend(), caption)),
@@ -70,9 +88,10 @@ export async function question(root, ctx) {
         bars, changes])),
     h("section", {}, h("h2", {}, t("mattered")), h("p", { class: "lead" }, t("mattered.lead")), mattered,
       h("p", { class: "on" }, h("a", { href: address({ view: "network" }) }, t("to.network")))),
+    alike,
     offline || empty ? null : h("section", { class: "others" }, h("h2", {}, t("another")), await strip(ctx)));
 
-  function update() { ranking(); evidence(); channels(); }
+  function update() { ranking(); evidence(); channels(); if (facts.taught && !offline && !empty) lessons(); }
   update();
   return { update };
 }

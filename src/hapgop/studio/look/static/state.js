@@ -1,6 +1,6 @@
 // All that decides what is seen, in the address: copy it, and someone else sees the same.
 
-const NUMBERS = new Set(["c", "y", "x", "k", "label", "step"]);
+const NUMBERS = new Set(["c", "y", "x", "k", "label", "step", "strong"]);
 
 function read() {
   const [view, rest = ""] = location.hash.replace(/^#\/?/, "").split("?");
