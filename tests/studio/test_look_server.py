@@ -77,8 +77,10 @@ def test_a_module_is_shown_as_it_answers():
     wanted = torch.softmax(net(torch.from_numpy(one.x)[None]), 1)[0].tolist()
     assert made.answer(one) == pytest.approx(wanted, rel=1e-5)
     assert Subject.of_module("mine", net, rules).classes == ("0", "1", "2")
-    with pytest.raises(InputError, match=r"\(3,\) numbers for 2 classes"):
+    with pytest.raises(InputError, match="3 scores, but 2 labels"):
         Subject.of_module("mine", net, rules, ["a", "b"])
+    with pytest.raises(InputError, match="4 x 6 x 6 numbers; one score a label"):
+        Subject.of_module("mine", net[:2], rules)
 
 
 def test_from_python_the_page_is_opened_in_the_browser(monkeypatch, capsys):

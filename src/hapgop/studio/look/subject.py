@@ -89,9 +89,11 @@ class Subject:
         """
         net = explain.opened(module, np.zeros((preprocessing.channels, *preprocessing.size), np.float32))
         outputs = net.sizes[net.graph.output]
+        if len(outputs) != 1:
+            raise InputError(f"The net gives {' x '.join(map(str, outputs))} numbers; one score a label is wanted.")
         names = tuple(map(str, range(outputs[0]))) if classes is None else tuple(classes)
-        if outputs != (len(names),):
-            raise InputError(f"The net gives {outputs} numbers for {len(names)} classes.")
+        if len(names) != outputs[0]:
+            raise InputError(f"The net gives {outputs[0]} scores, but {len(names)} labels are named.")
         return cls(title, net, names, preprocessing, samples)
 
     def show(self, picture: Picture, name: str = "", truth: str | None = None) -> Shown:
