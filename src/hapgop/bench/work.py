@@ -15,6 +15,7 @@ from hapgop.shape import ConvShape, PoolShape
 
 Call = Callable[[], Tensor]
 _aten = torch.ops.aten
+_UNDECIDED = 1e-4  # of the largest value: more than any side's error
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,24 @@ def work(case: Case, op: str) -> Work:
         x_shape, y_shape, outputs = s.y_shape, s.x_shape, s.ic
     if case.pool is not None:
         y_shape = (*y_shape[:2], y_shape[2] // case.pool[0], y_shape[3] // case.pool[1])
-    return Work(case, op, normal(*x_shape), normal(*s.w_shape), normal(outputs), normal(*y_shape))
+    made = Work(case, op, normal(*x_shape), normal(*s.w_shape), normal(outputs), normal(*y_shape))
+    return replace(made, g=_decided(made)) if case.pool is not None and op == "backward" else made
+
+
+def _decided(work: Work) -> Tensor:
+    """The gradient of the result, without the windows whose winner rounding may decide.
+
+    There the gradient goes to one input or to another, or to none, and both are right: nothing could be compared.
+    """
+    assert work.case.pool is not None
+    kh, kw = work.case.pool
+    y = _layer(replace(work, case=replace(work.case, pool=None, activation=None)))(
+        work.x.double(), work.w.double(), work.bias.double()
+    )
+    windows = y.unfold(2, kh, kh).unfold(3, kw, kw).flatten(-2)
+    best, second = windows.topk(2).values.unbind(-1)
+    margin = _UNDECIDED * float(y.abs().max())
+    return work.g.where((best - second > margin) & (best.abs() > margin), 0.0)
 
 
 def channels_last(tensor: Tensor) -> Tensor:
