@@ -27,6 +27,15 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_what_a_killed_process_had_only_begun_to_write_is_in_nobodys_way(
+    tmp_path: Path, data: Data, net: NetMaker
+) -> None:
+    (tmp_path / ".config.json.12.34.part").write_text("{")
+    fit(data, tmp_path, dataclasses.replace(RECIPE, epochs=1), net=net())
+    assert not list(tmp_path.glob(".*.part"))
+    assert (tmp_path / "model.safetensors").exists()
+
+
 def test_the_same_seed_gives_the_same_bits(tmp_path: Path, data: Data, net: NetMaker) -> None:
     fit(data, tmp_path / "a", RECIPE, net=net())
     torch.manual_seed(99)

@@ -28,6 +28,8 @@ from hapgop.train.recipe import Recipe
 METRICS = "metrics.jsonl"
 FILTERS = "filters.safetensors"
 REPORT = "report.html"
+# What `write_whole` begins with; a process that was killed while it wrote leaves it behind.
+_SCRATCH = ".*.part"
 _OURS = (CONFIG, WEIGHTS, METRICS, FILTERS, REPORT, TENSORS, READABLE)
 
 
@@ -37,7 +39,7 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
         raise InputError(f"{folder}: a file; a run needs a folder. Another name works.")
     if not folder.is_dir():
         return
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()} - {path.name for path in folder.glob(_SCRATCH)}
     if names & {CONFIG, WEIGHTS, TENSORS}:
         if not overwrite:
             unfinished = TENSORS in names
@@ -64,7 +66,7 @@ def clear(folder: Path) -> None:
 
 def clear_scratch(folder: Path) -> None:
     """Takes away what a process that was killed while it wrote has left behind."""
-    for path in folder.glob(".*.part"):
+    for path in folder.glob(_SCRATCH):
         path.unlink(missing_ok=True)
 
 
