@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,7 @@ from hapgop.bench.whole import plan_nets
 from hapgop.bench.whole.peers import ALL, Eager
 from hapgop.bench.whole.plain import PlainNet
 from hapgop.bench.whole.run import bench_nets, ours
-from hapgop.bench.whole.task import NetJudge, task
+from hapgop.bench.whole.task import NetJudge, Task, task
 from hapgop.errors import InputError
 from hapgop.program import Graph, Node
 
@@ -81,6 +82,55 @@ def test_the_onnx_model_is_the_same_net(tmp_path):
         path.write_bytes(onnx_model(net).SerializeToString())
         program = Program(*read_onnx(path))
         assert NetJudge(net).error(torch.from_numpy(program(net.x.numpy()))) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["tinyvgg", "resnet20", "mobilenet_v2"])
+def test_the_litert_model_is_the_same_net(name):
+    pytest.importorskip("ai_edge_litert")
+    from hapgop.bench.whole.peers import LiteRt
+
+    net = task(name, 2)
+    entry = LiteRt().entry(net, 1)
+    assert NetJudge(net).error(entry.tensor(entry.run())) < 1e-5
+
+
+def test_every_operator_of_a_litert_model_means_the_same():
+    pytest.importorskip("ai_edge_litert")
+    from hapgop.bench.whole.peers import LiteRt
+
+    window = {"kernel_size": 3, "stride": 2, "padding": 1}
+    wide = {"out_channels": 4, "kernel_size": 3, "padding": 1, "groups": 2}
+    nodes = [
+        Node("wide", "conv2d", ("input",), wide, {"weight": "w"}),
+        Node("silu", "silu", ("wide",)),
+        Node("peaks", "max_pool2d", ("wide",), window),  # of negative values too: zeros at the border would show
+        Node("means", "avg_pool2d", ("silu",), window),
+        Node("sum", "add", ("peaks", "means")),
+        Node("cut", "relu6", ("sum",)),
+        Node("gate", "sigmoid", ("peaks",)),
+        Node("product", "mul", ("cut", "gate")),
+        Node("beside", "concat", ("product", "peaks")),
+        Node("bent", "tanh", ("beside",)),
+        Node("hard", "hardswish", ("bent",)),
+        Node("end", "mean", ("hard",), {"dim": (2, 3)}),
+        Node("soft", "softmax", ("end",)),
+    ]
+    random = np.random.default_rng(0)
+    tensors = {"w": random.normal(size=(4, 1, 3, 3)).astype(np.float32)}
+    x = torch.from_numpy(random.normal(size=(2, 2, 5, 7)).astype(np.float32)) - 1
+    net = Task("all", Graph((2, 5, 7), tuple(nodes), "soft"), tensors, x, 0)
+    entry = LiteRt().entry(net, 1)
+    assert NetJudge(net).error(entry.tensor(entry.run())) < 1e-5
+
+
+def test_what_a_litert_model_cannot_say_is_named():
+    pytest.importorskip("ai_edge_litert")
+    from hapgop.bench.whole.lite_model import lite_model
+
+    for op, attrs in (("elu", {}), ("max_pool2d", {"kernel_size": 2, "ceil_mode": True})):
+        graph = Graph((2, 5, 7), (Node("odd", op, ("input",), attrs),), "odd")
+        with pytest.raises(InputError, match=r"'odd'.* bench nets has no LiteRT operator"):
+            lite_model(Task("odd", graph, {}, torch.zeros(1, 2, 5, 7), 0))
 
 
 def test_the_plain_net_knows_what_it_does_not_know():

@@ -32,7 +32,7 @@ class Entry:
 
 def not_installed(packages: Sequence[str]) -> str | None:
     """Which of some packages are missing, and how to get them; None where all are there."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if importlib.util.find_spec(name.replace("-", "_")) is None]
     if missing:
         return f"{' and '.join(missing)} not installed: pip install 'hapgop[bench]' brings it"
     return None

@@ -8,9 +8,11 @@ import shutil
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 
 from hapgop.bench.peers.peer import Entry, library, not_installed
+from hapgop.bench.whole.lite_model import lite_model
 from hapgop.bench.whole.ncnn_net import ncnn_net
 from hapgop.bench.whole.onnx_model import onnx_model
 from hapgop.bench.whole.plain import channels_last
@@ -141,4 +143,20 @@ class Ncnn(NetPeer):
         return ncnn_net(task, threads)
 
 
-ALL: tuple[NetPeer, ...] = (Eager(), Compiled(), OnnxRuntime(), OpenVino(), Ncnn())
+class LiteRt(NetPeer):
+    """LiteRT, once TensorFlow Lite, whose kernels are XNNPACK's; channels last."""
+
+    name = "litert"
+    packages = ("ai-edge-litert",)
+
+    def entry(self, task: Task, threads: int) -> Entry:
+        interpreter = library("ai_edge_litert.interpreter").Interpreter(
+            model_content=lite_model(task), num_threads=threads
+        )
+        interpreter.allocate_tensors()
+        x, y = (ends[0]["index"] for ends in (interpreter.get_input_details(), interpreter.get_output_details()))
+        interpreter.set_tensor(x, np.ascontiguousarray(task.x.numpy().transpose(0, 2, 3, 1)))
+        return Entry(interpreter.invoke, lambda _: torch.from_numpy(interpreter.get_tensor(y)))
+
+
+ALL: tuple[NetPeer, ...] = (Eager(), Compiled(), OnnxRuntime(), OpenVino(), LiteRt(), Ncnn())
