@@ -42,7 +42,8 @@ def command(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this peer: torch, onnxruntime, openvino, ncnn; of nets also torch.compile; may be given again."
+            help="Only this peer: torch, onnxruntime, openvino, ncnn; of nets also torch.compile and litert. May be "
+            "given again."
         ),
     ] = None,
     case: Annotated[
