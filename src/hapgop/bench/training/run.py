@@ -92,16 +92,19 @@ def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
     torch.set_num_threads(threads)
     ours = sides.ours(net, batch)
     every: dict[str, sides.Side | sides.TensorFlow] = {sides.OURS: ours}
+    losses = {sides.OURS: _first(ours)}
     absent: dict[str, str] = {}
     try:
         for name in run.peers:
             try:
                 every[name] = sides.made(name, net, batch, threads, run.tensorflow)
+                losses[name] = _first(every[name])
             except InputError as error:
                 absent[name] = str(error)
+                if name in every:
+                    every.pop(name).close()
         if len(every) == 1:
             raise InputError(f"nobody to compare with: {'; '.join(absent.values())}")
-        losses = {name: tuple(float(side.step()) for _ in range(_FIRST)) for name, side in every.items()}
         difference = _difference(net, losses)
         calls = {name: side.step for name, side in every.items()}
         times = interleave(calls, run.repeats, seconds=run.seconds, contenders=_contenders)
@@ -118,6 +121,10 @@ def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
         net.name, batch, threads, rates, strongest, ratio, best, spread(mine, theirs), len(mine), losses, difference,
         faults, absent, found,
     )  # fmt: skip
+
+
+def _first(side: sides.Side | sides.TensorFlow) -> tuple[float, ...]:
+    return tuple(float(side.step()) for _ in range(_FIRST))
 
 
 def _difference(net: TrainedNet, losses: Mapping[str, Sequence[float]]) -> float:
