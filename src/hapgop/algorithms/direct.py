@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from hapgop.algorithms import costs, registers
-from hapgop.algorithms.direct_tile import Buffers, Gather, Tile
+from hapgop.algorithms.direct_tile import Ahead, Buffers, Gather, Tile
 from hapgop.algorithms.epilogue import unfused
 from hapgop.algorithms.layout import Count, groups_in_vector, image_strides, is_pointwise, vector_counts, weight_strides
 from hapgop.algorithms.packing import Counts, Packing
@@ -151,7 +151,7 @@ class _Program:
     def __repr__(self) -> str:
         m = self.machine
         return (
-            f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l2} images={self.images} cores={m.cores}"
+            f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l1} {m.l2} images={self.images} cores={m.cores}"
             f" past={self.past}"
         )
 
@@ -322,8 +322,12 @@ class _Program:
                 wanted = winners if p.winners else None
                 buffers = Buffers(source, weights, first, bias if p.bias else None, target, residual, wanted)
                 bodies.append((self.rows(g), _Pass(self, k, g, buffers).row))
-            self.shares(part).emit(k, f"gather {i}", n, bodies)
+            self.shares(part).emit(k, f"gather {i}", n, bodies, self.rows_first(part))
         return k.kernel()
+
+    def rows_first(self, part: list[Gather]) -> bool:
+        """Whether weights are so few that they stay in the first cache: then a pixel's results are stored in one run."""
+        return self.flat and sum(g.packing.size for g in part) * self.problem.itemsize <= self.machine.l1 // 2
 
 
 def _cut(g: Gather) -> list[Gather]:
@@ -371,4 +375,17 @@ class _Pass:
         counts: Counts,
     ) -> None:
         activation = self.program.problem.activation
-        Tile(self.k, self.gather, self.buffers, activation, *place, segment, block, counts).emit()
+        Tile(
+            self.k, self.gather, self.buffers, activation, *place, segment, block, counts, self.ahead(*place, block)
+        ).emit()
+
+    def ahead(self, image: Affine, group: Affine, row: Affine, column: Affine, block: Affine) -> Ahead | None:
+        """The share of a tile of the next block's weights, which are far away where all do not fit in the second cache."""
+        g, packing = self.gather, self.gather.packing
+        if packing.raw or packing.bundle > 1 or packing.size * self.program.problem.itemsize < self.program.machine.l2 // 4:
+            return None
+        rows = self.program.shares([g]).rows_per_group
+        tiles = ceil(g.cols.count / g.pixels)
+        size = ceil(packing.width * packing.depth / (rows * tiles))
+        number = (row - row // rows * rows) * tiles + column // g.pixels
+        return Ahead(packing.start(group, block + 1) + self.buffers.first + number * size, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 
 from hapgop.algorithms.epilogue import activated
 from hapgop.algorithms.layout import Strides
@@ -56,6 +57,14 @@ class Buffers:
     winners: Buffer | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Weights that a tile fetches while it multiplies: `size` elements from element `start` of the packed ones on."""
+
+    start: Affine
+    size: int
+
+
 @dataclass(slots=True)
 class Tile:
     """One tile, at a place that loops around it have fixed. `counts`: lanes used by each vector of channels."""
@@ -71,6 +80,7 @@ class Tile:
     segment: Segment
     block: Affine
     counts: Counts
+    ahead: Ahead | None = None
     acc: list[list[Register]] = field(default_factory=list)
 
     def emit(self) -> None:
@@ -153,6 +163,10 @@ class Tile:
         with self.k.loop("channel", 0, depth, unroll) as c:
             self.step(starts, weights, c, unroll, stride)
             self.prefetch(starts, c, unroll)
+            if self.ahead is not None:
+                self.fetch_weights(self.ahead, weights, c, unroll)
+            if self.buffers.residual is not None:
+                self.fetch_residual(self.buffers.residual, c, unroll, depth)
 
     def side_by_side(self, line: Affine, weights: Affine, col_step: int) -> None:
         """One row of taps of several groups: each lane takes an input channel of its own group.
@@ -197,6 +211,24 @@ class Tile:
             first = starts[0][1] + g.pixels * g.source.w + c * g.pixels
             for i in range(0, g.pixels * count, g.packing.lanes):
                 self.k.prefetch(self.buffers.source, first + i)
+
+    def fetch_weights(self, ahead: Ahead, weights: Affine, c: Affine, count: int) -> None:
+        """These steps' share of the weights that come next, in whole lines: at most a line too many, fetched again."""
+        packing = self.gather.packing
+        lines = ceil(ahead.size * count / packing.depth / packing.lanes)
+        before = (weights - packing.start(self.group, self.block) - self.buffers.first) // packing.steps(self.counts)[2]
+        at = ahead.start + (before + c) // count * (lines * packing.lanes)
+        for i in range(lines):
+            self.k.prefetch(self.buffers.weights, at + i * packing.lanes)
+
+    def fetch_residual(self, residual: Buffer, c: Affine, count: int, depth: int) -> None:
+        """These steps' share of what is added to the tile's results in the end."""
+        whole, lanes = self.gather.whole, self.gather.packing.lanes
+        many = ceil(self.segment.pixels * count / depth)
+        at = self.place(whole, self.row, self.column) + c // count * (many * whole.w)
+        for p in range(many):
+            for v in range(len(self.counts)):
+                self.k.prefetch(residual, at + p * whole.w + v * lanes)
 
     def step(self, starts: list[tuple[int, Affine]], weights: Affine, c: Affine, count: int, stride: int) -> None:
         k, packing = self.k, self.gather.packing

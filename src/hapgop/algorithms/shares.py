@@ -87,28 +87,37 @@ class Shares:
     def block_groups(self) -> int:
         return ceil(max(self.blocks, 1) / self.blocks_per_group)
 
-    def emit(self, k: Builder, label: str, n: Affine, bodies: Sequence[tuple[int, Body]]) -> None:
+    def emit(
+        self, k: Builder, label: str, n: Affine, bodies: Sequence[tuple[int, Body]], rows_first: bool = False
+    ) -> None:
         """The stage; a block's weights stay in the cache while the rows stream by.
 
         bodies: what is done for one row, and for how many rows; one after the other, since they read the same ones.
+        rows_first: all blocks of a row, then the next row.
         """
         grid = (("image", n), ("group", self.groups), ("rows", self.row_groups), ("blocks", self.block_groups))
         with k.stage(label, *grid) as (image, group, rows, blocks):
 
-            def each_row(block: Affine, tail: bool) -> None:
+            def each_row(do: Callable[[Body, Affine], None]) -> None:
                 low, per_group = rows * self.rows_per_group, self.rows_per_group
                 for count, body in bodies:
                     with k.loop("row", low, [low + per_group, count]) as row:
-                        body(image, group, row, block, tail)
+                        do(body, row)
 
-            first, per_group = blocks * self.blocks_per_group, self.blocks_per_group
-            if self.blocks:
-                with k.loop("block", first, [first + per_group, self.blocks]) as block:
-                    each_row(block, False)
-            if self.tail:
-                # The narrower block is the last item's: a loop that runs once there and not at all elsewhere.
-                with k.loop("tail", [0, self.block_groups - 1 - blocks], 1):
-                    each_row(Affine(self.blocks), True)
+            def each_block(do: Callable[[Affine, bool], None]) -> None:
+                first, per_group = blocks * self.blocks_per_group, self.blocks_per_group
+                if self.blocks:
+                    with k.loop("block", first, [first + per_group, self.blocks]) as block:
+                        do(block, False)
+                if self.tail:
+                    # The narrower block is the last item's: a loop that runs once there and not at all elsewhere.
+                    with k.loop("tail", [0, self.block_groups - 1 - blocks], 1):
+                        do(Affine(self.blocks), True)
+
+            if rows_first:
+                each_row(lambda body, row: each_block(lambda block, tail: body(image, group, row, block, tail)))
+            else:
+                each_block(lambda block, tail: each_row(lambda body, row: body(image, group, row, block, tail)))
 
 
 def _groupings(total: int, low: int, high: int) -> list[int]:

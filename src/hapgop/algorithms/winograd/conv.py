@@ -54,7 +54,7 @@ class Winograd(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         t = _tiling(problem, machine, self.m)
         f = t.filters
-        items = len(f.blocks) if t.few else -(-t.batch * t.tiles // t.block)
+        items = t.parts if t.own else len(f.blocks) if t.few else -(-t.batch * t.tiles // t.block)
         pack = Pack(
             f"{self.name} {problem.dtype} {machine} {f}",
             lambda: build_pack(t),
@@ -63,7 +63,7 @@ class Winograd(Algorithm):
             items=len(f.blocks) * 4,
         )
         return Recipe(
-            key=f"{self.name} {t.problem} {machine} block={t.block} tile={t.tile} few={t.few and t.batch}",
+            key=f"{self.name} {t.problem} {machine} block={t.block} tile={t.tile} few={t.few and t.batch} own={t.own}",
             build=lambda: build(t),
             sizes=(t.batch,),
             scratch=tuple(size for _, size in scratch_sizes(t)),

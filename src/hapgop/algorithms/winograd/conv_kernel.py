@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from hapgop.algorithms.turn import turn
 from hapgop.algorithms.winograd.ahead import Blocks
@@ -25,7 +26,7 @@ def scratch_sizes(t: Tiling) -> list[tuple[str, int]]:
         sizes.append(("source", t.batch * _elements(t.source)))
     if t.turns_target:
         sizes.append(("target", t.batch * _elements(t.target)))
-    if t.few:
+    if t.few and not t.own:
         sizes.append(("inputs", t.shape.groups * t.products * t.v_step))
     elif not t.problem.packed:
         sizes.append(("filters", t.filters.size))
@@ -40,6 +41,8 @@ def private_sizes(t: Tiling) -> list[tuple[str, int]]:
         sizes.append(("squares", f.private[0]))
     if not t.few:
         return [*sizes, ("inputs", t.products * t.v_step + GAP), ("sums", t.products * t.m_step + GAP)]
+    if t.own:
+        sizes.append(("inputs", t.products * t.v_step + GAP))
     sizes.append(("sums", t.products * width * t.block * lanes + GAP))
     if not t.problem.packed:
         sizes.append(("filters", t.products * (CHUNK * width + 1) * lanes + GAP))
@@ -152,25 +155,39 @@ def _by_channels(t: Tiling) -> Kernel:
     """All tiles first, then blocks of output channels, each by one thread."""
     making = _making(t)
     making.begin()
-    k, v, lanes = making.k, making.buffers["inputs"], t.lanes
+    k, v, lanes, groups = making.k, making.buffers["inputs"], t.lanes, ("group", t.shape.groups)
+    if t.own:
+        blocks = len(t.filters.blocks)
+        per = ceil(blocks / t.parts)
+        with k.stage("channels", groups, ("part", ceil(blocks / per))) as (group, part):
+            with k.loop("tile", 0, t.batch * t.tiles) as i:
+                making.gathering.emit(making.source, group, place(t, i), v, i * lanes, t.v_step, t.block * lanes)
+            low, high = part * per, part * per + per
+            for begin, width, runs in t.filters.runs():
+                # A run of blocks that are alike, as far as it is this part's; the last one may have fewer channels.
+                first = begin // t.filters.vectors
+                with k.loop("block", [low, Affine(first)], [high, Affine(first + runs)]) as o:
+                    _channels(making, group, o * t.filters.vectors, begin, width, Affine(0))
+        return making.end()
     for first, count, runs in _cut(t.source.channels, lanes):
-        grid = (("group", t.shape.groups), ("tile", t.batch * t.tiles), ("vector", runs))
-        with k.stage(f"inputs {first}", *grid) as (group, i, c):
+        with k.stage(f"inputs {first}", groups, ("tile", t.batch * t.tiles), ("vector", runs)) as (group, i, c):
             vector = c + first // lanes
             at = group * (t.products * t.v_step) + vector * (t.block * lanes) + i * lanes
             making.gathering.one(making.source, group, place(t, i), vector, count, v, at, t.v_step)
     for begin, width, blocks in t.filters.runs():
-        with k.stage(f"channels {begin}", ("group", t.shape.groups), ("block", blocks)) as (group, o):
-            _channels(making, group, o * t.filters.vectors + begin, begin, width)
+        with k.stage(f"channels {begin}", groups, ("block", blocks)) as (group, o):
+            _channels(making, group, o * t.filters.vectors + begin, begin, width, group * (t.products * t.v_step))
     return making.end()
 
 
-def _channels(making: _Making, group: Affine, vector: Affine, begin: int, width: int) -> None:
-    """A block of output channels, of `width` vectors as the one that starts with vector `begin` has."""
+def _channels(making: _Making, group: Affine, vector: Affine, begin: int, width: int, inputs: Affine) -> None:
+    """A block of output channels, of `width` vectors as the one that starts with vector `begin` has.
+
+    inputs: where the group's transformed tiles start.
+    """
     k, t, m = making.k, making.t, making.buffers["sums"]
     f, lanes, block = t.filters, t.lanes, t.block
     step = width * block * lanes  # from one product's sums to the next
-    inputs = group * (t.products * t.v_step)
     if t.problem.packed:
         with k.loop("product", 0, t.products) as xi:
             multiply(
@@ -182,7 +199,7 @@ def _channels(making: _Making, group: Affine, vector: Affine, begin: int, width:
             k.store(k.const(0.0), m, i * lanes)
         for low, depth, chunks in _cut(f.ic, CHUNK):
             with k.loop("chunk", 0, chunks) as c:
-                _chunk(making, group, vector, f.counts[begin : begin + width], c * depth + low, depth)
+                _chunk(making, group, vector, f.counts[begin : begin + width], c * depth + low, depth, inputs)
     finishing = Finishing(k, t, making.n, making.results, making.buffers["patch"], step)
     with k.loop("tile", 0, t.batch * t.tiles) as i:
         for j in range(width):
@@ -191,7 +208,7 @@ def _channels(making: _Making, group: Affine, vector: Affine, begin: int, width:
 
 
 def _chunk(
-    making: _Making, group: Affine, vector: Affine, counts: tuple[int, ...], channel: Affine, depth: int
+    making: _Making, group: Affine, vector: Affine, counts: tuple[int, ...], channel: Affine, depth: int, inputs: Affine
 ) -> None:
     """`depth` input channels' share of a block of output channels: filters transformed, products added."""
     k, t, buffers = making.k, making.t, making.buffers
@@ -207,7 +224,7 @@ def _chunk(
                 to = (q * lanes + start) * step + j * lanes
                 f.transform(k, buffers["squares"], buffers["patch"], part, u, to, product, step)
     with k.loop("product", 0, t.products) as xi:
-        v_at = group * (t.products * t.v_step) + xi * t.v_step + channel * t.block
+        v_at = inputs + xi * t.v_step + channel * t.block
         multiply(
             k, t, buffers["inputs"], v_at, u, xi * product, buffers["sums"], xi * (step * t.block), width, depth,
             t.block, add=True,

@@ -114,6 +114,8 @@ def multiply(
     """
     lanes, pixels = k.lanes, t.tile[0]
     row = t.block * lanes  # from one vector of channels to the next
+    # A block's filters of one product are few where they pass only once: those of the next product come after them.
+    ahead_by = t.filters.product_step if t.own else _FILTERS_AHEAD
     with k.loop("tiles", 0, tiles, pixels) as first:
         for more in ahead:
             more.fetch(k, unit + first // pixels)
@@ -123,7 +125,7 @@ def multiply(
         def step(at: Affine, from_: Affine) -> None:
             filters = [k.load(u, from_ + w * lanes) for w in range(width)]
             for w in range(width):
-                k.prefetch(u, from_ + w * lanes + _FILTERS_AHEAD)
+                k.prefetch(u, from_ + w * lanes + ahead_by)
             for p in range(pixels):
                 value = k.broadcast(v, at + p * lanes)
                 for w in range(width):

@@ -146,7 +146,25 @@ class Tiling:
     def few(self) -> bool:
         """Whether filters are so many for so few tiles that they go through the caches only once."""
         most = _LARGE if self.problem.packed else _LARGE // 4
+        if self.fits:
+            most = min(most, self.machine.l2 * 3 // 2)
         return self.batch * self.tiles <= _FEW and self.filters_bytes > most
+
+    @property
+    def fits(self) -> bool:
+        """Whether all transformed tiles of a group stay in a core's second cache while filters stream through it."""
+        every = self.products * self.batch * self.tiles * self.in_vectors * self.lanes * self.problem.itemsize
+        return every <= self.machine.l2 * 5 // 8
+
+    @property
+    def own(self) -> bool:
+        """Whether each thread transforms all tiles for itself: sooner done than fetched from where another did it."""
+        return self.few and self.fits
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts the blocks of channels are cut where each begins with all tiles."""
+        return min(len(self.filters.blocks), self.machine.cores)
 
     @property
     def out_vectors(self) -> int:
@@ -180,6 +198,9 @@ class Tiling:
     @property
     def tile(self) -> tuple[int, int]:
         """(tiles, vectors) of a register tile."""
+        if self.own:
+            # Of one vector: a block's filters of a product then stay in the first cache for all tiles.
+            return registers.choose_tile(self.wanted, 1, self.machine)
         return registers.choose_tile(self.wanted, self.out_vectors, self.machine)
 
     @property
