@@ -126,8 +126,8 @@ def test_any_number_of_threads_gives_the_same_bits(op):
 @pytest.mark.parametrize("algorithm", [a for a in BFLOAT16 if is_fast(a)], ids=name)
 def test_fast_algorithms_serve_it_too(algorithm):
     op = "grad_w" if "grad_w" in algorithm.name else "conv"
-    # Panels are for more weights than the second cache holds.
-    machine = replace(AVX512, cpu="host", l2=AVX512.l2 if algorithm.inner.r > 1 else 4096)
+    # Panels are for more weights than a part of the first cache holds.
+    machine = replace(AVX512, cpu="host", l1=AVX512.l1 if algorithm.inner.r > 1 else 4096)
     problem = next((p for p in usual(op) if algorithm.refuses(replace(p, dtype="bfloat16"), machine) is None), None)
     assert problem is not None
     narrow = replace(problem, dtype="bfloat16")

@@ -80,7 +80,7 @@ def problems(draw, algorithm, op):
 def drawn(data, algorithm, op):
     machine = data.draw(st.sampled_from([m for m in MACHINES if takes(algorithm, m)]))
     if algorithm.r == 1:
-        machine = replace(machine, l2=256)  # which few weights are more than
+        machine = replace(machine, l1=256, l2=256)  # which few weights are more than
     problem = data.draw(problems(algorithm, op))
     assert algorithm.refuses(problem, machine) is None
     return problem, machine, data.draw(seeds)
@@ -330,7 +330,7 @@ def test_refusals_have_words():
         (Winograd(4, 3), replace(usual, shape=replace(shape, groups=4)), "8 channels"),
         (Winograd(4, 3), Problem("grad_w", shape), "grad_w"),
         (WinogradGradW(4, 3), usual, "not conv"),
-        (WinogradGradW(1, 1), Problem("grad_w", ConvShape(1, 64, 12, 12, 64, 1, 1)), "second cache"),
+        (WinogradGradW(1, 1), Problem("grad_w", ConvShape(1, 32, 12, 12, 32, 1, 1)), "side by side"),
         (Winograd(3, 3), replace(usual, pooled=True), "3 x 3"),
         (Winograd(2, 3, 2), Problem("grad_x", replace(shape, stride=2, padding=(1, 1, 0, 0))), "paddings 1 and 0"),
     ):
@@ -351,7 +351,7 @@ def test_panels_are_plain_sums():
     for n, stride in ((2, 1), (2, 2), (21, 1)):
         shape = ConvShape(n, 40, 9, 8, 24, 1, 1, stride)
         problem = Problem("grad_w", shape, w_layout="ohwi", precision="exact")
-        algorithm, machine = WinogradGradW(1, 1, stride), replace(host(), l2=256)
+        algorithm, machine = WinogradGradW(1, 1, stride), replace(host(), l1=256, l2=256)
         assert algorithm.refuses(problem, machine) is None
         inputs = random_inputs(problem, n)
         assert_equal(solved(algorithm, problem, machine, inputs), answers(problem, inputs))

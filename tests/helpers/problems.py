@@ -22,7 +22,7 @@ from hapgop.shape import ConvShape, PoolShape
 # taken one by one, and more cores than rows, another a single core.
 MACHINES = (
     replace(AVX512, cpu="host"),
-    replace(AVX2, name="AVX2, tiny caches, many cores", cpu="host", l2=2048, cores=64),
+    replace(AVX2, name="AVX2, tiny caches, many cores", cpu="host", l1=1024, l2=2048, cores=64),
     replace(NEON, name="NEON, one core", cpu="host", cores=1),
 )
 OPS = CONV_OPS + POOL_OPS

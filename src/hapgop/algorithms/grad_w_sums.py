@@ -17,7 +17,7 @@ _MOST_GROUPS = 16
 _SUMS = 8  # times as large as one group's sums are the images, for it to pay
 _SHORT = 256  # pixels of an image that a 1x1 filter sees as one row
 _STORED = 1.15  # times as long may sums take that are stored as they are wanted
-_TALL = 7  # channels of the broadcast side in a tile
+_TALL = 14  # channels of the broadcast side in a tile: its vectors are what comes from the second cache
 _BORDER_COLUMNS = 16  # more border columns than this are not unrolled
 
 

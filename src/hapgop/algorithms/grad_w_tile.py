@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
 from hapgop.algorithms.grad_w_sums import Sums
 from hapgop.algorithms.layout import Strides, image_strides, weight_strides
 from hapgop.tile import Affine, Buffer, Builder, Register
+
+_LINE = 16  # elements of a cache line, where they are small
 
 
 @dataclass(slots=True)
@@ -49,8 +52,7 @@ class Tile:
             if sums.narrow:
                 self.narrow_row(acc, x_row, g_row, x_strides, g_strides)
             else:
-                with k.loop("column", *sums.cols.outputs(kw)) as column:
-                    self.prefetch(image, rows, oh, number + vector // sums.vectors, column)
+                for column in self.columns(kw, image, rows, oh, number + vector // sums.vectors):
                     x_at = x_row + sums.cols.source(column, kw) * x_strides.w
                     g_at = g_row + column * g_strides.w
                     if sums.along_input:
@@ -63,24 +65,40 @@ class Tile:
             for place, value, count in zip(line, values, self.counts, strict=True):
                 k.store(value, memory, place, count if once else None)
 
-    def prefetch(self, image: Affine, rows: Affine, row: Affine, tile: Affine, column: Affine) -> None:
-        """This output's share of the next block of rows: a few elements, lest many lines be waited for at once.
+    def columns(self, kw: Affine, image: Affine, rows: Affine, row: Affine, tile: Affine) -> Iterator[Affine]:
+        """Loops over a row's outputs for which tap column kw is inside; before some of them, more is fetched ahead."""
+        k, sums, s = self.k, self.sums, self.sums.shape
+        low, high = sums.cols.outputs(kw)
+        if sums.once_through or sums.many:
+            # Nothing follows; or the same images again, for other sums.
+            with k.loop("column", low, high) as column:
+                yield column
+            return
+        row_elements = max(s.iw * s.ic * s.stride[0], s.ow * s.oc)
+        width = ceil(s.ow / min(s.ow, ceil(row_elements / (sums.tiles * _LINE))))
+        parts = ceil(s.ow / width)
+        with k.loop("part", 0, parts) as part:
+            self.prefetch(image, rows, (tile * sums.row_block + row - rows) * parts + part, sums.tiles * parts)
+            with k.loop("column", [part * width, *low], [part * width + width, *high]) as column:
+                yield column
 
-        The block is `row_block` rows of `width * step` elements, the shares are those of all tiles and outputs.
+    def prefetch(self, image: Affine, rows: Affine, number: Affine, shares: int) -> None:
+        """A share of the next block of rows: a few elements, lest many lines be waited for at once.
+
+        The block is `row_block` rows of `width * step` elements, each in so many shares; all of it and nothing beyond,
+        which would push out what is still wanted.
         """
         sums, s = self.sums, self.sums.shape
-        if sums.once_through or sums.many:
-            return  # nothing follows; or the same images again, for other sums
         whole = sums.row_block >= s.oh
-        number = (tile * sums.row_block + row - rows) * s.ow + column
         for buffer, height, width, step in (
             (self.x, s.ih, s.ic * s.iw, s.stride[0]),
             (self.g, s.oh, s.oc * s.ow, 1),
         ):
             start = (image + sums.image_groups if whole else image) * (height * width)
             start += (rows if whole else rows + sums.row_block) * (width * step)
-            # All of it and nothing beyond: that would push out what is still wanted.
-            self.k.prefetch(buffer, start + number * (width * step) // (s.ow * sums.tiles))
+            share = ceil(width * step / shares)
+            for i in range(0, share, _LINE):
+                self.k.prefetch(buffer, start + number * share + i)
 
     def rows(self, rows: Affine, kh: Affine) -> tuple[list[Affine], list[Affine]]:
         """Output rows of the block for which tap row kh is inside."""

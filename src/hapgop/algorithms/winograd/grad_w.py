@@ -30,6 +30,8 @@ from hapgop.algorithms.winograd.triple import transposed
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 
+_FEW = 4  # weights of a quarter of the first cache: with fewer, a pixel is copied for next to nothing
+
 
 @dataclass(frozen=True, slots=True)
 class WinogradGradW(Algorithm):
@@ -53,8 +55,8 @@ class WinogradGradW(Algorithm):
         if problem.op != "grad_w":
             return f"computes grad_w, not {problem.op}"
         reason = refusal(problem, machine, self.m, self.r, self.stride)
-        if reason is None and self.r == 1 and _weights(problem) < machine.l2:
-            return "copies pixels side by side, which pays where the weights are more than the second cache holds"
+        if reason is None and self.r == 1 and _weights(problem) < machine.l1 // _FEW:
+            return f"copies pixels side by side, which pays where they meet weights of {machine.l1 // _FEW} bytes and more"
         return reason
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
