@@ -55,6 +55,14 @@ def test_what_the_backward_took_is_counted():
     assert ops_of == {"conv_pool", "pooled_grad", "pooled_grad_w", "grad_x", "grad_w"}
 
 
+def test_the_profiler_hears_of_it():
+    x = whole(2, 1, 8, 8).to(memory_format=torch.channels_last)
+    first, second = (Conv2d(i, o, 3, padding=1, activation="relu", pool=2) for i, o in ((1, 4), (4, 7)))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+        second(first(x)).sum().backward()
+    assert {"hapgop::pooled_grad", "hapgop::pooled_grad_w"} <= {event.key for event in record.key_averages()}
+
+
 def test_a_recorded_backward_is_made_of_operators():
     x, w = whole(2, 1, 8, 8), whole(4, 1, 3, 3).requires_grad_()
     b = whole(4).requires_grad_()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hapgop.nn import autograd_maps, fallback, kernels, pooled
-from hapgop.nn.plain import plain
+from hapgop.nn.plain import ordinary, plain
 
 Grads = tuple[Tensor | None, ...]
 
@@ -100,7 +100,7 @@ def _conv_pool_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
     if g is None:
         return (None,) * 9
     x, w, z, winners = ctx.saved_tensors
-    if z is not None and not torch.is_grad_enabled() and plain(g, z, x, w):
+    if z is not None and not torch.is_grad_enabled() and ordinary(g, z, x, w):
         grads = _pooled_grads(ctx, x, w, z, winners, g)
         if grads is not None:
             return *grads, *(None,) * 6

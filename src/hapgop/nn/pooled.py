@@ -4,12 +4,16 @@ Each answers None where the engine has no such kernel; then the operators go one
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Final
 
 import torch
 from torch import Tensor
+from torch._C._autograd import _profiler_enabled
+from torch.autograd.profiler import record_function
 
 from hapgop.algorithms import Problem
+from hapgop.engine import Prepared
 from hapgop.nn.layout import FORMATS, formats_of, strides_of, suggests_channels_last
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.report import count
@@ -28,8 +32,7 @@ def pooled_grad(g: Tensor, z: Tensor, winners: Tensor, size: Sequence[int]) -> t
     g = _brought(g, route.first)
     dx = empty_strided(route.shape, route.strides, z.dtype)
     db = torch.empty(z.shape[1], dtype=z.dtype)
-    pointers = (g.data_ptr(), z.data_ptr(), winners.data_ptr(), dx.data_ptr(), db.data_ptr())
-    route.run(*pointers, threads=torch.get_num_threads())
+    _called(route.answer.op, route.run, g, z, winners, dx, db)
     return dx, db
 
 
@@ -50,9 +53,14 @@ def pooled_grad_w(
     g = _brought(g, route.first)
     dw = empty_strided(route.shape, route.strides, x.dtype)
     db = torch.empty(z.shape[1], dtype=x.dtype)
-    pointers = (x.data_ptr(), g.data_ptr(), z.data_ptr(), winners.data_ptr(), dw.data_ptr(), db.data_ptr())
-    route.run(*pointers, threads=torch.get_num_threads())
+    _called(route.answer.op, route.run, x, g, z, winners, dw, db)
     return dw, db
+
+
+def _called(op: str, run: Prepared, *tensors: Tensor) -> None:
+    """No operator of PyTorch's: its profiler is told."""
+    with record_function(f"hapgop::{op}") if _profiler_enabled() else nullcontext():
+        run(*(tensor.data_ptr() for tensor in tensors), threads=torch.get_num_threads())
 
 
 @cached
