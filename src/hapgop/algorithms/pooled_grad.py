@@ -1,7 +1,7 @@
 """The gradient through a 2x2 max pool and the ReLU before it, and its sum for the bias before that; channels last.
 
 A window's winner is above zero where the window's result is: so what the ReLU lets through is seen on the pooled map, a
-quarter of the pixels. Images are dealt to a number of groups that depends on the shape alone, for the bias' sums.
+quarter of the pixels. Rows are dealt to a number of groups that depends on the shape alone, for the bias' sums.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PooledGrad(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         s = problem.shape
         assert isinstance(s, PoolShape)
-        lanes, groups = machine.lanes(problem.dtype), min(max(s.n, 1), _GROUPS)
+        lanes, groups = machine.lanes(problem.dtype), min(max(s.n * s.oh, 1), _GROUPS)
         # Each vector has a sum, a gradient and its winner; the gradient is read beside the map that lets it through.
         vectors = min(_VECTORS, (machine.registers - 8) // 4, ceil(s.c / lanes))
         work = _Work(s.with_batch(1), lanes, vectors, groups)
@@ -92,6 +92,8 @@ class _Work:
             if blocks and counts:
                 with k.stage(f"windows {len(counts)}", ("group", self.groups), ("block", blocks)) as (group, block):
                     self.of_group(k, n, pooled, dx, sums, group, block * width + first, counts)
+        if s.ih % 2:
+            self.clear_last_rows(k, n, dx)
         whole, rest = divmod(s.c, self.lanes)
         for vectors, first, count in ((whole, 0, self.lanes), (1, whole * self.lanes, rest)):
             if vectors and count:
@@ -109,26 +111,34 @@ class _Work:
         self, k: Builder, n: Affine, pooled: Sequence[Buffer], dx: Buffer, sums: Buffer, group: Affine,
         channel: Affine, counts: tuple[int, ...],
     ) -> None:  # fmt: skip
-        """Some vectors of channels of a group's images, and their sums."""
+        """Some vectors of channels of a group's rows, and their sums."""
         s, lanes, zero = self.shape, self.lanes, k.const(0.0)
         totals, positions = [k.const(0.0) for _ in counts], [k.const(float(i)) for i in range(4)]
-        with k.loop("image", group, n, self.groups) as image:
+        with k.loop("row", group, n * s.oh, self.groups) as row:
+            # Of an image's rows the odd last one fills no window.
+            above = (row // s.oh * s.ih + (row - row // s.oh * s.oh) * 2) * s.iw
 
-            def put(row: Affine, column: Affine, values: Sequence[Register]) -> None:
-                store(k, values, dx, ((image * s.ih + row) * s.iw + column) * s.c + channel, counts, lanes)
+            def put(line: int, column: Affine, values: Sequence[Register]) -> None:
+                store(k, values, dx, (above + line * s.iw + column) * s.c + channel, counts, lanes)
 
-            with k.loop("row", 0, s.oh) as row, k.loop("column", 0, s.ow) as column:
-                at = ((image * s.oh + row) * s.ow + column) * s.c + channel
+            with k.loop("column", 0, s.ow) as column:
+                at = (row * s.ow + column) * s.c + channel
                 g, z, winners = (load(k, buffer, at, counts, lanes) for buffer in pooled)
                 through = [k.select("above", y, zero, value, zero) for y, value in zip(z, g, strict=True)]
                 for total, value in zip(totals, through, strict=True):
                     k.add(total, value, into=total)
                 for i, position in enumerate(positions):
                     own = [k.select("equal", w, position, v, zero) for w, v in zip(winners, through, strict=True)]
-                    put(row * 2 + i // 2, column * 2 + i % 2, own)
-            # What fills no window has no gradient.
-            for rows, columns in (((0, s.oh * 2), (s.ow * 2, s.iw)), ((s.oh * 2, s.ih), (0, s.iw))):
-                if rows[0] < rows[1] and columns[0] < columns[1]:
-                    with k.loop("unread_row", *rows) as row, k.loop("unread", *columns) as column:
-                        put(row, column, [zero] * len(counts))
+                    put(i // 2, column * 2 + i % 2, own)
+            if s.iw % 2:
+                for line in (0, 1):
+                    put(line, Affine(s.iw - 1), [zero] * len(counts))
         store(k, totals, sums, group * self.padded + channel, (lanes,) * len(counts), lanes)
+
+    def clear_last_rows(self, k: Builder, n: Affine, dx: Buffer) -> None:
+        """What fills no window has no gradient."""
+        s = self.shape
+        with k.stage("unread", ("image", n), ("column", s.iw)) as (image, column):
+            at = (image * (s.ih * s.iw) + (s.ih - 1) * s.iw + column) * s.c
+            for first, count in zip(range(0, s.c, self.lanes), self.counts(s.c), strict=True):
+                k.store(k.const(0.0), dx, at + first, count)
