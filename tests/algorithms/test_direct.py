@@ -10,6 +10,7 @@ from problems import MACHINES, answers, assert_equal, name, random_inputs, solve
 from hapgop import native
 from hapgop.algorithms import Problem
 from hapgop.algorithms.direct import Direct
+from hapgop.algorithms.direct_grad_w import DirectGradW
 from hapgop.algorithms.narrow import Narrow
 from hapgop.algorithms.registers import fitting
 from hapgop.machine import AVX2, AVX512, NEON
@@ -156,3 +157,27 @@ def test_half_vectors_are_used_where_they_fit():
     (loop, *_) = hot(Direct(), Problem("conv", ConvShape(4, 144, 28, 28, 24, 1, 1)), AVX512)
     assert all("%ymm" in line for line in multiplications(loop))
     assert not spills(loop)
+
+
+FEW = {
+    "LeNet-5's second layer": (ConvShape(3, 6, 14, 14, 16, 5, 5), 3 * 5),
+    "a tail of channels, borders": (ConvShape(2, 7, 9, 11, 5, 5, 5, padding=2), 4 * 5),
+    "large steps": (ConvShape(2, 3, 31, 29, 12, 11, 11, 4, 2), 2 * 11),
+}
+
+
+@every_machine
+@pytest.mark.parametrize("case", FEW)
+def test_few_inputs_under_a_wide_filter_have_their_weight_gradient(case, machine):
+    problem = Problem("grad_w", FEW[case][0])
+    inputs = random_inputs(problem, seed=2)
+    assert_equal(solved(DirectGradW(), problem, machine, inputs), answers(problem, inputs))
+
+
+@x86
+@pytest.mark.parametrize("case", FEW)
+def test_their_loop_has_as_many_sums_as_hide_its_latency(case):
+    shape, sums = FEW[case]
+    loops = hot(DirectGradW(), Problem("grad_w", shape), AVX512)
+    assert len(multiplications(loops[0])) == sums
+    assert not any(spills(loop) for loop in loops)

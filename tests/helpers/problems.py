@@ -10,6 +10,8 @@ from kernels import assert_fences, fenced
 from hapgop import oracle
 from hapgop.algorithms import ALL, Algorithm, Problem
 from hapgop.algorithms.batch_norm import BatchNorm
+from hapgop.algorithms.pooled_grad import PooledGrad
+from hapgop.algorithms.pooled_grad_w import PooledGradW
 from hapgop.algorithms.problem import CONV_OPS, POOL_OPS
 from hapgop.algorithms.relu_grad import ReluGrad
 from hapgop.algorithms.winograd import Winograd, WinogradGradW
@@ -57,8 +59,8 @@ def usual(op: str) -> list[Problem]:
 
 # Those that give the exact answer for small whole numbers: plain sums. The fast ones have tests of their own.
 FAST = tuple(a for a in ALL if isinstance(a, Winograd | WinogradGradW))
-# These go through maps pixel by pixel, and have tests of their own too.
-MAPS = tuple(a for a in ALL if isinstance(a, BatchNorm | ReluGrad))
+# These go through maps pixel by pixel or do several operations at once, and have tests of their own too.
+MAPS = tuple(a for a in ALL if isinstance(a, BatchNorm | ReluGrad | PooledGrad | PooledGradW))
 ANSWERS = [
     (a, op)
     for a in ALL

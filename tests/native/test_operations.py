@@ -160,6 +160,23 @@ def test_division_rounds_down(divisor):
     assert y.tolist() == [(i - 20) // divisor * 100 + (i - 20) % divisor for i in range(40)]
 
 
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_thread_goes_through_its_items_up_or_down(descending):
+    """Each writes its number over the one before: the last one stays."""
+    k = Builder("order", "float64", 2)
+    last, sums = k.buffer("last", 1, "inout"), k.buffer("sums", 12, "out")
+    with k.stage("items", ("row", 3), ("column", 4), descending=descending) as (row, column):
+        number = k.from_index(row * 4 + column)
+        k.store(number, last, 0, 1)
+        k.store(number, sums, row * 4 + column, 1)
+    arrays = {"last": np.full(1, 50.0), "sums": np.zeros(12)}
+    copies = {name: values.copy() for name, values in arrays.items()}
+    interpret(k.kernel(), copies, {})
+    for found in (copies, emitted(k.kernel(), arrays, {})):
+        assert found["last"] == (0 if descending else 11)
+        np.testing.assert_array_equal(found["sums"], np.arange(12))
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_every_item_runs_once_whatever_the_team(threads):
     k = Builder("items", "float64", 1)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from hapgop import oracle
+from hapgop.shape import PoolShape
 
 ORDERS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 2, 3, 1), "oihw": (0, 1, 2, 3), "ohwi": (0, 2, 3, 1)}
 
@@ -96,10 +97,14 @@ def _compute(problem, addresses):
         w(2)[...] = oracle.grad_w(x(0), y(1), shape=shape)
     elif op == "grad_b":
         per_channel(1)[...] = y(0).astype(np.float64).sum((0, 2, 3))
-    elif op == "relu_grad":
-        x(2)[...] = np.where(y(1) > 0, y(0), 0)
-        c = shape.c
-        _at(problem, addresses[3], (1, c, 1, 1), "nchw")[0, :, 0, 0] = x(2).astype(np.float64).sum((0, 2, 3))
+    elif op == "pooled_grad":
+        g = np.where(y(1) > 0, y(0), 0)
+        x(3)[...], vectors(4, 1)[0][...] = oracle.max_pool_grad(g, y(2), shape), g.sum((0, 2, 3))
+    elif op == "pooled_grad_w":
+        pool = PoolShape(*shape.y_shape, 2, 2)
+        given, z, winners = (_at(problem, address, pool.y_shape, problem.y_layout) for address in addresses[1:4])
+        g = oracle.max_pool_grad(np.where(z > 0, given, 0), winners, pool)
+        w(4)[...], per_channel(5)[...] = oracle.grad_w(x(0), g, shape=shape), g.sum((0, 2, 3))
     elif op == "max_pool":
         y(1)[...], y(2)[...] = oracle.max_pool(x(0), shape)
     elif op == "max_pool_grad":

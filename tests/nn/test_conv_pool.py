@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hapgop.nn import Conv2d, MaxPool2d, functional, ops
+from hapgop.nn import Conv2d, MaxPool2d, functional, ops, report, reset_report
 
 pytestmark = pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
 
@@ -30,6 +30,48 @@ def test_values_and_gradients_are_those_of_the_parts(pool, size, activation, mem
         torch.autograd.grad(y, (x, w, b), g), torch.autograd.grad(wanted, (x, w, b), g), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize(("channels", "filters"), [(1, 6), (3, 5), (8, 6), (1, 16)])
+def test_a_first_layer_has_the_gradients_of_the_parts(channels, filters, memory_format):
+    """Nobody asks for its input's gradient: then its weights' is made from the pooled one in one pass."""
+    x = whole(3, channels, 11, 10).to(memory_format=memory_format)
+    w, b = whole(filters, channels, 5, 3).requires_grad_(), whole(filters).requires_grad_()
+    y = functional.conv2d(x, w, b, padding=2, activation="relu", pool=2)
+    wanted = F.max_pool2d(F.relu(F.conv2d(x, w, b, padding=2)), 2)
+    g = whole(*y.shape)
+    pairs = zip(torch.autograd.grad(y, (w, b), g), torch.autograd.grad(wanted, (w, b), g), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_what_the_backward_took_is_counted():
+    x = whole(2, 1, 8, 8).to(memory_format=torch.channels_last)
+    first, second = (Conv2d(i, o, 3, padding=1, activation="relu", pool=2) for i, o in ((1, 4), (4, 7)))
+    reset_report()
+    second(first(x)).sum().backward()
+    ops_of = {op for op, _ in report().engine}
+    assert ops_of == {"conv_pool", "pooled_grad", "pooled_grad_w", "grad_x", "grad_w"}
+
+
+def test_the_profiler_hears_of_it():
+    x = whole(2, 1, 8, 8).to(memory_format=torch.channels_last)
+    first, second = (Conv2d(i, o, 3, padding=1, activation="relu", pool=2) for i, o in ((1, 4), (4, 7)))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+        second(first(x)).sum().backward()
+    assert {"hapgop::pooled_grad", "hapgop::pooled_grad_w"} <= {event.key for event in record.key_averages()}
+
+
+def test_a_recorded_backward_is_made_of_operators():
+    x, w = whole(2, 1, 8, 8), whole(4, 1, 3, 3).requires_grad_()
+    b = whole(4).requires_grad_()
+    y = functional.conv2d(x, w, b, padding=1, activation="relu", pool=2)
+    reset_report()
+    dw, db = torch.autograd.grad((y * y).sum(), (w, b), create_graph=True)
+    assert "pooled_grad_w" not in {op for op, _ in report().engine}
+    assert dw.requires_grad
+    assert db.requires_grad
 
 
 def test_twice_differentiable():

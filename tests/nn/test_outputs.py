@@ -43,3 +43,24 @@ def test_a_large_result_is_copied_shared_and_saved(tmp_path):
     assert (torch.load(tmp_path / "y.pt") == 4).all()
     assert (y.clone().share_memory_() == 4).all()
     assert (y.add_(1).numpy() == 5).all()
+
+
+def test_gradients_of_a_large_map_are_added_in_place():
+    """PyTorch takes new memory for the sum where somebody else might hold that of the parts."""
+    places = []
+
+    class Ones(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, g):
+            result = empty_strided(g.shape, (64 * 4096, 4096, 64, 1), torch.float32).fill_(1)
+            places.append(result.data_ptr())
+            return result
+
+    x = torch.ones(8, 64, 64, 64, requires_grad=True)
+    (Ones.apply(x).sum() + Ones.apply(x).sum()).backward()
+    assert (x.grad == 2).all()
+    assert x.grad.data_ptr() in places

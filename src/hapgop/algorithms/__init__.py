@@ -12,6 +12,8 @@ from hapgop.algorithms.narrow import Narrow
 from hapgop.algorithms.planar import Planar
 from hapgop.algorithms.planar_grad_w import PlanarGradW
 from hapgop.algorithms.pool import Pool
+from hapgop.algorithms.pooled_grad import PooledGrad
+from hapgop.algorithms.pooled_grad_w import PooledGradW
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.relu_grad import ReluGrad
@@ -25,6 +27,8 @@ ALL: tuple[Algorithm, ...] = (
     Bias(),
     BatchNorm(),
     ReluGrad(),
+    PooledGrad(),
+    PooledGradW(),
     Depthwise(),
     DepthwiseGradW(),
     Winograd(4, 3),

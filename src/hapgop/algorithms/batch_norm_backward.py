@@ -63,7 +63,8 @@ class Backward:
         with k.stage("sums", ("block", blocks.number(n))) as (block,):
             blocks.channels(k, partial(self.of_block, block))
         blocks.vectors_of(k, "whole", self.whole)
-        with k.stage("dx", ("block", blocks.number(n))) as (block,):
+        # Back from the last block, which the sums have left in the cache.
+        with k.stage("dx", ("block", blocks.number(n)), descending=True) as (block,):
             blocks.channels(k, partial(self.into_x, block, streaming))
         return k.kernel()
 

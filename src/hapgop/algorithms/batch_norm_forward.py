@@ -47,7 +47,8 @@ class Forward:
         with k.stage("statistics", ("block", blocks.number(n))) as (block,):
             blocks.channels(k, partial(self.of_block, block))
         blocks.vectors_of(k, "whole", partial(self.whole, eps))
-        with k.stage("normalise", ("block", blocks.number(n))) as (block,):
+        # Back from the last block, which the first look has left in the cache.
+        with k.stage("normalise", ("block", blocks.number(n)), descending=True) as (block,):
             blocks.channels(k, partial(self.normalise, block, relu, streaming))
         return k.kernel()
 

@@ -15,7 +15,7 @@ from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
 from hapgop.algorithms.planar import Planar
 from hapgop.algorithms.planar_grad_w import PlanarGradW
-from hapgop.algorithms.problem import MAP_OPS, Problem
+from hapgop.algorithms.problem import MAP_OPS, POOLED_OPS, Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -38,7 +38,7 @@ class Bfloat16(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.dtype != "bfloat16":
             return f"is for bfloat16, not {problem.dtype}"
-        if problem.op in MAP_OPS:
+        if problem.op in MAP_OPS + POOLED_OPS:
             return f"has no {problem.op} of bfloat16"
         return self.inner.refuses(_wide(problem), machine)
 

@@ -101,13 +101,13 @@ def _scratch(plan: Sums, n: Count) -> list[tuple[str, Count]]:
 def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) -> None:
     """Every tile's sums, image group by image group."""
     s = plan.shape
-    full, rest = (1, 0) if plan.narrow else divmod(plan.tall, plan.pairs)
+    full, rest = divmod(plan.tall, plan.channels)
     # One image group's images are every `image_groups`-th: a thread does its tiles for one image, then the next.
     # Where the sums are many, it does so for some of them first, then for the next.
     by_row, panel = plan.by_row, plan.panel
-    for name, tiles, pairs, first in (
-        ("sums", full, plan.pairs, 0),
-        ("sums tail", 1 if rest else 0, rest, full * plan.pairs),
+    for name, tiles, channels, first in (
+        ("sums", full, plan.channels, 0),
+        ("sums tail", 1 if rest else 0, rest, full * plan.channels),
     ):
         if not tiles:
             continue
@@ -135,7 +135,7 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) ->
                 k.loop("image", base + images, [n, base + images + 1]) as image,
                 k.loop("pairs", [pair], [pair + 1, Affine(tiles)]) as pair,
             ):
-                channel = first + pair * plan.pairs
+                channel = first + pair * plan.channels
                 start = images * plan.size + (((group * s.kh + kh) * s.kw + kw) * plan.tall + channel) * plan.padded
                 if plan.at_once:
                     strides = weight_strides(plan.problem.w_layout, plan.ic, s.kh, s.kw)
@@ -150,7 +150,7 @@ def _add(plan: Sums, k: Builder, n: Affine, x: Buffer, g: Buffer, to: Buffer) ->
                         continue
                     with k.loop("this", low, high) as b:
                         vector = b * plan.vectors
-                        tile = Tile(plan, k, x, g, pairs, counts)
+                        tile = Tile(plan, k, x, g, channels, counts)
                         tile.emit(to, start + vector * plan.lanes, image, rows, group, kh, kw, channel, vector)
 
 

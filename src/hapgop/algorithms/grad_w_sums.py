@@ -129,14 +129,23 @@ class Sums:
         """Few input channels: a tile's pairs run over the tap columns too, so that it is large enough."""
         first, last = self.cols.interior
         border = self.shape.ow - (last - first)
-        few = (self.ic < 8 or self.bundle > 1) and self.shape.kw * self.ic <= self.machine.registers - 4
-        return few and self.shape.kw > 1 and border <= _BORDER_COLUMNS
+        fit = self.shape.kw * self.ic <= self.machine.registers - 4
+        # Where vectors of outputs are many, a tile of some of them and of the few inputs is large enough.
+        few = self.ic < 8 and (fit or (self.oc <= self.lanes and self.shape.kw <= self.machine.registers - 4))
+        return (few or (self.bundle > 1 and fit)) and self.shape.kw > 1 and border <= _BORDER_COLUMNS
+
+    @property
+    def channels(self) -> int:
+        """Of the broadcast side, in a tile."""
+        if not self.narrow:
+            return self.pairs
+        return registers.balanced(self.ic, max(1, (self.machine.registers - 4) // self.shape.kw))
 
     @property
     def tile(self) -> tuple[int, int]:
         """(pairs, vectors) of a register tile."""
         if self.narrow:
-            pairs = self.shape.kw * self.ic
+            pairs = self.shape.kw * self.channels
             most = (self.machine.registers - 1) // (pairs + 1)
             return pairs, max(1, min(most, len(self.counts), 4))
         if self.bundle > 1:
@@ -172,7 +181,7 @@ class Sums:
     @property
     def tiles(self) -> int:
         s = self.shape
-        across = 1 if self.narrow else s.kw * ceil(self.tall / self.pairs)
+        across = ceil(self.tall / self.channels) * (1 if self.narrow else s.kw)
         return self.groups * s.kh * across * self.blocks
 
     @property
@@ -196,7 +205,7 @@ class Sums:
     @property
     def run(self) -> int:
         """Tiles of the broadcast side that are done with a panel: their sums, and what they read, stay in the cache."""
-        tiles = 1 if self.narrow else self.tall // self.pairs
+        tiles = self.tall // self.channels
         if not self.many or not tiles:
             return max(tiles, 1)
         s, room = self.shape, self.machine.l2 // 4

@@ -21,7 +21,7 @@ class Tile:
     k: Builder
     x: Buffer
     g: Buffer
-    pairs: int
+    channels: int
     counts: tuple[int, ...]
 
     def emit(
@@ -39,7 +39,8 @@ class Tile:
         k, sums, s = self.k, self.sums, self.sums.shape
         once = sums.at_once
         row = weight_strides(sums.problem.w_layout, sums.ic, s.kh, s.kw).n if once else sums.padded
-        places = [[to + i * row + v * sums.lanes for v in range(len(self.counts))] for i in range(self.pairs)]
+        tall = [u * sums.tall + c for u in range(s.kw if sums.narrow else 1) for c in range(self.channels)]
+        places = [[to + i * row + v * sums.lanes for v in range(len(self.counts))] for i in tall]
         acc = [[k.const(0.0) if once else k.load(memory, place) for place in line] for line in places]
         x_strides, g_strides = image_strides("nhwc", s.ic, s.ih, s.iw), image_strides("nhwc", s.oc, s.oh, s.ow)
         x_channel, g_channel = (vector * sums.lanes, channel) if sums.along_input else (channel, vector * sums.lanes)
@@ -56,10 +57,10 @@ class Tile:
                     x_at = x_row + sums.cols.source(column, kw) * x_strides.w
                     g_at = g_row + column * g_strides.w
                     if sums.along_input:
-                        offsets = [(i, i * g_strides.c) for i in range(self.pairs)]
+                        offsets = [(i, i * g_strides.c) for i in range(self.channels)]
                         self.step(acc, self.g, g_at, offsets, self.x, x_at, x_strides.c)
                     else:
-                        offsets = [(i, i * x_strides.c) for i in range(self.pairs)]
+                        offsets = [(i, i * x_strides.c) for i in range(self.channels)]
                         self.step(acc, self.x, x_at, offsets, self.g, g_at, g_strides.c)
         for line, values in zip(places, acc, strict=True):
             for place, value, count in zip(line, values, self.counts, strict=True):
@@ -107,11 +108,12 @@ class Tile:
 
     def narrow_row(self, acc: list[list[Register]], x_row: Affine, g_row: Affine, xs: Strides, gs: Strides) -> None:
         """All tap columns at once: border outputs one by one with the taps that are inside, the rest in a loop."""
-        sums, cols = self.sums, self.sums.cols
-        every = [(u * sums.ic + c, u * cols.in_tap * xs.w + c * xs.c) for u in range(cols.taps) for c in range(sums.ic)]
+        cols = self.sums.cols
+        pairs = [(u, c) for u in range(cols.taps) for c in range(self.channels)]
+        every = [(i, u * cols.in_tap * xs.w + c * xs.c) for i, (u, c) in enumerate(pairs)]
         first, last = cols.interior
         for q in [*range(first), *range(last, cols.count)]:
-            offsets = [(i, at) for i, at in every if cols.valid(q, i // sums.ic)]
+            offsets = [(i, at) for i, at in every if cols.valid(q, pairs[i][0])]
             if offsets:
                 self.step(acc, self.x, x_row + cols.source(q, 0) * xs.w, offsets, self.g, g_row + q * gs.w, gs.c)
         if first < last:

@@ -10,11 +10,13 @@ Op = Literal[
     "conv", "grad_x", "grad_w", "grad_b",
     "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad",
     "batch_norm", "batch_norm_grad", "relu_grad",
+    "pooled_grad", "pooled_grad_w",
 ]  # fmt: skip
 CONV_OPS: tuple[Op, ...] = ("conv", "grad_x", "grad_w", "grad_b")
 POOL_OPS: tuple[Op, ...] = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
 NORM_OPS: tuple[Op, ...] = ("batch_norm", "batch_norm_grad")
 MAP_OPS: tuple[Op, ...] = (*NORM_OPS, "relu_grad")
+POOLED_OPS: tuple[Op, ...] = ("pooled_grad", "pooled_grad_w")
 DTYPES = ("float32", "float64", "bfloat16")
 ACTIVATIONS = ("relu", "relu6", "hardswish")
 
@@ -38,6 +40,8 @@ class Problem:
     batch_norm    x, weight, bias, r, y, stats             y = activation((x - mean) * inverse * weight + bias + r)
     batch_norm_grad g, x, weight, bias, stats, y, dx, dr, dparams
     relu_grad     g, y, dx, db                             dx = g where y is above zero, db its sum
+    pooled_grad   g, z, winners, dx, db                    dx: g where z is above zero, sent to its winner; db its sum
+    pooled_grad_w x, g, z, winners, dw, db                 dw: of a convolution whose gradient is that dx
 
     Of grad_x, bias is there only with `bias`. Of conv, r is there only with `residual`: shaped and laid out as the
     result is before pooling. With `pooled` y is the largest of each 2 x 2 pixels (what fills no window is dropped), and
@@ -50,6 +54,9 @@ class Problem:
     variance (of all, not of a sample), and `inverse`, 1 / sqrt(variance + eps), of c numbers each; dparams: the
     gradients of weight and bias. 0 is taken for the address of r and dr without `residual`, of y without both
     `residual` and a ReLU (batch_norm_grad takes from y what the ReLU let through), and of dr where nothing is masked.
+
+    The pooled ones are the gradients of a convolution with ReLU and 2x2 max pool, from the pooled map's: z and winners
+    are what `conv` made with `pooled`. pooled_grad has the shape of that pool, pooled_grad_w of the convolution.
 
     Raises InputError for an unknown op, dtype, layout or activation, for `packed` where there are no weights, and for
     `residual` or `pooled` of an op that has no such step.
@@ -76,7 +83,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("op", CONV_OPS + POOL_OPS + MAP_OPS),
+            ("op", CONV_OPS + POOL_OPS + MAP_OPS + POOLED_OPS),
             ("dtype", DTYPES),
             ("x_layout", ("nchw", "nhwc")),
             ("y_layout", ("nchw", "nhwc")),
@@ -94,7 +101,7 @@ class Problem:
                 raise InputError(f"{name} is True, but {self.op} has no such step; of {', '.join(able)} it may be")
         if self.pooled:
             _ = self.pool
-        wanted = ConvShape if self.op in CONV_OPS else PoolShape
+        wanted = ConvShape if self.op in (*CONV_OPS, "pooled_grad_w") else PoolShape
         if not isinstance(self.shape, wanted):
             raise InputError(f"{self.op} wants a {wanted.__name__}, not {type(self.shape).__name__}")
 
@@ -145,4 +152,6 @@ _TENSORS = {
     "batch_norm": 6,
     "batch_norm_grad": 9,
     "relu_grad": 4,
+    "pooled_grad": 5,
+    "pooled_grad_w": 6,
 }

@@ -4,6 +4,7 @@ from hapgop.engine.address import address
 from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.changes import on_change
+from hapgop.engine.descending import prepare_descent
 from hapgop.engine.describe import describe
 from hapgop.engine.kept import Kept
 from hapgop.engine.many import prepare_many
@@ -14,7 +15,7 @@ from hapgop.engine.prepared import Prepared
 from hapgop.engine.ready import Refused, plan_for, prepare, prepare_by, prepare_candidates
 from hapgop.engine.runnable import Runnable
 from hapgop.engine.sequence import Call, Outside, Sequence
-from hapgop.engine.team import get_threads, set_threads, use_openmp
+from hapgop.engine.team import get_threads, most_threads, set_threads, use_openmp
 from hapgop.engine.tuning import compare, get_tuning, keep, may_measure, measured, set_tuning, spend, usual
 
 __all__ = [
@@ -43,11 +44,13 @@ __all__ = [
     "max_pool2d",
     "may_measure",
     "measured",
+    "most_threads",
     "on_change",
     "plan_for",
     "prepare",
     "prepare_by",
     "prepare_candidates",
+    "prepare_descent",
     "prepare_many",
     "prepare_map",
     "release_memory",

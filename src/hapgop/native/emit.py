@@ -269,12 +269,12 @@ class Emitter:
         """Turns the item's number into the grid's variables, then the body."""
         scope = self.scopes[-1]
         self.scopes += [scope] * (len(stage.grid) - 1)
-        rest = "%i_item"
+        rest = "%down" if stage.descending else "%i_item"
+        if stage.descending:
+            scope.header += ["%end = add i64 %s_lo, %s_hi", "%left = sub i64 %end, %i_item", "%down = sub i64 %left, 1"]
         for var, extent in reversed(stage.grid[1:]):
-            size, name = self.integer(extent), f"%i_{var.name}"
-            next_rest = self.fresh()
-            scope.header.append(f"{name} = urem i64 {rest}, {size}")
-            scope.header.append(f"{next_rest} = udiv i64 {rest}, {size}")
+            size, name, next_rest = self.integer(extent), f"%i_{var.name}", self.fresh()
+            scope.header += [f"{name} = urem i64 {rest}, {size}", f"{next_rest} = udiv i64 {rest}, {size}"]
             rest = next_rest
         scope.header.append(f"%i_{stage.grid[0][0].name} = add i64 {rest}, 0")
         self.body(stage.body, writer)

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from hapgop.nn import autograd_maps, fallback, kernels
-from hapgop.nn.plain import plain
+from hapgop.nn import autograd_maps, fallback, kernels, pooled
+from hapgop.nn.plain import ordinary, plain
 
 Grads = tuple[Tensor | None, ...]
 
@@ -100,12 +100,30 @@ def _conv_pool_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
     if g is None:
         return (None,) * 9
     x, w, z, winners = ctx.saved_tensors
+    if z is not None and not torch.is_grad_enabled() and ordinary(g, z, x, w):
+        grads = _pooled_grads(ctx, x, w, z, winners, g)
+        if grads is not None:
+            return *grads, *(None,) * 6
     # A window's winner is above zero where the window's result is, and every gradient has one winner: mask and sum are
     # taken where the map is smallest.
     g, db = _through_relu(ctx, g, z)
     last = _is_last(winners)
     g = _op("max_pool_grad")(g, winners, ctx.y, ctx.pool, ctx.pool, (0, 0), (1, 1), False, last)
     return *_conv_grads(ctx, x, w, g), db, *(None,) * 6
+
+
+def _pooled_grads(ctx: Any, x: Tensor | None, w: Tensor | None, z: Tensor, winners: Tensor, g: Tensor) -> Grads | None:
+    """What nobody records, in as few passes as the engine knows; None where it knows none."""
+    by_x, _, by_bias = ctx.needs_input_grad[:3]
+    if not by_bias or tuple(ctx.pool) != pooled.WINDOW:
+        return None
+    if x is not None and not by_x:
+        size, last = ctx.w
+        found = pooled.pooled_grad_w(x, g, z, winners, size, last, ctx.setting)
+        if found is not None:
+            return None, *found
+    found = pooled.pooled_grad(g, z, winners, ctx.y)
+    return None if found is None else (*_conv_grads(ctx, x, w, found[0]), found[1])
 
 
 def _grad_x_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:

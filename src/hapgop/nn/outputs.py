@@ -24,4 +24,8 @@ def empty_strided(shape: Sequence[int], strides: Sequence[int], dtype: torch.dty
     count = prod(shape)
     if count < _LARGE:
         return torch.empty_strided(shape, strides, dtype=dtype)
-    return torch.from_numpy(engine.empty((count,), _NUMPY[dtype])).view(dtype).as_strided(shape, strides)
+    memory = torch.from_numpy(engine.empty((count,), _NUMPY[dtype])).view(dtype)
+    # Not a view: one would keep what it is a view of, and PyTorch adds up gradients in place only where nobody else
+    # holds their memory. Nor from a storage, as the stubs have it: its Python object counts as well.
+    result: Tensor = torch.empty(0, dtype=dtype).set_(memory, 0, shape, strides)  # type: ignore[call-overload]
+    return result

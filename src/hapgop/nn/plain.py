@@ -11,6 +11,11 @@ def plain(*values: Any) -> bool:
 
     What listens: compiling, modes (fake tensors, tracing), function transforms, the profiler.
     """
+    return ordinary(*values) and not _profiler_enabled()
+
+
+def ordinary(*values: Any) -> bool:
+    """The same, though the profiler listens: for what is told to it in other ways."""
     for value in values:
         kind = type(value)
         if kind is torch.Tensor or kind is torch.nn.Parameter:
@@ -20,4 +25,4 @@ def plain(*values: Any) -> bool:
             return False
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return False
-    return torch._C._functorch.peek_interpreter_stack() is None and not _profiler_enabled()
+    return torch._C._functorch.peek_interpreter_stack() is None

@@ -63,7 +63,7 @@ remembered: Final[engine.Kept[tuple[Route, Setting]]] = engine.Kept(_MOST)  # wh
 Decision = TypeVar("Decision", bound=Callable[..., Route])
 
 
-def _cached(decide: Decision) -> Decision:
+def cached(decide: Decision) -> Decision:
     """The same decision for the same arguments, which are given by position, while there is room."""
 
     @wraps(decide)
@@ -78,7 +78,7 @@ def _cached(decide: Decision) -> Decision:
     return cast(Decision, decided)
 
 
-@_cached
+@cached
 def conv(
     x: Facts, w: Facts, bias: Facts | None, stride: Ints, padding: Ints, dilation: Ints, groups: int,
     activation: str | None, op: str = "conv", packed: bool = False, pooled: bool = False,
@@ -92,8 +92,8 @@ def conv(
     warn_if_unread(shape, op)
     last = suggests_channels_last(*x[1:]) or suggests_channels_last(*w[1:])
     if bias is not None:
-        _want("bias", bias, (shape.oc,))
-    reason = _refusal(x, w) if bias is None else _refusal(x, w, bias)
+        want("bias", bias, (shape.oc,))
+    reason = refusal(x, w) if bias is None else refusal(x, w, bias)
     second, w_layout = _weight(w)
     packed = packed and second is None
     result = shape.y_shape
@@ -102,10 +102,10 @@ def conv(
         reason = reason or (None if min(result[2:]) else "less than one window")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
-        layouts, fused = (_LAYOUTS[x_last], _LAYOUTS[y_last], w_layout), (bias is not None, activation)
+        layouts, fused = (LAYOUTS[x_last], LAYOUTS[y_last], w_layout), (bias is not None, activation)
         return Problem("conv", shape, DTYPES[x[0]], *layouts, *fused, packed=packed, pooled=pooled)
 
-    route = _route(op, problem, reason, x, (result, last), second)
+    route = route_of(op, problem, reason, x, (result, last), second)
     if pooled:  # PyTorch would compute the convolution, then the pool
         return route
 
@@ -115,7 +115,7 @@ def conv(
     return _rivalled(route, (x, w, bias), by_pytorch)
 
 
-@_cached
+@cached
 def grad_x(
     g: Facts, w: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool,
     bias: Facts | None = None, activation: str | None = None,
@@ -126,14 +126,14 @@ def grad_x(
     second, w_layout = _weight(w)
 
     def problem(g_last: bool, x_last: bool) -> Problem:
-        layouts, fused = (_LAYOUTS[x_last], _LAYOUTS[g_last], w_layout), (bias is not None, activation)
+        layouts, fused = (LAYOUTS[x_last], LAYOUTS[g_last], w_layout), (bias is not None, activation)
         return Problem("grad_x", shape, DTYPES[g[0]], *layouts, *fused)
 
-    _want("gradient", g, shape.y_shape)
+    want("gradient", g, shape.y_shape)
     if bias is not None:
-        _want("bias", bias, (shape.ic,))
-    reason = _refusal(g, w) if bias is None else _refusal(g, w, bias)
-    route = _route("grad_x", problem, reason, g, (shape.x_shape, last), second)
+        want("bias", bias, (shape.ic,))
+    reason = refusal(g, w) if bias is None else refusal(g, w, bias)
+    route = route_of("grad_x", problem, reason, g, (shape.x_shape, last), second)
 
     def by_pytorch(g: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
         return fallback.grad_x(g, w, size, stride, padding, dilation, groups, last, bias, activation)
@@ -141,7 +141,7 @@ def grad_x(
     return _rivalled(route, (g, w) if bias is None else (g, w, bias), by_pytorch)
 
 
-@_cached
+@cached
 def grad_w(
     x: Facts, g: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int, last: bool
 ) -> Route:
@@ -151,13 +151,13 @@ def grad_w(
 
     def problem(g_last: bool, x_last: bool) -> Problem:
         w_layout = "ohwi" if last else "oihw"
-        return Problem("grad_w", shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[g_last], w_layout)
+        return Problem("grad_w", shape, DTYPES[x[0]], LAYOUTS[x_last], LAYOUTS[g_last], w_layout)
 
-    _want("gradient", g, shape.y_shape)
+    want("gradient", g, shape.y_shape)
     x_formats = formats_of(*x[1:])
     x_last = x_formats[0] if x_formats else suggests_channels_last(*x[1:])
     # The two inputs must agree: x stays as it lies, g follows where the engine does not take both orders.
-    way = _route("grad_w", problem, _refusal(x, g), g, (shape.x_shape, x_last), None)
+    way = route_of("grad_w", problem, refusal(x, g), g, (shape.x_shape, x_last), None)
     strides = strides_of(shape.w_shape, last)
     first = None if x_formats else x_last
     route = Route(way.answer, way.run, shape.w_shape, strides, first, way.first)
@@ -168,7 +168,7 @@ def grad_w(
     return _rivalled(route, (x, g), by_pytorch)
 
 
-@_cached
+@cached
 def grad_b(g: Facts) -> Route:
     """Of the sum of g over batch and pixels."""
     # Any convolution with this output has this bias gradient; the one by a 1x1 filter is the plainest.
@@ -176,24 +176,24 @@ def grad_b(g: Facts) -> Route:
     shape = ConvShape(n, 1, max(oh, 1), max(ow, 1), max(oc, 1), 1, 1)
 
     def problem(g_last: bool, _: bool) -> Problem:
-        return Problem("grad_b", shape, DTYPES[g[0]], "nhwc", _LAYOUTS[g_last])
+        return Problem("grad_b", shape, DTYPES[g[0]], "nhwc", LAYOUTS[g_last])
 
-    return _route("grad_b", problem, _refusal(g), g, (g[1], suggests_channels_last(*g[1:])))
+    return route_of("grad_b", problem, refusal(g), g, (g[1], suggests_channels_last(*g[1:])))
 
 
-@_cached
+@cached
 def max_pool(x: Facts, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool) -> Route:
     """Of the largest of each window, and of the winners, which lie as the result does."""
     shape = _pool(x[1], kernel, stride, padding, dilation, ceil_mode)
     warn_if_unread(shape, "max_pool")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
-        return Problem("max_pool", shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[y_last])
+        return Problem("max_pool", shape, DTYPES[x[0]], LAYOUTS[x_last], LAYOUTS[y_last])
 
-    return _route("max_pool", problem, _refusal(x), x, (shape.y_shape, suggests_channels_last(*x[1:])))
+    return route_of("max_pool", problem, refusal(x), x, (shape.y_shape, suggests_channels_last(*x[1:])))
 
 
-@_cached
+@cached
 def max_pool_grad(
     g: Facts, winners: Facts, size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints,
     ceil_mode: bool, last: bool,
@@ -202,13 +202,13 @@ def max_pool_grad(
     shape = _pool((*g[1][:2], *size), kernel, stride, padding, dilation, ceil_mode)
 
     def problem(g_last: bool, x_last: bool) -> Problem:
-        return Problem("max_pool_grad", shape, DTYPES[g[0]], _LAYOUTS[x_last], _LAYOUTS[g_last])
+        return Problem("max_pool_grad", shape, DTYPES[g[0]], LAYOUTS[x_last], LAYOUTS[g_last])
 
-    _want("gradient", g, shape.y_shape)
-    _want("winners", winners, shape.y_shape)
+    want("gradient", g, shape.y_shape)
+    want("winners", winners, shape.y_shape)
     # In their own dtype winners are as good as of g's.
     alike = (g[0] if winners[0] == fallback.winners_dtype(g[0]) else winners[0], *winners[1:])
-    way = _route("max_pool_grad", problem, _refusal(g, alike), winners, (shape.x_shape, last))
+    way = route_of("max_pool_grad", problem, refusal(g, alike), winners, (shape.x_shape, last))
     if way.run is None:
         return way
     # The winners stay as they lie where they can; g lies so already, or is copied.
@@ -217,20 +217,20 @@ def max_pool_grad(
     return Route(way.answer, way.run, way.shape, way.strides, g_moves, way.first)
 
 
-@_cached
+@cached
 def avg_pool(x: Facts, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bool, count_include_pad: bool) -> Route:
     """Of the mean of each window."""
     shape = _pool(x[1], kernel, stride, padding, (1, 1), ceil_mode)
     warn_if_unread(shape, "avg_pool")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
-        layouts = (_LAYOUTS[x_last], _LAYOUTS[y_last])
+        layouts = (LAYOUTS[x_last], LAYOUTS[y_last])
         return Problem("avg_pool", shape, DTYPES[x[0]], *layouts, count_include_pad=count_include_pad)
 
-    return _route("avg_pool", problem, _refusal(x), x, (shape.y_shape, suggests_channels_last(*x[1:])))
+    return route_of("avg_pool", problem, refusal(x), x, (shape.y_shape, suggests_channels_last(*x[1:])))
 
 
-@_cached
+@cached
 def avg_pool_grad(
     g: Facts, size: Ints, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bool, count_include_pad: bool,
     last: bool,
@@ -239,26 +239,26 @@ def avg_pool_grad(
     shape = _pool((*g[1][:2], *size), kernel, stride, padding, (1, 1), ceil_mode)
 
     def problem(g_last: bool, x_last: bool) -> Problem:
-        layouts = (_LAYOUTS[x_last], _LAYOUTS[g_last])
+        layouts = (LAYOUTS[x_last], LAYOUTS[g_last])
         return Problem("avg_pool_grad", shape, DTYPES[g[0]], *layouts, count_include_pad=count_include_pad)
 
-    _want("gradient", g, shape.y_shape)
-    return _route("avg_pool_grad", problem, _refusal(g), g, (shape.x_shape, last))
+    want("gradient", g, shape.y_shape)
+    return route_of("avg_pool_grad", problem, refusal(g), g, (shape.x_shape, last))
 
 
-@_cached
+@cached
 def batch_norm(x: Facts, of: tuple[Facts, ...], residual: bool, eps: float, activation: str | None) -> Route:
     """Of x normalised; `of`: the facts of weight and bias, then of the residual."""
     return _map("batch_norm", x, of, residual=residual, eps=eps, activation=activation)
 
 
-@_cached
+@cached
 def batch_norm_grad(x: Facts, of: tuple[Facts, ...], residual: bool, activation: str | None) -> Route:
     """Of the derivatives; `of`: the facts of weight, bias and statistics, then of what has the shape of x."""
     return _map("batch_norm_grad", x, of, residual=residual, activation=activation)
 
 
-@_cached
+@cached
 def relu_grad(y: Facts, g: Facts) -> Route:
     """Of g where y is above zero."""
     return _map("relu_grad", y, (g,), activation="relu")
@@ -269,16 +269,16 @@ def _map(op: str, x: Facts, of: tuple[Facts, ...], **settings: Any) -> Route:
     n, c, h, w = x[1]
     for given in of:
         if len(given[1]) == 4:
-            _want("a map beside the input", given, x[1])
+            want("a map beside the input", given, x[1])
         elif given[1][-1:] != (c,):
             raise ShapeError(f"a vector of {op}: got shape {tuple(given[1])}, wanted {c} channels.")
 
     def problem(x_last: bool, y_last: bool) -> Problem:
         shape = PoolShape(n, c, h, w, 1, 1)
-        return Problem(op, shape, DTYPES[x[0]], _LAYOUTS[x_last], _LAYOUTS[y_last], **settings)  # type: ignore[arg-type]
+        return Problem(op, shape, DTYPES[x[0]], LAYOUTS[x_last], LAYOUTS[y_last], **settings)  # type: ignore[arg-type]
 
-    reason = _refusal(x, *of) or ("bfloat16 tensors" if x[0] == torch.bfloat16 else None)
-    return _route(op, problem, reason, x, (x[1], suggests_channels_last(*x[1:])))
+    reason = refusal(x, *of) or ("bfloat16 tensors" if x[0] == torch.bfloat16 else None)
+    return route_of(op, problem, reason, x, (x[1], suggests_channels_last(*x[1:])))
 
 
 def forget() -> None:
@@ -293,10 +293,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=remembered.after_fork)
 
 
-_LAYOUTS: Final = {True: "nhwc", False: "nchw"}
+LAYOUTS: Final = {True: "nhwc", False: "nchw"}
 
 
-def _refusal(*tensors: Facts) -> str | None:
+def refusal(*tensors: Facts) -> str | None:
     """Why the engine is not even asked."""
     dtypes = [dtype for dtype, _, _ in tensors]
     if dtypes[0] not in DTYPES:
@@ -306,7 +306,7 @@ def _refusal(*tensors: Facts) -> str | None:
     return "an empty tensor" if any(0 in shape for _, shape, _ in tensors) else None
 
 
-def _want(name: str, tensor: Facts, wanted: Ints) -> None:
+def want(name: str, tensor: Facts, wanted: Ints) -> None:
     # Not only politeness: a kernel that was handed a smaller tensor would read past its end.
     if tensor[1] != wanted:
         raise ShapeError(f"{name}: got shape {tuple(tensor[1])}, wanted {wanted}.")
@@ -328,7 +328,7 @@ def _weight(w: Facts) -> tuple[bool | None, str]:
     return (None if formats else last), "ohwi" if last else "oihw"
 
 
-def _route(
+def route_of(
     op: str,
     problem: Callable[[bool, bool], Problem],
     reason: str | None,

@@ -81,8 +81,9 @@ class Builder:
 
     @contextmanager
     def stage(
-        self, name: str, *grid: tuple[str, Index], repeat: Sequence[tuple[str, Bound, Bound, int]] = ()
-    ) -> Iterator[tuple[Affine, ...]]:
+        self, name: str, *grid: tuple[str, Index], repeat: Sequence[tuple[str, Bound, Bound, int]] = (),
+        descending: bool = False,
+    ) -> Iterator[tuple[Affine, ...]]:  # fmt: skip
         """A grid of independent items; yields its variables (those of `repeat`, which are outermost, first)."""
         around = tuple(
             Range(self._variable(label), _bounds(low), _bounds(high), step) for label, low, high, step in repeat
@@ -90,7 +91,7 @@ class Builder:
         pairs = tuple((self._variable(label), Affine.of(extent)) for label, extent in grid)
         outer, self._body = self._body, []
         yield tuple(Affine.of(v) for v in [*(r.var for r in around), *(v for v, _ in pairs)])
-        self._steps.append(Stage(name, pairs, tuple(self._body), around))
+        self._steps.append(Stage(name, pairs, tuple(self._body), around, descending))
         self._body = outer
         self._depth = self._around
 

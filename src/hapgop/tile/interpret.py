@@ -87,7 +87,8 @@ class _Run:
             self.stage(stage, around + 1)
 
     def grid(self, stage: Stage) -> None:
-        for position in np.ndindex(*(extent.value(self.values) for _, extent in stage.grid)):
+        items = list(np.ndindex(*(extent.value(self.values) for _, extent in stage.grid)))
+        for position in reversed(items) if stage.descending else items:
             for (var, _), value in zip(stage.grid, position, strict=True):
                 self.values[var] = value
             self.body(stage.body)

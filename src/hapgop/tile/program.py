@@ -243,13 +243,15 @@ class Stage:
     """A grid of work items, any of which may run at the same time as any other, then a barrier.
 
     `grid` pairs each variable with its extent, slowest first. With `repeat`, each thread goes through its own items
-    once for every value of those loops (outermost first), so that what the items share stays in its cache.
+    once for every value of those loops (outermost first), so that what the items share stays in its cache. With
+    `descending` it goes from its last item to its first, so that what the stage before left in its cache comes first.
     """
 
     name: str
     grid: tuple[tuple[Var, Affine], ...]
     body: tuple[Statement, ...]
     repeat: tuple[Range, ...] = ()
+    descending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hapgop.errors import InputError
+from hapgop.nn.optim import SGD
 from hapgop.train.muon import Muon
 from hapgop.train.recipe import Recipe
 
@@ -65,7 +66,7 @@ def built(net: torch.nn.Module, recipe: Recipe) -> Optimizers:
     groups = _groups(weights, vectors, recipe.weight_decay)
     if recipe.optimizer == "sgd":
         return Optimizers([
-            torch.optim.SGD(
+            SGD(
                 groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, foreach=True
             )
         ])  # fmt: skip

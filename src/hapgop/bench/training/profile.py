@@ -27,6 +27,8 @@ _KINDS: Final = (
     ("hapgop::grad_x", "grad_x"),
     ("hapgop::grad_w", "grad_w"),
     ("hapgop::grad_b", "grad_b"),
+    ("hapgop::pooled_grad_w", "grad_w"),
+    ("hapgop::pooled_grad", "pool"),
     ("hapgop::relu", "relu"),
     ("hapgop::batch_norm", "batch norm"),
     ("hapgop::max_pool", "pool"),

@@ -167,6 +167,6 @@ def _machine(run: TrainRun, command: str, allocator: str) -> dict[str, Any]:
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "versions": {"hapgop": __version__, "torch": torch.__version__},
         "allocator": allocator,
-        "optimiser": f"SGD, learning rate {sides.RATE}, Nesterov's momentum {sides.MOMENTUM}, fused in PyTorch",
+        "optimiser": f"SGD, learning rate {sides.RATE}, Nesterov's momentum {sides.MOMENTUM}; PyTorch's is fused",
         "command": command,
     }

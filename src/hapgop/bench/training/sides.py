@@ -19,6 +19,7 @@ from hapgop.bench.training import as_torch
 from hapgop.bench.training.nets import TrainedNet
 from hapgop.errors import InputError
 from hapgop.nn import capture
+from hapgop.nn.optim import SGD
 
 OURS: Final = "hapgop"
 EAGER: Final = "torch eager, contiguous"
@@ -33,14 +34,17 @@ RATE, MOMENTUM = 0.01, 0.9
 class Side:
     """A step of a PyTorch module on a batch that lies in memory."""
 
-    def __init__(self, name: str, module: nn.Module, x: Tensor, y: Tensor, *, last: bool) -> None:
+    def __init__(
+        self, name: str, module: nn.Module, x: Tensor, y: Tensor, *, last: bool,
+        descent: type[torch.optim.SGD] = torch.optim.SGD,
+    ) -> None:  # fmt: skip
         self.name, self.y = name, y
         order = torch.channels_last if last else torch.contiguous_format
         laid_out: nn.Module = module.to(memory_format=order)  # type: ignore[call-overload]
         self.module = laid_out.train()
         # A single channel lies the same in both orders; only this way do the strides say which is meant.
         self.x = torch.empty_like(x, memory_format=order).copy_(x)
-        self.optimizer = torch.optim.SGD(module.parameters(), RATE, MOMENTUM, nesterov=True, fused=True)
+        self.optimizer = descent(module.parameters(), RATE, MOMENTUM, nesterov=True, fused=True)
         self.parts = (self._forward, self._backward, self._update)
         self._loss = y
 
@@ -128,7 +132,7 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 def ours(net: TrainedNet, batch: int) -> Side:
     """hapgop's own step."""
-    return Side(OURS, net.made(), *net.images(batch), last=True)
+    return Side(OURS, net.made(), *net.images(batch), last=True, descent=SGD)
 
 
 def made(name: str, net: TrainedNet, batch: int, threads: int, tensorflow: str | None) -> Side | TensorFlow:

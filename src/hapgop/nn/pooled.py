@@ -1,0 +1,114 @@
+"""Backwards of a convolution with ReLU and 2x2 max pool that nobody records: in fewer passes than their parts take.
+
+Each answers None where the engine has no such kernel; then the operators go one after the other.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch._C._autograd import _profiler_enabled
+from torch.autograd.profiler import record_function
+
+from hapgop.algorithms import Problem
+from hapgop.engine import Prepared
+from hapgop.nn.layout import FORMATS, formats_of, strides_of, suggests_channels_last
+from hapgop.nn.outputs import empty_strided
+from hapgop.nn.report import count
+from hapgop.nn.routes import DTYPES, LAYOUTS, Facts, Ints, Route, cached, facts, refusal, route_of, want
+from hapgop.shape import ConvShape, PoolShape
+
+WINDOW: Final = (2, 2)
+
+
+def pooled_grad(g: Tensor, z: Tensor, winners: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """(dx, db): g where z is above zero, sent to its winner in a map of `size` (rows, columns), and its sum."""
+    route = _grad(facts(g), facts(z), facts(winners), tuple(size))
+    if route.run is None:
+        return None
+    count(route.answer)
+    g = _brought(g, route.first)
+    dx = empty_strided(route.shape, route.strides, z.dtype)
+    db = torch.empty(z.shape[1], dtype=z.dtype)
+    _called(route.answer.op, route.run, g, z, winners, dx, db)
+    return dx, db
+
+
+def pooled_grad_w(
+    x: Tensor, g: Tensor, z: Tensor, winners: Tensor, size: Sequence[int], channels_last: bool,
+    setting: tuple[Sequence[int], Sequence[int], Sequence[int], int],
+) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    """(dw, db) of the convolution of x whose gradient `pooled_grad` gives, for w of `size` (rows, columns).
+
+    setting: stride, padding, dilation and groups.
+    """
+    stride, padding, dilation, groups = setting
+    given = (tuple(size), tuple(stride), tuple(padding), tuple(dilation), groups)
+    route = _grad_w(facts(x), facts(g), facts(z), facts(winners), *given, channels_last)
+    if route.run is None:
+        return None
+    count(route.answer)
+    g = _brought(g, route.first)
+    dw = empty_strided(route.shape, route.strides, x.dtype)
+    db = torch.empty(z.shape[1], dtype=x.dtype)
+    _called(route.answer.op, route.run, x, g, z, winners, dw, db)
+    return dw, db
+
+
+def _called(op: str, run: Prepared, *tensors: Tensor) -> None:
+    """No operator of PyTorch's: its profiler is told."""
+    with record_function(f"hapgop::{op}") if _profiler_enabled() else nullcontext():
+        run(*(tensor.data_ptr() for tensor in tensors), threads=torch.get_num_threads())
+
+
+@cached
+def _grad(g: Facts, z: Facts, winners: Facts, size: Ints) -> Route:
+    shape = PoolShape(z[1][0], z[1][1], size[0], size[1], *WINDOW)
+
+    def problem(z_last: bool, x_last: bool) -> Problem:
+        return Problem("pooled_grad", shape, DTYPES[z[0]], LAYOUTS[x_last], LAYOUTS[z_last], activation="relu")
+
+    reason = _disagreement(g, z, winners, shape.y_shape)
+    last = suggests_channels_last(*z[1:])
+    way = route_of("pooled_grad", problem, reason, z, (shape.x_shape, last))
+    return Route(way.answer, way.run, way.shape, way.strides, _move(g, last))
+
+
+@cached
+def _grad_w(
+    x: Facts, g: Facts, z: Facts, winners: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int,
+    last: bool,
+) -> Route:  # fmt: skip
+    w_shape = (z[1][1], x[1][1] // groups, *size)
+    shape = ConvShape.of(x[1], w_shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def problem(z_last: bool, x_last: bool) -> Problem:
+        layouts = (LAYOUTS[x_last], LAYOUTS[z_last], "ohwi" if last else "oihw")
+        return Problem("pooled_grad_w", shape, DTYPES[x[0]], *layouts, activation="relu")
+
+    pooled = PoolShape(*shape.y_shape, *WINDOW)
+    reason = refusal(x, z) or _disagreement(g, z, winners, pooled.y_shape)
+    x_last = True in formats_of(*x[1:])
+    reason = reason or (None if x_last else "channels first")
+    way = route_of("pooled_grad_w", problem, reason, z, (shape.x_shape, x_last))
+    strides = strides_of(shape.w_shape, last)
+    return Route(way.answer, way.run, shape.w_shape, strides, _move(g, suggests_channels_last(*z[1:])))
+
+
+def _disagreement(g: Facts, z: Facts, winners: Facts, pooled: Ints) -> str | None:
+    """Why these are not the three maps of one pool; z and winners have to lie alike, and densely."""
+    for name, given in (("gradient", g), ("pooled map", z), ("winners", winners)):
+        want(name, given, pooled)
+    reason = refusal(z, g, winners)
+    return reason or (None if z[2] == winners[2] and formats_of(*z[1:]) else "winners that lie in another order")
+
+
+def _move(g: Facts, last: bool) -> bool | None:
+    """The format into which g is brought, where it does not lie in it."""
+    return None if last in formats_of(*g[1:]) else last
+
+
+def _brought(tensor: Tensor, channels_last: bool | None) -> Tensor:
+    return tensor if channels_last is None else tensor.contiguous(memory_format=FORMATS[channels_last])
