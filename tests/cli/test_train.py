@@ -317,6 +317,7 @@ def test_the_same_recipe_in_both_layers(hapgop):
     assert (ours["name"], theirs["name"]) == ("hapgop", "PyTorch")
     # The same weights, batches and arithmetic but for roundings: the first epochs agree to some images.
     assert ours["val_accuracy"] == pytest.approx(theirs["val_accuracy"], abs=0.05)
+    assert min(ours["images_per_second"], theirs["images_per_second"]) > 0
     assert told["share"] == ours["seconds"] / theirs["seconds"]
     assert "of PyTorch's time" in done.out
     assert hapgop("bench", "layers", "digits").code == 2

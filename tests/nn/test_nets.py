@@ -55,6 +55,14 @@ def test_forward_and_backward(definition, name):
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
 
 
+def test_airbench_learns_neither_its_whitening_nor_the_scales_of_its_norms():
+    net = nets.build("airbench", classes=7, input_shape=(3, 32, 32))
+    fixed = {name for name, parameter in net.named_parameters() if not parameter.requires_grad}
+    norms = {f"stages.{stage}.norm{norm}.weight" for stage in range(3) for norm in (1, 2)}
+    assert fixed == {"whiten.weight"} | norms
+    assert all((net.get_parameter(name) == 1).all() for name in norms)
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_odd_sizes_up_from_the_smallest(definition, name):
     smallest = next(size for size in range(1, 40) if _builds(name, size))

@@ -61,6 +61,43 @@ def test_muon_has_the_weights_but_the_last_and_adamw_the_rest() -> None:
     assert [type(part) for part in only] == [torch.optim.AdamW]
 
 
+class Small(torch.nn.Sequential):
+    """A net whose biases learn fast."""
+
+    bias_rate = 50.0
+
+
+def test_sgd_beside_muon_by_hand() -> None:
+    net = Small(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+    recipe = Recipe(optimizer="muon", rest="sgd", rest_rate=0.02, learning_rate=0.5, weight_decay=0.2, momentum=0.75)
+    optimizers = built(net, recipe)
+    assert [type(part) for part in optimizers.parts] == [Muon, torch.optim.SGD]
+    assert {parameter for group in optimizers.parts[0].param_groups for parameter in group["params"]} == {net[0].weight}
+    optimizers.set_share(0.5)
+    rates = {net[1].weight: 0.02, net[0].bias: 0.02 * 50, net[1].bias: 0.02 * 50}
+    wanted = {parameter: parameter.detach().double() for parameter in rates}
+    memory = {parameter: torch.zeros_like(wanted[parameter]) for parameter in rates}
+    for step in range(3):
+        for parameter in net.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
+        optimizers.step()
+        for parameter, rate in rates.items():
+            assert parameter.grad is not None
+            # In the long run, a quarter of what momentum sums up: the share 0.5 * 0.2 that Muon's weights lose.
+            gradient = parameter.grad.double() + 0.25 * 0.5 * 0.2 / rate * wanted[parameter]
+            memory[parameter] = 0.75 * memory[parameter] + gradient
+            wanted[parameter] = wanted[parameter] - 0.5 * rate * (gradient + 0.75 * memory[parameter])
+    for parameter in rates:
+        # Some roundings of numbers of at most about 10.
+        assert torch.allclose(parameter.detach().double(), wanted[parameter], rtol=0, atol=1e-5)
+
+
+def test_adamw_beside_muon_has_one_rate_for_all() -> None:
+    # It divides gradients by their own size: how small those of the biases are is nothing to it.
+    rest = built(Small(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2)), Recipe(optimizer="muon", rest_rate=0.02)).parts[1]
+    assert {group["lr"] for group in rest.param_groups} == {0.02}
+
+
 def test_every_group_keeps_its_own_peak() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
     optimizers = built(net, Recipe(optimizer="muon", learning_rate=0.5, rest_rate=0.01))

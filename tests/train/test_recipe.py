@@ -3,13 +3,15 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hapgop.errors import InputError
-from hapgop.train import Data, Recipe, load, suggested_recipe
+from hapgop.train import Data, Recipe, Split, load, suggested_recipe
 from hapgop.train.schedule import learning_rate
+from hapgop.train.suggestion import suggested_net
 
 
 def test_a_recipe_survives_json() -> None:
@@ -46,6 +48,7 @@ def test_whole_numbers_do_for_real_ones_and_keep_their_type() -> None:
         ({"border": "white"}, "border"),
         ({"keep": "all"}, "keep"),
         ({"optimizer": "muon", "momentum": 0}, "nesterov=False"),
+        ({"rest": "muon"}, "rest is one of adamw, sgd, not 'muon'"),
         ({"rest_rate": 0}, "rest_rate must be above 0"),
         ({"balance": 2}, "balance"),
         ({"average": 1}, "average must be at least 0 and below 1"),
@@ -72,6 +75,17 @@ def test_digits_and_letters_are_never_mirrored_and_photographs_are(data: Data) -
     assert suggested_recipe(colour, flip=False, epochs=2) == dataclasses.replace(
         suggested_recipe(colour), flip=False, epochs=2
     )
+
+
+def test_many_small_colour_images_have_a_recipe_and_a_net_of_their_own(data: Data) -> None:
+    def colour(images: int) -> Data:
+        pixels = np.broadcast_to(np.uint8(0), (images, 32, 32, 3))
+        rows = np.arange(images)
+        return dataclasses.replace(data, train=Split(pixels, rows, rows % len(data.classes), ("",) * images))
+
+    few, many = colour(19_999), colour(20_000)
+    assert (suggested_recipe(few).optimizer, suggested_net(few)) == ("sgd", "cifar")
+    assert (suggested_recipe(many).optimizer, suggested_net(many)) == ("muon", "airbench")
 
 
 @given(

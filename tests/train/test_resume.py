@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def assert_same(one: Path, other: Path) -> None:
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+@pytest.mark.parametrize("optimizer", ["sgd", "muon", "muon beside sgd"])
 @pytest.mark.parametrize(
     "stop",
     [
@@ -80,9 +81,13 @@ def assert_same(one: Path, other: Path) -> None:
 def test_stopped_and_gone_on_is_as_if_never_stopped(
     tmp_path: Path, data: Data, net: NetMaker, stop: Stop, optimizer: str
 ) -> None:
-    # Muon has AdamW beside it, so that all three are stopped here.
-    more = {"average": 0.9, "mixup": 0.3, "cutout": 2, "colour": 0.1, "balance": 1.0} if optimizer == "muon" else {}
-    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, **more)
+    # Muon has AdamW or SGD beside it, so that all are stopped here.
+    more: dict[str, Any] = {"optimizer": "sgd"}
+    if optimizer == "muon":
+        more = {"optimizer": "muon", "average": 0.9, "mixup": 0.3, "cutout": 2, "colour": 0.1, "balance": 1.0}
+    elif optimizer == "muon beside sgd":
+        more = {"optimizer": "muon", "rest": "sgd"}
+    recipe = dataclasses.replace(RECIPE, **more)
     stop = Stop(stop.kind, stop.left, by_signal=stop.by_signal)
     fit(data, tmp_path / "whole", recipe, net=net())
     stopped = fit(data, tmp_path / "parts", recipe, net=net(), progress=stop)
@@ -217,6 +222,8 @@ def test_it_goes_on_only_as_it_began(tmp_path: Path, data: Data, net: NetMaker) 
     stopped(run, data, net)
     with pytest.raises(InputError, match="seed: 1, not 0"):
         fit(data, run, dataclasses.replace(RECIPE, seed=1), net=net(), resume=True)
+    with pytest.raises(InputError, match="rest: sgd, not adamw"):
+        fit(data, tmp_path / "run", dataclasses.replace(RECIPE, rest="sgd"), net=net(), resume=True)
     with pytest.raises(InputError, match="another data"):
         fit(dataclasses.replace(data, train=data.split("test")), run, net=net(), resume=True)
     other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))

@@ -7,6 +7,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -22,12 +23,14 @@ from hapgop.machine import host
 class Side:
     """One training: who computed, seconds of training and validation, epochs, and how often it was right.
 
-    reached: whether the validation accuracy came to what was wanted.
+    images_per_second: in training alone, the median of the epochs. reached: whether the validation accuracy came to
+    what was wanted.
     """
 
     name: str
     seconds: float
     epochs: int
+    images_per_second: float
     val_accuracy: float
     test_accuracy: float
     reached: bool
@@ -59,8 +62,9 @@ def measured(data: train.Data, recipe: train.Recipe, net: str) -> list[Side]:
                 raise InputError(f"{net} calls functions of ours by themselves, so that PyTorch alone cannot train it.")
             evaluation = train.evaluate(result.run, data)
         best = max(line["val_accuracy"] for line in result.metrics)
+        speed = median(line["images_per_second"] for line in result.metrics)
         reached = best >= recipe.target_accuracy
-        sides.append(Side(name, seconds, len(result.metrics), best, evaluation.accuracy, reached))
+        sides.append(Side(name, seconds, len(result.metrics), speed, best, evaluation.accuracy, reached))
     return sides
 
 
@@ -83,10 +87,17 @@ def report(data: train.Data, recipe: train.Recipe, net: str, sides: list[Side]) 
 def show(recipe: train.Recipe, sides: list[Side]) -> None:
     """The table and the sentence on standard output."""
     rows = [
-        [side.name, f"{side.seconds:,.1f}", str(side.epochs), f"{side.val_accuracy:.2%}", f"{side.test_accuracy:.2%}"]
+        [
+            side.name,
+            f"{side.seconds:,.1f}",
+            str(side.epochs),
+            f"{side.images_per_second:,.0f}",
+            f"{side.val_accuracy:.2%}",
+            f"{side.test_accuracy:.2%}",
+        ]
         for side in sides
     ]
-    columns = ["layers", "seconds", "epochs", "validation", "test"]
+    columns = ["layers", "seconds", "epochs", "images/s", "validation", "test"]
     console.show(console.table(columns, rows, right=columns[1:]))
     ours, theirs = sides
     console.write(f"\nOurs took {ours.seconds / theirs.seconds:.0%} of PyTorch's time.")

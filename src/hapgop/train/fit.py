@@ -39,7 +39,7 @@ from hapgop.train.schedule import image_size
 from hapgop.train.suggestion import suggested_net, suggested_recipe
 
 # What the checkpoint's numbers mean depends on these.
-_FIXED = ("seed", "batch_size", "optimizer", "average")
+_FIXED = ("seed", "batch_size", "optimizer", "rest", "average")
 # So many training images, about, are shown to a net whose first weights follow from such.
 _SAMPLE = 5000
 

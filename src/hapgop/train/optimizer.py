@@ -13,7 +13,7 @@ from hapgop.train.recipe import Recipe
 
 
 class Optimizers:
-    """One optimiser, or Muon and the AdamW beside it, stepped as one.
+    """One optimiser, or Muon and what trains the rest, stepped as one.
 
     rates: each group's own peak learning rate, times which the schedule's share is set.
     """
@@ -53,7 +53,8 @@ def built(net: torch.nn.Module, recipe: Recipe) -> Optimizers:
     """SGD (Sutskever et al., 2013, for its momentum), AdamW (Loshchilov and Hutter, arXiv 1711.05101) or Muon.
 
     Weights decay; biases and the vectors of normalisation do not. Muon takes the weights but the last layer's, whose
-    rows are classes and no basis to be turned; AdamW takes the rest.
+    rows are classes and no basis to be turned; AdamW or SGD takes the rest. A net whose biases have small gradients
+    says in `bias_rate` how many times the rest's rate SGD takes for them (AdamW does not see how small they are).
     """
     learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not learned:
@@ -61,6 +62,8 @@ def built(net: torch.nn.Module, recipe: Recipe) -> Optimizers:
     weights, vectors = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
     if recipe.optimizer == "muon" and len(weights) > 1:
         inner = Muon(weights[:-1], recipe.learning_rate, recipe.momentum, recipe.nesterov, recipe.weight_decay)
+        if recipe.rest == "sgd":
+            return Optimizers([inner, _sgd_beside_muon(weights[-1:], vectors, recipe, getattr(net, "bias_rate", 1.0))])
         rest = _groups(weights[-1:], vectors, recipe.weight_decay)
         return Optimizers([inner, torch.optim.AdamW(rest, lr=recipe.rest_rate, foreach=True)])
     groups = _groups(weights, vectors, recipe.weight_decay)
@@ -72,6 +75,21 @@ def built(net: torch.nn.Module, recipe: Recipe) -> Optimizers:
         ])  # fmt: skip
     rate = recipe.rest_rate if recipe.optimizer == "muon" else recipe.learning_rate
     return Optimizers([torch.optim.AdamW(groups, lr=rate, foreach=True)])
+
+
+def _sgd_beside_muon(
+    weights: Sequence[Tensor], vectors: Sequence[Tensor], recipe: Recipe, bias_rate: float
+) -> torch.optim.Optimizer:
+    """SGD under which everything decays by the same share in a step as Muon's weights, after cifar10-airbench."""
+    momentum = recipe.momentum
+    # SGD adds the decay to the gradient, so that the rate multiplies it and momentum sums it up.
+    decay = recipe.learning_rate * recipe.weight_decay * (1 - momentum)
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "lr": rate, "weight_decay": decay / rate}
+        for parameters, rate in ((weights, recipe.rest_rate), (vectors, recipe.rest_rate * bias_rate))
+        if parameters
+    ]
+    return torch.optim.SGD(groups, lr=recipe.rest_rate, momentum=momentum, nesterov=recipe.nesterov, foreach=True)
 
 
 def _groups(weights: Sequence[Tensor], vectors: Sequence[Tensor], weight_decay: float) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from hapgop.errors import InputError
 
 _CHOICES = {
     "optimizer": ("sgd", "adamw", "muon"),
+    "rest": ("adamw", "sgd"),
     "schedule": ("onecycle", "cosine", "constant"),
     "border": ("black", "edge", "reflect"),
     "keep": ("best", "last"),
@@ -22,11 +23,12 @@ class Recipe:
     """How a net is trained. Raises InputError on a setting that makes no sense.
 
     learning_rate is the peak that the schedule reaches; warmup is the share of all steps that lead up to it
-    (see `hapgop.train.schedule`). momentum and nesterov are SGD's and Muon's; rest_rate is the peak for what Muon
-    leaves to AdamW: biases, normalisation and the last layer. weight_decay spares biases and normalisation, which
-    are vectors. label_smoothing is PyTorch's. balance: 0 counts all images alike, 1 gives each class the same
-    weight in all, between them (share of the class) ** -balance. average: the decay per step of the moving average
-    of the weights that is validated and kept; 0 keeps the weights themselves.
+    (see `hapgop.train.schedule`). momentum and nesterov are SGD's and Muon's; rest is what trains that which Muon
+    leaves: biases, normalisation and the last layer, and rest_rate its peak. weight_decay spares biases and
+    normalisation, which are vectors; SGD beside Muon spares nothing. label_smoothing is PyTorch's. balance: 0 counts
+    all images alike, 1 gives each class the same weight in all, between them (share of the class) ** -balance.
+    average: the decay per step of the moving average of the weights that is validated and kept; 0 keeps the weights
+    themselves.
 
     flip mirrors each image every other time that it is seen; shift moves it by up to so many pixels both ways, and
     border says what comes in: black, the edge pixel again, or the image reflected. cutout: the side of a square, in
@@ -50,6 +52,7 @@ class Recipe:
     learning_rate: float = 0.05
     momentum: float = 0.9
     nesterov: bool = True
+    rest: str = "adamw"
     rest_rate: float = 0.005
     weight_decay: float = 5e-4
     schedule: str = "onecycle"

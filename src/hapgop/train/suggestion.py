@@ -50,10 +50,10 @@ def suggested_recipe(data: Data, **changes: Any) -> Recipe:
         if images < _FEW:
             settings |= {"colour": 0.2, "cutout": side // 4}
         elif _like_cifar(data):
-            # After cifar10-airbench; more epochs for the tenth of the images that is held back.
-            settings |= {"optimizer": "muon", "batch_size": 500, "learning_rate": 0.2, "momentum": 0.6, "epochs": 16}
-            settings |= {"rest_rate": 0.01, "weight_decay": 0.1, "label_smoothing": 0.2, "warmup": 0.1, "shift": 2}
-            settings |= {"average": 0.98}
+            # After cifar10-airbench, in batches of a quarter of its size: on a CPU, larger ones are no faster.
+            settings |= {"optimizer": "muon", "batch_size": 500, "learning_rate": 0.08, "momentum": 0.6, "epochs": 8}
+            settings |= {"rest": "sgd", "rest_rate": 0.2, "weight_decay": 0.1, "warmup": 0.0, "average": 0.0}
+            settings |= {"label_smoothing": 0.2, "shift": 2}
     return Recipe(**known({**settings, **changes}))
 
 
