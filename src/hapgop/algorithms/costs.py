@@ -23,6 +23,7 @@ STORE = 1.5  # cycles for a vector's bias, activation and store
 SCATTERED = 1.3  # cycles for a lane that is stored apart from the others
 COLLIDING = 11.0  # cycles for one whose line takes another's place in the first cache
 SQUARE = 5.5  # cycles for a vector that is turned with others of its square, loads and stores included
+LINE = 64  # bytes of a cache line
 
 # Bytes a second, read and written together.
 CACHED = 60e9  # from the last cache

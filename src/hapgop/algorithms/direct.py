@@ -151,8 +151,8 @@ class _Program:
     def __repr__(self) -> str:
         m = self.machine
         return (
-            f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l1} {m.l2} images={self.images} cores={m.cores}"
-            f" past={self.past}"
+            f"{self.problem} {m.cpu} {m.isa} {m.vector_bytes} {m.registers} {m.l1} {m.l2} images={self.images}"
+            f" cores={m.cores} past={self.past}"
         )
 
     def gathers(self) -> list[Gather]:
@@ -326,7 +326,7 @@ class _Program:
         return k.kernel()
 
     def rows_first(self, part: list[Gather]) -> bool:
-        """Whether weights are so few that they stay in the first cache: then a pixel's results are stored in one run."""
+        """Whether weights stay in the first cache: then all results of a pixel are stored in one run."""
         return self.flat and sum(g.packing.size for g in part) * self.problem.itemsize <= self.machine.l1 // 2
 
 
@@ -380,12 +380,13 @@ class _Pass:
         ).emit()
 
     def ahead(self, image: Affine, group: Affine, row: Affine, column: Affine, block: Affine) -> Ahead | None:
-        """The share of a tile of the next block's weights, which are far away where all do not fit in the second cache."""
-        g, packing = self.gather, self.gather.packing
-        if packing.raw or packing.bundle > 1 or packing.size * self.program.problem.itemsize < self.program.machine.l2 // 4:
+        """The share of a tile of the next block's weights, which are far where all are half of the second cache."""
+        g, packing, program = self.gather, self.gather.packing, self.program
+        if packing.raw or packing.bundle > 1 or packing.size * program.problem.itemsize < program.machine.l2 // 2:
             return None
         rows = self.program.shares([g]).rows_per_group
         tiles = ceil(g.cols.count / g.pixels)
         size = ceil(packing.width * packing.depth / (rows * tiles))
         number = (row - row // rows * rows) * tiles + column // g.pixels
-        return Ahead(packing.start(group, block + 1) + self.buffers.first + number * size, size)
+        start = packing.start(group, block + 1) + self.buffers.first + number * size
+        return Ahead(start, size, costs.LINE // self.program.problem.itemsize)

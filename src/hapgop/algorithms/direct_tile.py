@@ -59,10 +59,14 @@ class Buffers:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """Weights that a tile fetches while it multiplies: `size` elements from element `start` of the packed ones on."""
+    """Weights that a tile fetches while it multiplies: `size` elements from element `start` of the packed ones on.
+
+    line  elements of a cache line
+    """
 
     start: Affine
     size: int
+    line: int
 
 
 @dataclass(slots=True)
@@ -215,11 +219,11 @@ class Tile:
     def fetch_weights(self, ahead: Ahead, weights: Affine, c: Affine, count: int) -> None:
         """These steps' share of the weights that come next, in whole lines: at most a line too many, fetched again."""
         packing = self.gather.packing
-        lines = ceil(ahead.size * count / packing.depth / packing.lanes)
+        lines = ceil(ahead.size * count / packing.depth / ahead.line)
         before = (weights - packing.start(self.group, self.block) - self.buffers.first) // packing.steps(self.counts)[2]
-        at = ahead.start + (before + c) // count * (lines * packing.lanes)
+        at = ahead.start + (before + c) * ceil(lines * ahead.line / count)
         for i in range(lines):
-            self.k.prefetch(self.buffers.weights, at + i * packing.lanes)
+            self.k.prefetch(self.buffers.weights, at + i * ahead.line)
 
     def fetch_residual(self, residual: Buffer, c: Affine, count: int, depth: int) -> None:
         """These steps' share of what is added to the tile's results in the end."""

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
+from hapgop.algorithms import costs
 from hapgop.algorithms.grad_w_sums import Sums
 from hapgop.algorithms.layout import Strides, image_strides, weight_strides
 from hapgop.tile import Affine, Buffer, Builder, Register
-
-_LINE = 16  # elements of a cache line, where they are small
 
 
 @dataclass(slots=True)
@@ -75,8 +74,8 @@ class Tile:
             with k.loop("column", low, high) as column:
                 yield column
             return
-        row_elements = max(s.iw * s.ic * s.stride[0], s.ow * s.oc)
-        width = ceil(s.ow / min(s.ow, ceil(row_elements / (sums.tiles * _LINE))))
+        line, row_elements = costs.LINE // sums.problem.itemsize, max(s.iw * s.ic * s.stride[0], s.ow * s.oc)
+        width = ceil(s.ow / min(s.ow, ceil(row_elements / (sums.tiles * line))))
         parts = ceil(s.ow / width)
         with k.loop("part", 0, parts) as part:
             self.prefetch(image, rows, (tile * sums.row_block + row - rows) * parts + part, sums.tiles * parts)
@@ -98,7 +97,7 @@ class Tile:
             start = (image + sums.image_groups if whole else image) * (height * width)
             start += (rows if whole else rows + sums.row_block) * (width * step)
             share = ceil(width * step / shares)
-            for i in range(0, share, _LINE):
+            for i in range(0, share, costs.LINE // sums.problem.itemsize):
                 self.k.prefetch(buffer, start + number * share + i)
 
     def rows(self, rows: Affine, kh: Affine) -> tuple[list[Affine], list[Affine]]:

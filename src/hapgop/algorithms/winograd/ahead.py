@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from hapgop.algorithms import costs
 from hapgop.algorithms.winograd.tiling import Side
 from hapgop.machine import Machine
 from hapgop.tile import Affine, Buffer, Builder
-
-_LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Blocks:
         elements = self.block * ceil(side.height * side.width * side.total / self.tiles)
         if self.groups > 1 or elements * self.itemsize > self.machine.l2:
             return []
-        line = _LINE // self.itemsize
+        line = costs.LINE // self.itemsize
         return [Ahead(buffer, block * elements, ceil(elements / line / self.units), line)]
 
 

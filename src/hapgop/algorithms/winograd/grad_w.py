@@ -55,8 +55,9 @@ class WinogradGradW(Algorithm):
         if problem.op != "grad_w":
             return f"computes grad_w, not {problem.op}"
         reason = refusal(problem, machine, self.m, self.r, self.stride)
-        if reason is None and self.r == 1 and _weights(problem) < machine.l1 // _FEW:
-            return f"copies pixels side by side, which pays where they meet weights of {machine.l1 // _FEW} bytes and more"
+        least = machine.l1 // _FEW
+        if reason is None and self.r == 1 and _weights(problem) < least:
+            return f"copies pixels side by side, which pays where they meet weights of {least} bytes and more"
         return reason
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
