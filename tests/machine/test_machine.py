@@ -39,7 +39,7 @@ def x86(flags, name="Some CPU"):
     return f"{first}\nprocessor\t: 1\nmodel name\t: other\nflags\t\t: \n"
 
 
-CACHES = [(1, "Data", "48K"), (1, "Instruction", "32K"), (2, "Unified", "2048K"), (3, "Unified", "36M")]
+CACHES = [(1, "Data", "48K"), (1, "Instruction", "32K"), (2, "Unified", "2048K"), (3, "Unified", "30M")]
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,14 @@ CACHES = [(1, "Data", "48K"), (1, "Instruction", "32K"), (2, "Unified", "2048K")
 def test_x86_linux(tmp_path, flags, isa, vector_bytes, registers):
     root = system(tmp_path, cpuinfo=x86(flags), caches=CACHES)
     machine = from_facts(linux("x86_64", {0, 1}, root), {})
-    caches = (48 * KIB, 2048 * KIB, 36 * KIB * KIB)
+    caches = (48 * KIB, 2048 * KIB, 30 * KIB * KIB)
     assert machine == Machine("Some CPU", "host", isa, vector_bytes, registers, *caches, 2)
+
+
+@pytest.mark.parametrize(("usable", "counted"), [({0}, 16), ({0, 1}, 32), (set(range(64)), 480)])
+def test_of_a_whole_socket_s_cache_each_core_counts_on_a_share(tmp_path, usable, counted):
+    root = system(tmp_path, cpuinfo=x86(AVX512_FLAGS), caches=[*CACHES[:3], (3, "Unified", "480M")])
+    assert from_facts(linux("x86_64", usable, root), {}).l3 == counted * KIB * KIB
 
 
 def test_arm_linux(tmp_path):

@@ -16,6 +16,9 @@ BASELINE: Final = Machine("baseline", "generic", "baseline", 16, 16, 32 * KIB, 5
 
 _X86: Final = (AVX512, AVX2, replace(BASELINE, cpu="x86-64"))
 _ARM: Final = (NEON, BASELINE)
+# What a core may count on of the last cache. A virtual machine of few cores is told of the whole socket's: 480 MB, which
+# a hundred other cores use too, at a speed that is nearer to the memory's than to the second cache's.
+_SHARE: Final = 16 * MIB
 # Best first.
 _LADDERS: Final = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 # The flags that each asks for, by Linux's names.
@@ -55,6 +58,7 @@ def from_facts(facts: Facts, environment: Mapping[str, str]) -> Machine:
     l1, l2 = facts.caches.get(1, BASELINE.l1), facts.caches.get(2, BASELINE.l2)
     # A machine that tells of its second level and of no third has none; then the second is the largest.
     l3 = facts.caches.get(3, l2 if 2 in facts.caches else BASELINE.l3)
+    l3 = max(l2, min(l3, _SHARE * facts.cores))
     bf16 = level.isa == "avx512" and cpu == "host" and "avx512_bf16" in facts.flags
     return Machine(name, cpu, level.isa, level.vector_bytes, level.registers, l1, l2, l3, facts.cores, bf16)
 

@@ -22,8 +22,8 @@ class Machine:
 
     `cpu` is LLVM's name of the CPU, or "host" for the one that runs this; `isa` is "avx512", "avx2", "neon"
     or "baseline" (16-byte vectors and no fused multiply-add to count on). `l1` is a core's data cache and
-    `l2` the next; `l3` is the largest, shared, and equals `l2` where there is no third level. `bf16`: it multiplies
-    pairs of bfloat16 (AVX512-BF16).
+    `l2` the next; `l3` is what the cores may count on of the largest, shared one, and equals `l2` where there is
+    no third. `bf16`: it multiplies pairs of bfloat16 (AVX512-BF16).
 
     >>> AVX512.lanes("float32")
     16
