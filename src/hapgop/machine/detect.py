@@ -16,8 +16,8 @@ BASELINE: Final = Machine("baseline", "generic", "baseline", 16, 16, 32 * KIB, 5
 
 _X86: Final = (AVX512, AVX2, replace(BASELINE, cpu="x86-64"))
 _ARM: Final = (NEON, BASELINE)
-# What a core may count on of the last cache. A virtual machine of few cores is told of the whole socket's: 480 MB, which
-# a hundred other cores use too, at a speed that is nearer to the memory's than to the second cache's.
+# What a core may count on of the last cache. A virtual machine of few cores is told of the whole socket's: 480 MB,
+# which a hundred other cores use too, at a speed that is nearer to the memory's than to the second cache's.
 _SHARE: Final = 16 * MIB
 # Best first.
 _LADDERS: Final = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
