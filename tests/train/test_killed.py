@@ -95,8 +95,9 @@ def test_killed_at_random_moments_it_ends_as_if_never_stopped(tmp_path: Path) ->
             assert status in (-signal.SIGKILL, 0)
             # A second time, a little into what is left, and then to the end.
             if status and server.train(run, moment / 3):
-                assert (run / "checkpoint.safetensors").exists() or not (run / "metrics.jsonl").exists()
-                assert server.train(run) == 0
+                # A kill behind the last step may find the run whole: then there is nothing left to go on with.
+                finished = (run / "model.safetensors").exists() and not (run / "checkpoint.safetensors").exists()
+                assert finished or server.train(run) == 0
             one, other = load_file(tmp_path / "whole" / "model.safetensors"), load_file(run / "model.safetensors")
             assert all((one[name] == other[name]).all() for name in one), moments
             assert one.keys() == other.keys()

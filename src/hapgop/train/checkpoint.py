@@ -111,9 +111,9 @@ def load_checkpoint(path: Path, state: State, task: Mapping[str, Any]) -> Positi
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """A training that has ended needs none."""
-    (folder / TENSORS).unlink(missing_ok=True)
+    """A training that has ended needs none. What it goes on from is the last to go, or a kill in between left litter."""
     (folder / READABLE).unlink(missing_ok=True)
+    (folder / TENSORS).unlink(missing_ok=True)
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:
