@@ -111,7 +111,7 @@ def load_checkpoint(path: Path, state: State, task: Mapping[str, Any]) -> Positi
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """A training that has ended needs none. What it goes on from is the last to go, or a kill in between left litter."""
+    """A training that has ended needs none. What it goes on from goes last: a kill in between leaves nothing over."""
     (folder / READABLE).unlink(missing_ok=True)
     (folder / TENSORS).unlink(missing_ok=True)
 
