@@ -28,8 +28,10 @@ from problems import (
 
 from hapgop import engine, oracle
 from hapgop.algorithms import ALL, Problem
-from hapgop.algorithms.winograd import Winograd, WinogradGradW, grad_w_work
+from hapgop.algorithms.winograd import Winograd, WinogradGradW, tiling
+from hapgop.algorithms.winograd.grad_w_work import Work
 from hapgop.algorithms.winograd.points import gradient, triple
+from hapgop.algorithms.winograd.tiling import Tiling
 from hapgop.algorithms.winograd.transform import sandwich
 from hapgop.errors import InputError
 from hapgop.machine import AVX512, host
@@ -256,7 +258,27 @@ def test_any_number_of_threads_gives_the_same_bits(algorithm, op, data):
 @pytest.fixture
 def in_rounds(monkeypatch):
     """Weight gradients of many tiles go in rounds, as with many channels."""
-    monkeypatch.setattr(grad_w_work, "_APART", 0)
+    monkeypatch.setattr(Work, "cuts", property(lambda _: 0))
+
+
+@pytest.fixture(params=[2, 3])
+def in_passes(request, monkeypatch):
+    """They go through the tiles so many times, each time for some of the products."""
+    monkeypatch.setattr(Work, "cuts", property(lambda _: request.param))
+
+
+@pytest.mark.parametrize(("m", "n"), [(4, 40), (3, 15), (2, 7)])
+def test_several_passes_make_all_products(m, n, in_passes):
+    problem = Problem("grad_w", ConvShape(n, 20, 14, 14, 24, 3, 3, padding=1), "float64")
+    work = Work.of(problem, MACHINES[0], m)
+    assert work.way == "parts"
+    assert sum(map(len, work.passes)) == m + 2
+    inputs = random_inputs(problem, 1, whole=False)
+    kernel, arrays, sizes = arguments(WinogradGradW(m, 3), problem, MACHINES[0], inputs)
+    results = staggered(kernel, arrays, sizes)
+    wanted = solved(WinogradGradW(m, 3), problem, MACHINES[0], inputs, 1)
+    assert_equal(outputs(problem, kernel, {**arrays, **results}), wanted)
+    assert_within(wanted, answers(problem, inputs), grown(WinogradGradW(m, 3), problem, inputs))
 
 
 @pytest.mark.parametrize("n", [1, 40])
@@ -284,6 +306,12 @@ def test_the_error_of_long_sums_stays_small_in_parts():
     assert np.abs(dw - right).max() < 2e-6 * np.abs(right).max()
 
 
+def test_the_error_of_long_sums_stays_small_in_passes(in_passes):
+    problem, inputs, right = of_many_tiles()
+    dw = solved(WinogradGradW(4, 3), problem, host(), inputs)["dw"]
+    assert np.abs(dw - right).max() < 2e-6 * np.abs(right).max()
+
+
 def test_the_error_of_long_sums_stays_small_in_rounds(in_rounds):
     problem, inputs, right = of_many_tiles()
     dw = solved(WinogradGradW(4, 3), problem, host(), inputs)["dw"]
@@ -300,6 +328,22 @@ def test_packed_weights_give_the_same_numbers(algorithm, op, data):
     ahead, now = (solved(algorithm, replace(problem, packed=p), machine, inputs) for p in (True, False))
     for key, values in now.items():
         np.testing.assert_allclose(ahead[key], values, rtol=0, atol=grown(algorithm, problem, inputs)[key].max())
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("channels", [(40, 37), (70, 112)])
+def test_filters_pass_once_where_tiles_are_few(channels, own, packed, monkeypatch):
+    monkeypatch.setattr(tiling, "_LARGE", 0)
+    monkeypatch.setattr(Tiling, "fits", property(lambda _: own))
+    problem = Problem("conv", ConvShape(2, channels[0], 9, 14, channels[1], 3, 3, padding=1), packed=packed, bias=True)
+    machine = replace(host(), l2=1 << 10, cores=2)
+    assert Tiling(problem, machine, 4, 2).own == own
+    inputs = random_inputs(problem, 4, whole=False)
+    algorithm = Winograd(4, 3)
+    alone = solved(algorithm, problem, machine, inputs, 1)
+    assert_within(alone, answers(problem, inputs), grown(algorithm, problem, inputs))
+    assert_equal(solved(algorithm, problem, machine, inputs, 3), alone)
 
 
 # Special values and refusals

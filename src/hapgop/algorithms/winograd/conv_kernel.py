@@ -138,7 +138,7 @@ def _by_tiles(t: Tiling) -> Kernel:
                     vector = o * f.vectors + first
                     unit = (xi * len(f.blocks) + o + first // f.vectors) * (block // t.tile[0])
                     multiply(
-                        k, t, v, xi * t.v_step, u, f.start(group, xi, vector), m,
+                        k, t, v, xi * t.v_step, u, f.start(group, xi, vector, width), m,
                         xi * t.m_step + vector * (block * lanes), width, f.ic, tiles, False, unit, ahead,
                     )  # fmt: skip
         finishing = Finishing(k, t, n, making.results, patch, t.m_step)
@@ -191,7 +191,7 @@ def _channels(making: _Making, group: Affine, vector: Affine, begin: int, width:
     if t.problem.packed:
         with k.loop("product", 0, t.products) as xi:
             multiply(
-                k, t, making.buffers["inputs"], inputs + xi * t.v_step, making.w, f.start(group, xi, vector), m,
+                k, t, making.buffers["inputs"], inputs + xi * t.v_step, making.w, f.start(group, xi, vector, width), m,
                 xi * step, width, f.ic, block, add=False,
             )  # fmt: skip
     else:

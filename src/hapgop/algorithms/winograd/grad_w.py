@@ -4,7 +4,8 @@ dW = G^T [ sum over tiles of (B^T x B) * (A g A^T) ] G, a product of matrices fo
 times inputs, summed over tiles. Three ways lead through the tiles:
 
 once    few tiles: all are transformed, then each thread takes blocks of channels from the sums to the filters
-parts   many tiles, few channels: the tiles are cut into parts, each with sums of its own, added at the end
+parts   many tiles, few channels: the tiles are cut into parts, each with sums of its own, added at the end; up to
+        three passes over the tiles, each for some of the products, keep these sums in the second cache
 rounds  many tiles, many channels: block after block, each shared by all threads, its sums added to memory
 
 F(1x1, 1x1) is plain sums, over panels: pixels of many channels lie kilobytes apart, on pages of their own and in few
@@ -90,7 +91,7 @@ class WinogradGradW(Algorithm):
         products = w.products * len(w.ci_blocks)
         items = {"once": channels, "parts": w.parts, "rounds": max(products, w.block)}[w.way]
         return Recipe(
-            key=f"{self.name} {w.problem} {machine} {w.way} block={w.block} {w.way == 'once' and w.batch}",
+            key=f"{self.name} {w.problem} {machine} {w.way} {w.passes} block={w.block} {w.way == 'once' and w.batch}",
             build=lambda: build(w),
             sizes=(w.batch,),
             scratch=tuple(size for _, size in w.scratch_sizes),

@@ -40,26 +40,32 @@ class _Emitting:
     @property
     def blocks(self) -> Blocks:
         w = self.w
-        units = w.products * len(w.ci_blocks) * w.chains * len(w.co) * (w.lanes // w.rows)
+        units = w.kept * len(w.ci_blocks) * w.chains * len(w.co) * (w.lanes // w.rows)
         return Blocks(w.tiles, w.block, units, w.groups, w.problem.itemsize, w.machine)
 
-    def transforms(self, group: Affine, tile: Affine, slot: Affine, start: Affine) -> None:
-        """Both sides of a tile, to a slot of a block; a tile behind the last one is of no image, and becomes zeros."""
+    def transforms(self, group: Affine, tile: Affine, slot: Affine, start: Affine, wanted: range | None = None) -> None:
+        """Both sides of a tile, to a slot of a block; a tile behind the last one is of no image, and becomes zeros.
+
+        wanted: the rows of products that are computed.
+        """
         w, a = self.w, self.w.triple
         at_tile = place(w, tile)
         for side, matrix, step, origin, source, to, product in (
             (w.x, a.bt, a.in_step, (-w.shape.padding[0], -w.shape.padding[2]), self.x, self.inputs, w.x_step),
             (w.g, transposed(a.at), w.m, (0, 0), self.g, self.gradients, w.g_step),
         ):
-            gathering = Gathering(self.k, side, matrix, step, origin, self.patch, self.n, w.shape.dilation)
+            gathering = Gathering(self.k, side, matrix, step, origin, self.patch, self.n, w.shape.dilation, wanted)
             at = start * (w.products * product) + slot * w.lanes
             gathering.emit(source, group, at_tile, to, at, product, w.block * w.lanes)
 
     def multiply(
         self, start: Affine, xi: Affine, chain: Affine, c: Affine, part: Affine, first: Affine, width: int, to: Buffer,
-        at: Affine, row: int, add: bool,
+        at: Affine, row: int, add: bool, ahead: bool = False,
     ) -> None:  # fmt: skip
-        """A register tile's sums over a chain of tiles of a block; stored, or added to what is there with `add`."""
+        """A register tile's sums over a chain of tiles of a block; stored, or added to what is there with `add`.
+
+        ahead: the same chain of the next product comes next, and is fetched.
+        """
         k, w, lanes = self.k, self.w, self.w.lanes
         places = [[at + i * row + j * lanes for j in range(width)] for i in range(w.rows)]
         from_x = (start * w.products + xi) * w.x_step + first * (w.block * lanes)
@@ -67,7 +73,12 @@ class _Emitting:
         acc = [[k.const(0.0) for _ in line] for line in places]
         with k.loop("pair", chain, [chain + w.chain, Affine(w.block)], 2) as pair:
             for t in (pair, pair + 1):
-                values = [k.load(self.inputs, from_x + t * lanes + j * (w.block * lanes)) for j in range(width)]
+                columns = [from_x + t * lanes + j * (w.block * lanes) for j in range(width)]
+                values = [k.load(self.inputs, column) for column in columns]
+                if ahead:
+                    for column in columns:
+                        k.prefetch(self.inputs, column + w.x_step)
+                    k.prefetch(self.gradients, from_g + t * lanes + w.g_step)
                 for i in range(w.rows):
                     one = k.broadcast(self.gradients, from_g + t * lanes + i)
                     for j in range(width):
@@ -183,7 +194,7 @@ def _once(w: Work) -> Kernel:
                     k.store(k.const(0.0), local, i * lanes)
             with k.loop("product", 0, w.products) as xi, k.loop("chain", 0, w.block, w.chain) as chain:
                 at = xi * (w.rows * row)
-                e.multiply(group, xi, chain, c, part, vector, width, local, at, row, w.chains > 1)
+                e.multiply(group, xi, chain, c, part, vector, width, local, at, row, w.chains > 1, ahead=True)
             for j in range(width):
                 with _valid(k, w, c, part) as i:
                     at = i * row + j * lanes
@@ -193,22 +204,27 @@ def _once(w: Work) -> Kernel:
 
 
 def _parts(w: Work) -> Kernel:
-    """The tiles in parts that do not depend on the threads, each with sums of its own; these are added at the end."""
+    """The tiles in parts that do not depend on the threads, each with sums of its own; these are added at the end.
+
+    Where sums are many, all tiles pass several times, each time for some of the products.
+    """
     e, sums = _emitting(w)
     assert sums is not None
     k, lanes = e.k, w.lanes
     blocks = (e.n * w.tiles + (w.block - 1)) // w.block
-    with k.stage("parts", ("group", w.groups), ("part", w.parts)) as (group, p):
-        own = p * w.sums_size + group * (w.products * w.sums_step)
-        with k.loop("zero", 0, w.products * w.sums_step // lanes) as i:
-            k.store(k.const(0.0), sums, own + i * lanes)
-        with k.loop("block", p, blocks, w.parts) as block:
-            with k.loop("tile", 0, w.block) as i:
-                e.transforms(group, block * w.block + i, i, Affine(0))
-            ahead = e.blocks.ahead(e.x, w.x, block + w.parts) + e.blocks.ahead(e.g, w.g, block + w.parts)
-            for first, width, runs in _runs(w):
-                with k.loop("product", 0, w.products) as xi, k.loop("ci", 0, runs) as b:
-                    e.add_block(Affine(0), xi, b, first, width, sums, own + xi * w.sums_step, ahead)
+    for rows in w.passes:
+        first_product, products = rows.start * w.triple.products, len(rows) * w.triple.products
+        with k.stage(f"parts {rows.start}", ("group", w.groups), ("part", w.parts)) as (group, p):
+            own = p * w.sums_size + (group * w.products + first_product) * w.sums_step
+            with k.loop("zero", 0, products * w.sums_step // lanes) as i:
+                k.store(k.const(0.0), sums, own + i * lanes)
+            with k.loop("block", p, blocks, w.parts) as block:
+                with k.loop("tile", 0, w.block) as i:
+                    e.transforms(group, block * w.block + i, i, Affine(0), rows)
+                ahead = e.blocks.ahead(e.x, w.x, block + w.parts) + e.blocks.ahead(e.g, w.g, block + w.parts)
+                for first, width, runs in _runs(w):
+                    with k.loop("product", 0, products) as xi, k.loop("ci", 0, runs) as b:
+                        e.add_block(Affine(0), xi, b, first, width, sums, own + xi * w.sums_step, ahead)
     e.every_filter(sums, w.parts)
     return k.kernel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 from typing import Literal
 
@@ -16,10 +17,12 @@ from hapgop.shape import ConvShape
 from hapgop.tile import Affine
 
 _ONCE = 256  # tiles, at most, that are transformed in one go
-_ROUND = 112  # tiles of a round, at least
+_ROUND = 112  # tiles of a round: at least, and where sums are many also at most
 _SHARE = 32  # tiles of a block of a part, at most
 _PARTS = 8  # at least, so that as many threads have something to do
 _APART = 1 << 20  # bytes of sums, at most, of which every part has its own
+_MANY = 4 << 20  # bytes of them beyond which tiles are kept few
+_CUTS = 3  # into which the rows of products are cut, at most, so that these bytes are fewer
 
 CHAIN = 64  # tiles, at most, that are added one to the other: longer chains would lose accuracy
 _PLAIN_CHAIN = 256  # where tiles are pixels, and their products the definition's
@@ -73,15 +76,43 @@ class Work:
     def way(self) -> Literal["once", "parts", "rounds"]:
         """Which of the kernels: see grad_w.py."""
         every = self.batch * self.tiles
-        sums = self.products * self.problem.itemsize * self.x.channels * self.g.channels
-        if sums <= _APART and every > (_ONCE if sums > _APART // 4 else 2 * CHAIN):
+        if self.cuts and every > (_ONCE if self.sums_bytes > _APART // 4 else 2 * CHAIN):
             return "parts"
-        return "once" if every <= _ONCE else "rounds"
+        return "once" if every <= (_ONCE // 2 if self.many else _ONCE) else "rounds"
+
+    @property
+    def sums_bytes(self) -> int:
+        return self.products * self.problem.itemsize * self.x.channels * self.g.channels
+
+    @property
+    def many(self) -> bool:
+        """Whether sums are so many that they and the tiles of more than a round drive each other from the caches."""
+        return self.sums_bytes > _MANY
+
+    @property
+    def cuts(self) -> int:
+        """Passes over the tiles, each for some rows of products, whose sums stay in the second cache; 0: too many."""
+        if self.sums_bytes <= _APART:
+            return 1
+        most = self.machine.l2 * 5 // 8
+        return next((n for n in range(2, _CUTS + 1) if self.sums_bytes <= n * most), 0)
+
+    @property
+    def passes(self) -> list[range]:
+        """The rows of products of each pass."""
+        rows, cuts = self.triple.products, self.cuts if self.way == "parts" else 1
+        ends = [rows * i // cuts for i in range(cuts + 1)]
+        return [range(low, high) for low, high in pairwise(ends)]
+
+    @property
+    def kept(self) -> int:
+        """Products, at most, whose transformed tiles are kept at a time."""
+        return max(map(len, self.passes)) * self.triple.products
 
     @property
     def parts(self) -> int:
         """Into how many parts the tiles are cut, each with sums of its own; of the machine, not of the threads."""
-        return max(_PARTS, 2 * self.machine.cores)
+        return max(_PARTS, 2 * self.machine.cores) if self.cuts == 1 else max(_PARTS // 2, self.machine.cores)
 
     @property
     def x(self) -> Side:
@@ -106,14 +137,13 @@ class Work:
     def block(self) -> int:
         """Tiles of a block, an even number."""
         every = max(1, self.batch * self.tiles)
-        one = self.products * self.problem.itemsize * self.lanes * (len(self.ci) + len(self.co))
-        sums = self.products * self.problem.itemsize * self.x.channels * self.g.channels
+        one = self.kept * self.problem.itemsize * self.lanes * (len(self.ci) + len(self.co))
         share, most = every, every
         if self.way == "parts":
             # The tiles stay in half of the second cache; sums beyond it come once for every block.
             share, most = ceil(every / self.parts), max(_SHARE // 2, min(_SHARE, self.machine.l2 // 2 // one))
         elif self.way == "rounds":
-            most = max(_ONCE if sums > 4 << 20 else _ROUND, min(_ONCE, self.machine.l2 // one))
+            most = _ROUND if self.many else max(_ROUND, min(_ONCE, self.machine.l2 // one))
         # As equal as can be: a block that is not full costs as much as a full one.
         wanted = ceil(share / ceil(share / most))
         return ceil(wanted / 2) * 2
@@ -211,4 +241,4 @@ class Work:
 
     def _tiles(self, groups: int) -> list[tuple[str, int]]:
         """Buffers of a block's transformed tiles."""
-        return [("inputs", groups * self.products * self.x_step), ("gradients", groups * self.products * self.g_step)]
+        return [("inputs", groups * self.kept * self.x_step), ("gradients", groups * self.kept * self.g_step)]

@@ -16,7 +16,7 @@ from hapgop.tile import Affine, Bound, Buffer, Builder, Register
 
 _UNROLL = 4
 _AHEAD = 2  # tiles; the hardware does not see the pattern by itself
-_FILTERS_AHEAD = 2048  # elements
+_FILTERS_AHEAD = 1024  # elements
 _ZERO = Affine(0)
 
 
@@ -55,7 +55,10 @@ def vectors(k: Builder, channels: int, body: Callable[[Affine, int], None]) -> N
 
 @dataclass(slots=True)
 class Gathering:
-    """One side's tiles, transformed: out[i * products + j] = (M X M^T)[i][j] for each tile and vector of channels."""
+    """One side's tiles, transformed: out[i * products + j] = (M X M^T)[i][j] for each tile and vector of channels.
+
+    wanted  rows of the result, if not all of them; out starts with the first
+    """
 
     k: Builder
     side: Side
@@ -65,6 +68,7 @@ class Gathering:
     patch: Buffer
     n: Affine
     dilation: tuple[int, int] = (1, 1)
+    wanted: range | None = None
 
     def emit(
         self, x: Buffer, group: Affine, at_tile: tuple[Affine, Affine, Affine], to: Buffer, at: Affine, step: int,
@@ -101,7 +105,7 @@ class Gathering:
         def store(value: Register, i: Affine | int, j: Affine | int) -> None:
             k.store(value, to, at + (Affine.of(i) * products + j) * step)
 
-        sandwich(k, self.matrix, self.patch, load, store)
+        sandwich(k, self.matrix, self.patch, load, store, self.wanted)
 
 
 def multiply(
@@ -114,8 +118,6 @@ def multiply(
     """
     lanes, pixels = k.lanes, t.tile[0]
     row = t.block * lanes  # from one vector of channels to the next
-    # A block's filters of one product are few where they pass only once: those of the next product come after them.
-    ahead_by = t.filters.product_step if t.own else _FILTERS_AHEAD
     with k.loop("tiles", 0, tiles, pixels) as first:
         for more in ahead:
             more.fetch(k, unit + first // pixels)
@@ -125,7 +127,7 @@ def multiply(
         def step(at: Affine, from_: Affine) -> None:
             filters = [k.load(u, from_ + w * lanes) for w in range(width)]
             for w in range(width):
-                k.prefetch(u, from_ + w * lanes + ahead_by)
+                k.prefetch(u, from_ + w * lanes + _FILTERS_AHEAD)
             for p in range(pixels):
                 value = k.broadcast(v, at + p * lanes)
                 for w in range(width):

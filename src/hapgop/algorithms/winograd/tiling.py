@@ -19,6 +19,7 @@ _FEW = 128  # tiles, at most, that are transformed all at once, for each block o
 # Elements between what threads write in large strides. A core sees the stride and fetches what would come next, to
 # write it: without the gap these are lines that another core is writing, and two threads hardly gained on one.
 GAP = 1 << 16
+_LEAST, _MOST = 14, 56  # tiles of a block
 _LARGE = 16 << 20  # bytes of transformed filters that come from memory again for every block of tiles
 
 
@@ -145,10 +146,13 @@ class Tiling:
     @property
     def few(self) -> bool:
         """Whether filters are so many for so few tiles that they go through the caches only once."""
-        most = _LARGE if self.problem.packed else _LARGE // 4
+        packed = self.problem.packed
+        most = _LARGE if packed else _LARGE // 4
         if self.fits:
             most = min(most, self.machine.l2 * 3 // 2)
-        return self.batch * self.tiles <= _FEW and self.filters_bytes > most
+        # Blocks of tiles are faster where every core gets one, but for the way of filters not transformed ahead.
+        tiles = self.machine.cores * _LEAST if packed else _FEW
+        return self.batch * self.tiles <= tiles and self.filters_bytes > most
 
     @property
     def fits(self) -> bool:
@@ -179,34 +183,38 @@ class Tiling:
         return self.triple.products**2
 
     @property
-    def wanted(self) -> int:
-        """Tiles of a block, before it is cut into whole register tiles."""
+    def room(self) -> int:
+        """Tiles of a block that leave most of the second cache to what streams through it."""
+        one = self.products * self.problem.itemsize * self.lanes * (self.in_vectors + self.out_vectors)
+        # Filters that come from far for each block have to be worth the way.
+        least = 2 * _LEAST if self.filters_bytes > 2 * self.machine.l2 else _LEAST
+        return max(least, min(_MOST, self.machine.l2 // 4 // one))
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """(tiles of a register tile, register tiles of a block): each core gets as many as the others."""
         every = max(1, self.batch * self.tiles)
         if self.few:
-            return every
-        itemsize = self.problem.itemsize
-        filters = self.filters_bytes
-        one = self.products * itemsize * self.lanes * (self.in_vectors + self.out_vectors)
-        # Filters that stay in the second cache may come again for few tiles; others have to be worth the way.
-        stay = filters < self.machine.l2 * 3 // 4
-        least = 14 if stay else 56 if filters > _LARGE else 28
-        room = self.machine.l2 - filters if stay else self.machine.l2
-        block = max(least, min(56, room // 2 // one))
-        # Enough blocks for every core to get as many as the others.
-        return min(block, ceil(every / (self.machine.cores * ceil(every / (self.machine.cores * block)))))
+            return every, 1
+        most = registers.choose_tile(_MOST, self.out_vectors, self.machine)[0]
+        share = ceil(every / self.machine.cores)
+        units = ceil(share / most)
+        pixels = ceil(share / units)
+        # The largest of those that leave hardly a register tile empty.
+        fitting = range(ceil(self.room / pixels), 0, -1)
+        return pixels, next(n for n in fitting if 16 * ceil(units / n) * n <= 17 * units)
 
     @property
     def tile(self) -> tuple[int, int]:
         """(tiles, vectors) of a register tile."""
-        if self.own:
-            # Of one vector: a block's filters of a product then stay in the first cache for all tiles.
-            return registers.choose_tile(self.wanted, 1, self.machine)
-        return registers.choose_tile(self.wanted, self.out_vectors, self.machine)
+        # Of one vector where a block's filters of a product then stay in the first cache for all tiles.
+        return registers.choose_tile(self.cut[0], 1 if self.own else self.out_vectors, self.machine)
 
     @property
     def block(self) -> int:
         """Tiles of a block: whole register tiles."""
-        return ceil(self.wanted / self.tile[0]) * self.tile[0]
+        pixels, units = self.cut
+        return ceil(pixels / self.tile[0]) * self.tile[0] * units
 
     @property
     def filters(self) -> Filters:
@@ -214,7 +222,15 @@ class Tiling:
         strides = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw)
         source, target = self.source, self.target
         return Filters(
-            self.triple, s.groups, target.channels, source.channels, strides, self.backward, self.lanes, self.tile[1]
+            self.triple,
+            s.groups,
+            target.channels,
+            source.channels,
+            strides,
+            self.backward,
+            self.lanes,
+            self.tile[1],
+            by_block=self.few,
         )
 
     # Where things lie in a block's buffers: [product][vector of channels][tile][lanes]

@@ -18,14 +18,18 @@ StoreAt = Callable[[Register, int, int], None]
 _OTHERS = 4  # registers that a transform needs beside the rows that it makes
 
 
-def sandwich(k: Builder, m: Matrix, patch: Buffer, load: Load, store: Store) -> None:
+def sandwich(
+    k: Builder, m: Matrix, patch: Buffer, load: Load, store: Store, wanted: range | None = None
+) -> None:  # fmt: skip
     """store(i, j) of m X m^T, where load(row, column) gives X: columns first, then rows, with `patch` between them.
 
-    Two short loops, and so little code. patch: a private buffer of len(m) * len(m[0]) vectors.
+    Two short loops, and so little code. patch: a private buffer of len(m) * len(m[0]) vectors. wanted: only these rows,
+    of which the first is row 0 of the result.
     """
-    rows, columns, lanes = len(m), len(m[0]), k.lanes
+    some = tuple(m[i] for i in wanted) if wanted else m
+    rows, columns, lanes = len(some), len(m[0]), k.lanes
     with k.loop("column", 0, columns) as q:
-        for r, value in apply(k, m, lambda r: load(r, q)):
+        for r, value in apply(k, some, lambda r: load(r, q)):
             k.store(value, patch, q * lanes + r * columns * lanes)
     with k.loop("row", 0, rows) as i:
         line = [k.load(patch, i * (columns * lanes) + q * lanes) for q in range(columns)]

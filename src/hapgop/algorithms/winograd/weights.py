@@ -1,4 +1,5 @@
-"""Filters transformed: U = G g G^T for every pair of channels, as [group][product][block of out][in][lanes of block].
+"""Filters transformed: U = G g G^T for every pair of channels, as [group][product][block of out][in][lanes of block],
+or with the blocks outside of the products, where a block goes through all products before the next one begins.
 
 "In" and "out" are those of the op: for an input gradient they are exchanged, and the filter is turned by half.
 """
@@ -15,7 +16,10 @@ from hapgop.tile import Affine, Buffer, Builder, Register
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """oc, ic: channels of one group, as the op sees them. vectors: of a block of output channels."""
+    """oc, ic: channels of one group, as the op sees them. vectors: of a block of output channels.
+
+    by_block: the products of a block lie side by side, not the blocks of a product.
+    """
 
     triple: Triple
     groups: int
@@ -25,6 +29,7 @@ class Filters:
     swap: bool
     lanes: int
     vectors: int
+    by_block: bool = False
 
     @property
     def products(self) -> int:
@@ -45,18 +50,25 @@ class Filters:
         total = len(self.counts)
         return [(v, min(self.vectors, total - v)) for v in range(0, total, self.vectors)]
 
-    @property
-    def product_step(self) -> int:
-        """Elements from one product to the next; a line apart, or all would fall into one set of a cache."""
-        return self.padded * self.ic + self.lanes
+    def product_step(self, width: int) -> int:
+        """Elements from one product of a block of `width` vectors to the next.
+
+        They are a line more than they need to be, or all products would fall into one set of a cache.
+        """
+        return (width * self.lanes if self.by_block else self.padded) * self.ic + self.lanes
 
     @property
     def size(self) -> int:
-        return self.groups * self.products * self.product_step
+        gaps = len(self.blocks) if self.by_block else 1
+        return self.groups * self.products * (self.padded * self.ic + gaps * self.lanes)
 
-    def start(self, group: Affine, product: Affine, vector: Affine | int) -> Affine:
-        """Where the block that starts at a vector of output channels has its first input channel."""
-        return (group * self.products + product) * self.product_step + Affine.of(vector) * (self.lanes * self.ic)
+    def start(self, group: Affine, product: Affine, vector: Affine, width: int) -> Affine:
+        """Where the block of `width` vectors, `vector` the first, has its first input channel."""
+        every, inside = self.size // self.groups, vector * (self.lanes * self.ic)
+        if self.by_block:
+            # Those before it are whole.
+            inside = vector // self.vectors * (self.products * self.product_step(self.vectors))
+        return group * every + inside + product * self.product_step(width)
 
     # Squares of lanes x lanes channels, turned where the output channels are no neighbours
 
@@ -140,10 +152,9 @@ class Filters:
 
     def emit(self, k: Builder, w: Buffer, to: Buffer, squares: Buffer, patch: Buffer) -> None:
         """The stages that transform all filters."""
-        product = self.product_step
         for first, depth, runs in self.depths():
             for begin, width, blocks in self.runs():
-                step = width * self.lanes
+                product, step = self.product_step(width), width * self.lanes
                 grid = (("group", self.groups), ("block", blocks), ("square", runs))
                 with k.stage(f"filters {begin}", *grid) as (g, b, s):
                     channel = s * self.lanes + first
@@ -151,13 +162,18 @@ class Filters:
                         vector = b * self.vectors + begin + v
                         count = self.counts[begin + v]
                         self.square(k, w, squares, g, vector, count, channel, depth)
-                        at = self.start(g, Affine(0), b * self.vectors + begin) + channel * step + v * self.lanes
+                        block = self.start(g, Affine(0), b * self.vectors + begin, width)
+                        at = block + channel * step + v * self.lanes
                         self.transform(k, squares, patch, depth, to, at, product, step)
 
     def fill(self, k: Builder, to: Buffer) -> None:
         """The stage that writes what lies between the products, so that every element of `to` is written."""
-        with k.stage("between", ("product", self.groups * self.products)) as (i,):
-            k.store(k.const(0.0), to, i * self.product_step + self.padded * self.ic)
+        for begin, width, blocks in self.runs() if self.by_block else [(0, len(self.counts), 1)]:
+            with k.stage(f"between {begin}", ("group", self.groups), ("block", blocks), ("product", self.products)) as (
+                g, b, xi,
+            ):  # fmt: skip
+                start = self.start(g, xi, b * self.vectors + begin, width)
+                k.store(k.const(0.0), to, start + width * self.lanes * self.ic)
 
     def runs(self) -> list[tuple[int, int, int]]:
         """(first vector, vectors of a block, blocks) of blocks that are alike: of the same lanes."""
