@@ -14,7 +14,7 @@ from hapgop.bench import sides
 from hapgop.bench.peak import Peak
 from hapgop.bench.peers import Entry, Peer
 from hapgop.bench.rows import Match, Row
-from hapgop.bench.timing import interleave, paired, spread
+from hapgop.bench.timing import interleave, measures_anew, paired, spread
 from hapgop.bench.work import Work, eager
 from hapgop.machine import host
 
@@ -62,6 +62,7 @@ def measured(
     """
     work = judge.work
     torch.set_num_threads(threads)
+    measures_anew()
     entries = {OURS: Entry(sides.ours(work))}
     algorithms = {OURS: sides.algorithm(entries[OURS].run)}
     packed = sides.prepacked(work)

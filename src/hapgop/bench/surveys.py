@@ -16,7 +16,7 @@ from hapgop import engine, nn
 from hapgop._version import __version__
 from hapgop.algorithms import Problem
 from hapgop.bench.drawn import Drawn, draw
-from hapgop.bench.timing import interleave, paired
+from hapgop.bench.timing import interleave, measures_anew, paired
 from hapgop.bench.work import Call
 from hapgop.machine import host
 from hapgop.nn import functional, ops, routes
@@ -95,6 +95,7 @@ def survey(
 
 
 def _row(layer: Drawn, op: str, threads: int, repeats: int, compare: bool) -> SurveyRow:
+    measures_anew()
     ours, theirs = _sides(layer, op)
     nn.reset_report()
     mine = ours()

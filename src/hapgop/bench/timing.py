@@ -6,12 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median, quantiles
 from time import perf_counter, sleep
 
+from hapgop import engine
+
 _TURN = 2e-3  # seconds of one side's turn: long against the clock, short against the machine's moods
 _PAUSE = 2e-3  # between turns: threads of some libraries look for work so long after a call
 _SHORT = 20e-3  # calls shorter than this feel which side ran before them
 LEAST_ROUNDS = 5  # however long they take
 SECONDS = 1.5  # of all further rounds of a row
 _TRIAL = 3  # rounds in which all sides take part
+
+
+def measures_anew() -> None:
+    """What follows may measure its choices of algorithms for as long as a process of its own."""
+    engine.set_tuning(engine.get_tuning())
 
 
 def interleave(

@@ -16,7 +16,7 @@ import torch
 
 from hapgop._version import __version__
 from hapgop.bench.allocator import use_allocator
-from hapgop.bench.timing import interleave, paired, spread
+from hapgop.bench.timing import interleave, measures_anew, paired, spread
 from hapgop.bench.training import sides
 from hapgop.bench.training.nets import NETS, TrainedNet, net_named
 from hapgop.bench.training.profile import profiled
@@ -90,6 +90,7 @@ def bench_train(run: TrainRun, command: str, progress: Progress) -> TrainResult:
 
 def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
     torch.set_num_threads(threads)
+    measures_anew()
     ours = sides.ours(net, batch)
     every: dict[str, sides.Side | sides.TensorFlow] = {sides.OURS: ours}
     losses = {sides.OURS: _first(ours)}

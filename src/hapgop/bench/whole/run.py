@@ -14,6 +14,7 @@ from hapgop.bench.measuring import OURS, measurement
 from hapgop.bench.peak import measure_peak
 from hapgop.bench.peers.peer import Entry
 from hapgop.bench.rows import BenchResult, Row
+from hapgop.bench.timing import measures_anew
 from hapgop.bench.whole.peers import ALL, NetPeer
 from hapgop.bench.whole.task import NetJudge, Task, known, task
 from hapgop.errors import InputError
@@ -98,6 +99,7 @@ def bench_nets(run: NetRun, command: str, progress: Progress) -> BenchResult:
 
 def _row(work: Task, judge: NetJudge, run: NetRun, threads: int, words: list[str]) -> Row | None:
     torch.set_num_threads(threads)
+    measures_anew()
     entries = {OURS: ours(work, threads)}
     errors = {OURS: judge.error(entries[OURS].tensor(entries[OURS].run()))}
     if not errors[OURS] < _ALLOWED:
