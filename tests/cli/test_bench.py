@@ -132,3 +132,18 @@ def test_nets_are_measured_from_the_command_line(hapgop, tmp_path):
     wrong = hapgop("bench", "nets", "--class", "3x3")
     assert wrong.code == 2
     assert "--class: only bench layers has it" in wrong.err
+
+
+def test_starts_are_real_processes(hapgop, tmp_path):
+    done = hapgop("bench", "start", "--case", "digits", "--repeats", "1", "--json", tmp_path / "out.json")
+    assert done.code == 0, done.err
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert (row["net"], len(row["warm"]), len(row["cold"])) == ("digits", 1, 3)
+    assert 0 < row["warm_median"] < row["cold_median"]
+    assert "digits" in done.out
+
+
+def test_a_start_of_an_unknown_net_is_an_error(hapgop):
+    done = hapgop("bench", "start", "--case", "nonsense")
+    assert done.code == 2
+    assert "there is no such net" in done.err

@@ -206,3 +206,11 @@ def test_settings_that_make_no_sense(monkeypatch):
             tuning._from_environment()
     finally:
         tuning._from_environment.cache_clear()
+
+
+def test_a_thread_may_take_what_is_kept_and_measure_nothing(cache, timed):
+    with engine.unmeasured():
+        assert not engine.may_measure()
+        engine.prepare(CLOSE)
+    assert not timed
+    assert engine.may_measure()

@@ -8,6 +8,7 @@ from hapgop.bench.layers import Run, bench_layers, plan
 from hapgop.bench.picture import draw
 from hapgop.bench.reading import from_text
 from hapgop.bench.rows import BenchResult, ClassMean, Match, Row, class_means, from_json
+from hapgop.bench.starting import Start, bench_start, start_json
 from hapgop.bench.surveys import OPS as SURVEY_OPS
 from hapgop.bench.surveys import SurveyRow, SurveySummary, survey, survey_json
 from hapgop.bench.table import table
@@ -26,6 +27,7 @@ __all__ = [
     "NetRun",
     "Row",
     "Run",
+    "Start",
     "SurveyRow",
     "SurveySummary",
     "TrainResult",
@@ -34,6 +36,7 @@ __all__ = [
     "Wanted",
     "bench_layers",
     "bench_nets",
+    "bench_start",
     "bench_train",
     "cases",
     "class_means",
@@ -44,6 +47,7 @@ __all__ = [
     "plan",
     "plan_nets",
     "plan_train",
+    "start_json",
     "survey",
     "survey_json",
     "table",

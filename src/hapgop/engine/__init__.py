@@ -16,7 +16,7 @@ from hapgop.engine.ready import Refused, plan_for, prepare, prepare_by, prepare_
 from hapgop.engine.runnable import Runnable
 from hapgop.engine.sequence import Call, Outside, Sequence
 from hapgop.engine.team import get_threads, most_threads, set_threads, use_openmp
-from hapgop.engine.tuning import compare, get_tuning, keep, may_measure, measured, set_tuning, spend, usual
+from hapgop.engine.tuning import compare, get_tuning, keep, may_measure, measured, set_tuning, spend, unmeasured, usual
 
 __all__ = [
     "ALIGN",
@@ -60,6 +60,7 @@ __all__ = [
     "set_tuning",
     "spend",
     "tune_allocator",
+    "unmeasured",
     "use_openmp",
     "usual",
 ]

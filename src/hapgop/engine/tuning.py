@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from math import prod
 from time import perf_counter
@@ -43,6 +44,12 @@ _TURN = 300e-6  # seconds of a candidate's turn, at least: long against the cloc
 _HOPELESS = 3.0  # times the fastest: no further rounds
 _TOGETHER = 60e-3  # seconds for all rounds of a problem, but two rounds always
 
+
+class _Here(threading.local):
+    kept = False  # whether this thread takes what is kept
+
+
+_here = _Here()
 _mode: str | None = None
 _left = _BUDGET
 _one = threading.Lock()
@@ -103,7 +110,17 @@ def contenders(ranking: Ranking) -> list[Plan]:
 
 def may_measure() -> bool:
     """Whether this process still measures, and what it finds can be kept."""
-    return get_tuning() == "close" and _left > 0 and choices().writable()
+    return get_tuning() == "close" and not _here.kept and _left > 0 and choices().writable()
+
+
+@contextmanager
+def unmeasured() -> Iterator[None]:
+    """Whatever this thread prepares meanwhile is chosen by what was measured before, else by prediction."""
+    before, _here.kept = _here.kept, True
+    try:
+        yield
+    finally:
+        _here.kept = before
 
 
 def spend(seconds: float) -> None:

@@ -1,7 +1,8 @@
 """A run folder becomes a function from pictures to labels."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hapgop.engine import unmeasured
 from hapgop.errors import InputError
 from hapgop.predict.folder import Run, read_run
 from hapgop.predict.onnx_file import read_onnx
@@ -39,8 +41,10 @@ class Predictor:
     An ONNX file does not say how pictures are made into its input, so `preprocessing` has to; `classes` are the labels'
     names, numbers where they are not given. Calling it takes paths, PIL images or uint8 arrays (h, w[, c]) and gives
     one `Prediction` each, in order. The net is planned for a batch size when it first comes, and runs in one native
-    call; `program` is what runs, and prints what it does. Raises InputError naming the file where the folder or a
-    picture cannot be used.
+    call; `program` is what runs, and prints what it does. With `tune`, algorithms that are predicted to be about
+    as fast as one another are measured then, which takes some seconds once for each machine; else the first label comes
+    soon, by what was measured before and by prediction. Raises InputError naming the file where the folder or a picture
+    cannot be used.
 
     >>> Predictor("runs/demo")(["seven.png"])[0].label  # doctest: +SKIP
     '7'
@@ -59,6 +63,7 @@ class Predictor:
         *,
         preprocessing: Preprocessing | None = None,
         classes: Sequence[str] | None = None,
+        tune: bool = False,
     ) -> None:
         path = Path(source)
         if path.suffix.lower() == ".onnx":
@@ -72,6 +77,7 @@ class Predictor:
         self.preprocessing, self.tensors = loaded.preprocessing, loaded.tensors
         self.program = Program(self.graph, self.tensors)
         told = self.config.get("prediction")
+        self._planning: Callable[[], AbstractContextManager[None]] = nullcontext if tune else unmeasured
         self._mirror = bool(told.get("mirror")) if isinstance(told, Mapping) else False
 
     def __call__(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
@@ -90,9 +96,10 @@ class Predictor:
 
         Where the run was trained so, they are the mean of those for the pictures and for their mirror images.
         """
-        outputs = self.program(batch)
-        if self._mirror:
-            outputs = np.float32(0.5) * (outputs + self.program(mirrored(batch)))
+        with self._planning():
+            outputs = self.program(batch)
+            if self._mirror:
+                outputs = np.float32(0.5) * (outputs + self.program(mirrored(batch)))
         return outputs
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

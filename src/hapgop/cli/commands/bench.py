@@ -1,4 +1,4 @@
-"""`hapgop bench layers`, `nets`, `train`, `random` and `accuracy`"""
+"""`hapgop bench layers`, `nets`, `train`, `random`, `accuracy` and `start`"""
 
 import json as codec
 import shlex
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -25,15 +26,16 @@ class _What(StrEnum):
     TRAIN = "train"
     RANDOM = "random"
     ACCURACY = "accuracy"
+    START = "start"
 
 
 def command(
     what: Annotated[
         _What,
         typer.Argument(
-            metavar="layers|nets|train|random|accuracy",
-            help="What to measure: known layers, whole nets, their training steps, random layers, or the time to an "
-            "accuracy.",
+            metavar="layers|nets|train|random|accuracy|start",
+            help="What to measure: known layers, whole nets, their training steps, random layers, the time to an "
+            "accuracy, or from a process's start to its first label.",
         ),
     ],
     data: Annotated[
@@ -94,6 +96,7 @@ def command(
     our algorithms against one another; of the other options it takes --op, --threads, --repeats, --quick and --json.
     `accuracy` trains one recipe in our layers and then in PyTorch's own, and compares the times; of the other options
     it takes --threads (the last number), --allocator and --json.
+    `start` starts processes that label one picture; of the other options it takes --case, --repeats and --json.
     Run it on a machine that does nothing else. docs/benchmarks.md says what is measured and how.
     """
     if what is _What.ACCURACY:
@@ -107,6 +110,9 @@ def command(
     for option, wanted_too in (("--profile", profile), ("--tensorflow", tensorflow)):
         if wanted_too and what is not _What.TRAIN:
             raise InputError(f"{option}: only bench train has it")
+    if what is _What.START:
+        _start(case or (), repeats, json)
+        return
     if what is _What.TRAIN:
         unknown: tuple[tuple[str, object], ...] = (
             ("--class", family),
@@ -197,6 +203,24 @@ def _survey(
     if json is not None:
         values = bench.survey_json(found, _command())
         console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
+        console.say(f"Wrote {json}.")
+
+
+def _start(nets: Sequence[str], repeats: int, json: Path | None) -> None:
+    with Bar() as bar:
+        starts = bench.bench_start(nets, repeats=repeats, progress=_counted(bar))
+    rows = [
+        [
+            start.net,
+            *(f"{seconds:.2f}" for times in (start.warm, start.cold) for seconds in (median(times), min(times))),
+        ]
+        for start in starts
+    ]
+    columns = ["net", "warm, s", "best", "cold, s", "best "]
+    console.show(console.table(columns, rows, right=columns[1:]))
+    console.write("\nSeconds from a process's start to its label; cold: all kernels are compiled first.")
+    if json is not None:
+        console.write_file(json, codec.dumps(bench.start_json(starts, _command()), indent=2, allow_nan=False) + "\n")
         console.say(f"Wrote {json}.")
 
 
