@@ -35,6 +35,7 @@ from hapgop.program.weights import Weights
 
 _CLOSE = 2.5  # times the best prediction, which knows weights in the cache
 _CANDIDATES = 4
+_SPREAD = 4  # times the bytes of its filters that F(4x4, 3x3) reads
 _LONGEST = 0.1  # seconds of a call: weights are soon read beside such work
 _ROUNDS = 3
 _REPEATS = 4  # calls in a candidate's turn
@@ -46,11 +47,12 @@ def chosen_in_place(plan: Schedule, tensors: Mapping[str, NDArray[Any]]) -> dict
     """The problems of a planned net that were measured within it, each as it was fastest.
 
     Measured once for a net and a batch size, and kept where the engine keeps what it measures. Nothing is chosen here
-    where tuning is off, where all weights fit in a core's cache, or where calls are long.
+    where tuning is off, where all weights fit in a core's cache in any form, or where calls are long.
     """
-    problems = list(dict.fromkeys(p for step in plan.steps if isinstance(p := step.problem, Problem) and p.packed))
-    weights = sum(4 * _weights(p) for p in problems)
-    if get_tuning() == "off" or weights < host().l2 or plan.seconds > _LONGEST:
+    every = [p for step in plan.steps if isinstance(p := step.problem, Problem) and p.packed]
+    problems = list(dict.fromkeys(every))
+    weights = sum(p.itemsize * _weights(p) for p in every)
+    if get_tuning() == "off" or _SPREAD * weights < host().l2 or plan.seconds > _LONGEST:
         return {}
     net = hashlib.sha256(f"{plan.graph} {plan.batch} {plan.layout}".encode()).hexdigest()
     keys = {problem: f"{problem!r} in {net}" for problem in problems}
