@@ -130,8 +130,9 @@ class Sums:
         first, last = self.cols.interior
         border = self.shape.ow - (last - first)
         fit = self.shape.kw * self.ic <= self.machine.registers - 4
-        # Where vectors of outputs are many, a tile of some of them and of the few inputs is large enough.
-        few = self.ic < 8 and (fit or (self.oc <= self.lanes and self.shape.kw <= self.machine.registers - 4))
+        # Where vectors of outputs are many, a tile of some of them and of four inputs or more is large enough.
+        small = self.oc <= self.lanes or self.ic < 4
+        few = self.ic < 8 and (fit or (small and self.shape.kw <= self.machine.registers - 4))
         return (few or (self.bundle > 1 and fit)) and self.shape.kw > 1 and border <= _BORDER_COLUMNS
 
     @property
@@ -139,7 +140,10 @@ class Sums:
         """Of the broadcast side, in a tile."""
         if not self.narrow:
             return self.pairs
-        return registers.balanced(self.ic, max(1, (self.machine.registers - 4) // self.shape.kw))
+        # Two vectors, where there are as many: each value that is broadcast then meets both.
+        room = self.machine.registers - 4
+        room = (room - 3) // 2 if len(self.counts) > 1 else room
+        return registers.balanced(self.ic, max(1, room // self.shape.kw))
 
     @property
     def tile(self) -> tuple[int, int]:
