@@ -1,6 +1,6 @@
 """PyTorch begins here: our operators, layers with PyTorch's names, nets, and modules captured as graphs."""
 
-from hapgop.nn import functional, nets, ops
+from hapgop.nn import functional, nets, ops, optim
 from hapgop.nn.accelerating import Acceleration, LayerAccount, accelerate, acceleration, restore
 from hapgop.nn.capturing import capture
 from hapgop.nn.modules import (
@@ -40,6 +40,7 @@ __all__ = [
     "functional",
     "nets",
     "ops",
+    "optim",
     "report",
     "reset_report",
     "restore",
