@@ -55,7 +55,7 @@ def _again():
 def test_the_fastest_of_those_that_come_close_is_taken(cache, timed):
     prepared = engine.prepare(CLOSE)
     assert len(timed) == 1
-    assert 2 <= len(timed[0]) <= 4
+    assert 2 <= len(timed[0]) <= 5
     winner = timed[0][-1]
     assert prepared.plan.algorithm.name == winner
     assert prepared.plan.measured == pytest.approx(1e-3 / len(timed[0]))

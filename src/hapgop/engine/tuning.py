@@ -33,7 +33,7 @@ MODES: Final = ("off", "kept", "close")
 _NAMES: Final = {"": "close", "0": "off", "1": "close"}
 
 _CLOSE = 2.0  # times the best prediction: predictions of the rarer shapes are off by as much
-_CANDIDATES = 4
+_CANDIDATES = 5  # the four fast algorithms of 3x3 filters, and plain sums
 _LONGEST = 50e-3  # seconds a call, on all cores: the few runs of a longer one are the work of a whole process
 _BYTES = 256 << 20  # of all tensors
 _MAKING = 0.05  # seconds, about, for a kernel that only takes part

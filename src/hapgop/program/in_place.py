@@ -34,7 +34,7 @@ from hapgop.program.schedule import Schedule
 from hapgop.program.weights import Weights
 
 _CLOSE = 2.5  # times the best prediction, which knows weights in the cache
-_CANDIDATES = 4
+_CANDIDATES = 5
 _SPREAD = 4  # times the bytes of its filters that F(4x4, 3x3) reads
 _LONGEST = 0.1  # seconds of a call: weights are soon read beside such work
 _ROUNDS = 3
