@@ -1,4 +1,5 @@
-"""The choice: of the algorithms that accept a problem, the one predicted or measured fastest."""
+"""The choice: of the algorithms that accept a problem, the one predicted or measured fastest; of equals, the most
+accurate."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from hapgop.machine import Machine
 from hapgop.planning.plan import Lost, Plan
 
 _WORTH = 10e-6  # seconds of work for which a further thread is woken
+_ALIKE = 1.05  # times the fastest: so little is within the noise, and the most accurate of them is taken
 _FAR = 2.0  # times the best, with all the machine's cores: whose recipe is not even made
 
 
@@ -40,18 +42,24 @@ class Ranking:
         return tuple(c for c in self.candidates if c.shared <= limit)[:most]
 
     def plan(self, measured: Mapping[str, float] | None = None) -> Plan:
-        """The plan for the fastest. measured: seconds of a call of some candidates, by name; of those the fastest is.
+        """The plan for the fastest, or the one with the smallest bound of its error of those that are about as fast.
 
-        Names that are no candidate's are left out.
+        measured: seconds of a call of some candidates, by name; of those the fastest is meant. Names that are no
+        candidate's are left out.
         """
         times = measured or {}
-        known = [c for c in self.candidates if c.algorithm.name in times]
-        winner = min(known, key=lambda c: times[c.algorithm.name]) if known else self.candidates[0]
+        known = [(times[c.algorithm.name], c) for c in self.candidates if c.algorithm.name in times]
+        winner = self._winner(known or [(c.shared, c) for c in self.candidates])
         lost = [Lost(c.algorithm.name, _why(c, winner, times)) for c in self.candidates if c is not winner]
         taken = times.get(winner.algorithm.name) if known else None
         return Plan(
             self.problem, self.machine, winner.algorithm, winner.recipe, winner.seconds, (*lost, *self.others), taken
         )
+
+    def _winner(self, timed: Sequence[tuple[float, Candidate]]) -> Candidate:
+        limit = _ALIKE * min(seconds for seconds, _ in timed)
+        alike = [(c.algorithm.growth(self.problem), seconds, c) for seconds, c in timed if seconds <= limit]
+        return min(alike, key=lambda one: one[:2])[2]
 
 
 def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | None = None) -> Plan:
