@@ -20,7 +20,7 @@ from hapgop.errors import InputError
 from hapgop.machine import host
 from hapgop.planning import Plan, Ranking, rank
 
-_PLANS = 1024  # of about four kilobytes for each algorithm that comes into question
+_PLANS = 768  # of about four kilobytes for each algorithm that comes into question
 _READY = 4096  # bytes of a prepared problem, without its kernel
 
 _ready: Kept[Prepared] = Kept(MOST)  # their kernels count
