@@ -79,7 +79,7 @@ def test_it_really_measures(cache):
     times = engine.measured(repr(CLOSE))
     assert len(times) >= 2
     assert all(0 < seconds < 1 for seconds in times.values())
-    assert times[prepared.plan.algorithm.name] == min(times.values())
+    assert times[prepared.plan.algorithm.name] <= 1.05 * min(times.values())  # of those about as fast the most accurate
     inputs = random_inputs(CLOSE, 1)
     # Not Winograd: whole numbers are exact in plain sums only.
     if prepared.plan.algorithm.growth(CLOSE) == 1:
