@@ -89,7 +89,7 @@ def test_many_small_colour_images_have_a_recipe_and_a_net_of_their_own(data: Dat
 
 
 @given(
-    schedule=st.sampled_from(["onecycle", "cosine", "constant"]),
+    schedule=st.sampled_from(["onecycle", "cosine", "steps", "constant"]),
     warmup=st.floats(0, 1),
     steps=st.integers(1, 50),
 )
@@ -112,4 +112,5 @@ def test_schedules_by_hand() -> None:
 
     assert rates("onecycle") == [0.5, 1.0, 0.75, 0.5, 0.25]
     assert rates("cosine") == [0.5, 1.0, 0.853553, 0.5, 0.146447]
+    assert rates("steps") == [0.5, 1.0, 1.0, 0.1, 0.01]
     assert rates("constant") == [0.5, 1.0, 1.0, 1.0, 1.0]

@@ -12,7 +12,7 @@ from hapgop.errors import InputError
 _CHOICES = {
     "optimizer": ("sgd", "adamw", "muon"),
     "rest": ("adamw", "sgd"),
-    "schedule": ("onecycle", "cosine", "constant"),
+    "schedule": ("onecycle", "cosine", "steps", "constant"),
     "border": ("black", "edge", "reflect"),
     "keep": ("best", "last"),
 }

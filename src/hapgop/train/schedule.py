@@ -9,6 +9,7 @@ _GROWING = 0.6
 # Each size costs new kernels, so there are few.
 _SIZES = 3
 _SIZE_STEP = 4
+_DROPS = (0.5, 0.75)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -16,8 +17,9 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
     All schedules rise linearly over the first `warmup` share of the steps. Then "onecycle" falls linearly to
     nearly nothing (after Smith, "Super-Convergence", arXiv 1708.07120; the straight fall is that of
-    cifar10-airbench), "cosine" falls along half a cosine (Loshchilov and Hutter, arXiv 1608.03983), and
-    "constant" stays.
+    cifar10-airbench), "cosine" falls along half a cosine (Loshchilov and Hutter, arXiv 1608.03983), "steps" is
+    divided by ten after half and again after three quarters of all steps (He et al., arXiv 1512.03385, on CIFAR-10),
+    and "constant" stays.
 
     >>> recipe = Recipe(learning_rate=1.0, schedule="onecycle", warmup=0.5)
     >>> [learning_rate(recipe, step, 4) for step in range(4)]
@@ -37,6 +39,8 @@ def share(recipe: Recipe, step: int, steps: int) -> float:
         return 1 - passed
     if recipe.schedule == "cosine":
         return (1 + math.cos(math.pi * passed)) / 2
+    if recipe.schedule == "steps":
+        return float(0.1 ** sum(step >= drop * steps for drop in _DROPS))
     return 1.0
 
 

@@ -56,7 +56,7 @@ def command(
     batch_size: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, adamw or muon.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="onecycle, cosine or constant.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="onecycle, cosine, steps or constant.")] = None,
     weight_decay: Annotated[float | None, typer.Option()] = None,
     label_smoothing: Annotated[float | None, typer.Option()] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror every other image.")] = None,
