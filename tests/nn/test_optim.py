@@ -1,6 +1,8 @@
 """Gradient descent in one call: the numbers of PyTorch's, and its way wherever ours does not lead."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -201,3 +203,14 @@ def test_a_closure_is_asked_for_the_loss():
         return torch.tensor(3.0)
 
     assert [float(descent.step(loss)) for _ in range(2)] == [3.0, 3.0]
+
+
+def test_descent_does_without_torch_compile():
+    """Its import takes most of a second of every training that begins."""
+    code = (
+        "import sys, torch; from hapgop.nn.optim import SGD; layer = torch.nn.Linear(2, 1)\n"
+        "descent = SGD(layer.parameters(), lr=0.1, momentum=0.9)\n"
+        "for _ in range(2): descent.zero_grad(); layer(torch.ones(1, 2)).sum().backward(); descent.step()\n"
+        "print(descent._call is not None, 'torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True False\n"

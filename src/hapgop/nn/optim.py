@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import unwrap
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -34,6 +35,11 @@ class SGD(torch.optim.SGD):
 
     _call: _Call | None = None
 
+    # Around each of PyTorch's own is one for torch.compile, whose import takes most of a second.
+    add_param_group = unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = unwrap(torch.optim.SGD.zero_grad)
+    _their_step = unwrap(torch.optim.SGD.step)
+
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient; `closure` computes the loss anew, and is PyTorch's."""
         hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
@@ -47,9 +53,8 @@ class SGD(torch.optim.SGD):
     def _step(self, closure: Callable[[], float] | None) -> float | None:
         addresses = self._addresses() if closure is None else None
         if addresses is None:
-            theirs: Any = torch.optim.SGD.step
-            # Hooks are around our step already.
-            return theirs.__wrapped__(self, closure) if getattr(theirs, "hooked", False) else theirs(self, closure)
+            with torch.set_grad_enabled(self.defaults["differentiable"]):
+                return self._their_step(closure)
         if self._call is not None:
             self._call(self.param_groups, addresses)
         return None

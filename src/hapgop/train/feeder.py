@@ -21,6 +21,8 @@ from hapgop.train.schedule import image_size
 # So many batches wait ready: enough to bridge a slow disk, little enough for the memory.
 _AHEAD = 3
 _POLL = 0.2
+# Chance is drawn for so many steps at a time: between two steps, a few small calls take four times as long.
+_TOGETHER = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +54,15 @@ class Feeder:
         self.beside = _cores() > torch.get_num_threads() if beside is None else beside
         self.waited = 0.0
         """Seconds for which a step had no batch yet, in all."""
+        self._draws: dict[int, tuple[Draws, Draws]] = {}
         self._fill = tuple(min(255, round(255 * mean)) for mean in data.preprocessing.mean)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; `step` counts from 0 over the whole training."""
         recipe, order = self.recipe, self.order
-        draws = drawn(recipe, order, step)
+        draws, own = self._drawn(step)
         chosen = order.batch(step)
-        x = self._images(chosen[self.rows], draws.of(self.rows))
+        x = self._images(chosen[self.rows], own)
         labels = torch.from_numpy(self.data.train.labels[chosen])
         y, other, share = labels[self.rows], None, 1.0
         if recipe.mixup:
@@ -72,6 +75,13 @@ class Feeder:
         if size != full:
             x = interpolate(x, size, mode="bilinear", antialias=True).contiguous(memory_format=torch.channels_last)
         return Batch(x, y, other, share)
+
+    def _drawn(self, step: int) -> tuple[Draws, Draws]:
+        """The draws of a step, and those for the part that is made here."""
+        if step not in self._draws:
+            several = {at: drawn(self.recipe, self.order, at) for at in range(step, step + _TOGETHER)}
+            self._draws = {at: (draws, draws.of(self.rows)) for at, draws in several.items()}
+        return self._draws[step]
 
     def batches(self, first: int) -> Iterator[Batch]:
         """The batches from `first` on, to the end of the recipe."""
