@@ -61,7 +61,7 @@ def inputs(p, seed=3):
     tensors = [whole(p.images, p.pixels, p.channels)]
     if p.op in ("norm", "layer_norm"):
         tensors += [whole(p.channels), whole(p.channels)]
-    elif p.op in ("add", "mul"):
+    elif p.op in ("add", "mul", "blend"):
         shapes = {"all": tensors[0].shape, "image": (p.images, 1, p.channels), "pixel": (p.images, p.pixels, 1)}
         tensors.append(whole(*shapes[p.over]))
     return tensors
@@ -75,6 +75,8 @@ def expected(p, tensors):
         return softmax(x)
     if p.op in ("add", "mul"):
         x = x + rest[0] if p.op == "add" else x * rest[0]
+    elif p.op == "blend":
+        x = p.alpha * x + p.beta * rest[0]
     elif p.op == "layer_norm":
         off = x - x.mean(-1, keepdims=True)
         x = off / np.sqrt((off * off).mean(-1, keepdims=True) + p.eps) * rest[0] + rest[1]
@@ -104,6 +106,7 @@ def interpreted(kernel, arrays, sizes):
 PROBLEMS = [
     *(MapProblem("apply", 1, 44, 25, f, 0.5) for f in FUNCTIONS),
     MapProblem("add", 2, 30, 19, "relu"), MapProblem("mul", 1, 1, 5), MapProblem("mul", 1, 7, 19, over="pixel"),
+    MapProblem("blend", 2, 30, 19, alpha=0.75, beta=-0.5), MapProblem("blend", 1, 1, 3, "relu", 1.0, beta=0.25),
     MapProblem("mul", 3, 70, 19, over="image"), MapProblem("add", 2, 3, 200, "relu6", over="image"),
     MapProblem("norm", 2, 50, 35, "hardswish"), MapProblem("norm", 1, 3, 8), MapProblem("copy", 2, 40, 19, pitch=24),
     MapProblem("copy", 1, 2, 300, pitch=301), MapProblem("first", 2, 20, 19), MapProblem("first", 1, 49, 3),

@@ -18,6 +18,7 @@ from hapgop.nn.modules import (
 )
 from hapgop.nn.report import CallReport, report, reset_report
 from hapgop.nn.threads import share_threads
+from hapgop.nn.training_program import TrainingProgram
 
 __all__ = [
     "Acceleration",
@@ -34,6 +35,7 @@ __all__ = [
     "LayerAccount",
     "Linear",
     "MaxPool2d",
+    "TrainingProgram",
     "accelerate",
     "acceleration",
     "capture",

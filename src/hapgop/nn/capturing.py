@@ -45,8 +45,8 @@ class _Tracer(fx.Tracer):
         return all(getattr(type(m), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward"))
 
 
-def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
-    """The graph of a module as it computes in eval mode, for images (c, h, w).
+def capture(module: nn.Module, input_shape: tuple[int, int, int], training: bool = False) -> Graph:
+    """The graph of a module as it computes in eval mode, for images (c, h, w); `training`: as it does in its own mode.
 
     Layers of hapgop and of `torch.nn`, and calls such as `F.relu`, `torch.flatten`, `+` and `torch.cat`, are known.
     Parameters are named as in the state dict. Raises InputError naming the layer or call that a graph cannot express,
@@ -56,7 +56,8 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     ['flatten', 'linear']
     """
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    if not training:
+        module.eval()
     try:
         traced = _Tracer().trace(module)
     except InputError:

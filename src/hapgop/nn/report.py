@@ -49,6 +49,12 @@ def count(answer: Answer) -> None:
         _calls[answer] += 1
 
 
+def count_all(answers: Mapping[Answer, int]) -> None:
+    """So many more calls, answered so."""
+    with _lock:
+        _calls.update(answers)
+
+
 def report() -> CallReport:
     """The calls since the start or the last `reset_report()`, most frequent first.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 ALIGN = 64  # bytes of a cache line
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +20,14 @@ class Life:
     last: int
 
 
-def first_fit(lives: Mapping[str, Life]) -> tuple[dict[str, int], int]:
+def first_fit(lives: Mapping[_Name, Life]) -> tuple[dict[_Name, int], int]:
     """(where each value starts, the bytes of all): the largest first, each in the first gap that is free as long.
 
     >>> first_fit({"a": Life(64, 0, 1), "b": Life(64, 1, 2), "c": Life(64, 2, 3)})
     ({'a': 0, 'b': 64, 'c': 0}, 128)
     """
     placed: list[tuple[int, int, Life]] = []
-    starts: dict[str, int] = {}
+    starts: dict[_Name, int] = {}
     for name, life in sorted(lives.items(), key=lambda item: -item[1].size):
         size = -(-life.size // ALIGN) * ALIGN
         start = 0

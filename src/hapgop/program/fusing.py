@@ -45,7 +45,7 @@ def chain(node: Node, readers: Readers, sizes: Mapping[str, Size], taken: frozen
             kinds.add("add")
         elif link.op in ACTIVATIONS and "activation" not in kinds:
             kinds.add("activation")
-        elif _quarters(link, sizes) and node.op != "linear":
+        elif quarters(link, sizes) and node.op != "linear":
             links.append(link)
             break
         else:
@@ -54,7 +54,7 @@ def chain(node: Node, readers: Readers, sizes: Mapping[str, Size], taken: frozen
     return links
 
 
-def _quarters(node: Node, sizes: Mapping[str, Size]) -> bool:
+def quarters(node: Node, sizes: Mapping[str, Size]) -> bool:
     """Whether it is a max pool of 2 x 2 without overlap, gap or padding, that drops what fills no window."""
     if node.op != "max_pool2d":
         return False

@@ -12,7 +12,7 @@ from hapgop.algorithms.maps import FUNCTIONS, MapProblem
 from hapgop.engine import Refused
 from hapgop.program.fusing import Readers, best, chain, function_of, image_map, linear_shape
 from hapgop.program.graph import Graph, Node
-from hapgop.program.sizes import Size, conv_shape, mean_axes, pool_shape, result_sizes
+from hapgop.program.sizes import Size, conv_shape, mean_axes, padded_otherwise, pool_shape, result_sizes
 from hapgop.program.steps import Step, cost
 from hapgop.shape import ConvShape, PoolShape
 
@@ -91,7 +91,7 @@ class _Lowering:
     # Sums
 
     def conv(self, node: Node) -> None:
-        if _padded_in_python(node):
+        if padded_otherwise(node):
             self.python(node)
             return
         shape = conv_shape(node, self.sizes[node.inputs[0]], self.n)
@@ -238,13 +238,7 @@ class _Lowering:
 
 def _reads_either(node: Node) -> bool:
     """Whether a node reads images in either memory order."""
-    return node.op == "pointwise" or (node.op == "conv2d" and not _padded_in_python(node))
-
-
-def _padded_in_python(node: Node) -> bool:
-    """Whether a convolution's padding is none of zeros: the rare case, which NumPy pads."""
-    padding = node.attrs["padding"]
-    return node.attrs["padding_mode"] != "zeros" and padding not in (0, (0, 0), "valid")
+    return node.op == "pointwise" or (node.op == "conv2d" and not padded_otherwise(node))
 
 
 _LOWER: Final[Mapping[str, Callable[[_Lowering, Node], None]]] = {

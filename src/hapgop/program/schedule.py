@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -85,7 +85,7 @@ def schedule(graph: Graph, batch: int, layout: str = "nhwc", threads: int = 1, f
     # Fusions are judged for all cores, however many threads there are: with them algorithms, and so bits, may change.
     steps, alias = lower(graph, batch, layout, host().cores, fuse)
     costs = tuple(None if step.problem is None else cost(step.problem) for step in steps)
-    team = _team(costs, threads)
+    team = team_for(costs, threads)
     sizes = dict(result_sizes(graph))
     for step in steps:
         sizes.setdefault(step.writes, sizes[step.node.inputs[0]])
@@ -98,7 +98,7 @@ def schedule(graph: Graph, batch: int, layout: str = "nhwc", threads: int = 1, f
     return Schedule(graph, batch, layout, team, tuple(steps), costs, sizes, alias, starts, arena, separate)
 
 
-def _team(costs: tuple[Cost | None, ...], most: int) -> int:
+def team_for(costs: Sequence[Cost | None], most: int) -> int:
     """How many threads pay: more are taken only for a gain that also a busy machine leaves something of."""
     best = 1
     for team in range(2, most + 1):
@@ -107,7 +107,7 @@ def _team(costs: tuple[Cost | None, ...], most: int) -> int:
     return best
 
 
-def _seconds(costs: tuple[Cost | None, ...], team: int) -> float:
+def _seconds(costs: Sequence[Cost | None], team: int) -> float:
     """By a team: each step by all of it where that pays."""
     total = LAUNCH if team > 1 else 0.0
     for c in costs:

@@ -60,6 +60,12 @@ def conv_shape(node: Node, size: Size, n: int = 1) -> ConvShape:
     return shape
 
 
+def padded_otherwise(node: Node) -> bool:
+    """Whether a convolution's padding is none of zeros: the rare case, for which no kernel has a word."""
+    padding = node.attrs["padding"]
+    return node.attrs["padding_mode"] != "zeros" and padding not in (0, (0, 0), "valid")
+
+
 def pool_shape(node: Node, size: Size, n: int = 1) -> PoolShape | None:
     """The pooling that a pool node is on images of `size`; None where (adaptive) windows differ in size."""
     c, h, w = _image(size)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from hapgop.errors import InputError
+from hapgop.nn import Conv2d, TrainingProgram
 from hapgop.train import generators
 from hapgop.train.average import Average
 from hapgop.train.batches import Order, step_seed
@@ -77,7 +78,7 @@ class Training:
             )
         self.feeder = Feeder(data, recipe, self.order, workers.part(self.order.batch_size))
         self._weights = class_weights(data.train.labels, len(data.classes), recipe.balance)
-        self._model: torch.nn.Module = self.net
+        self._model = _called(self.net)
         self._progress = progress
         self._every = checkpoint_every
         self._next_checkpoint = time.monotonic() + checkpoint_every
@@ -93,7 +94,8 @@ class Training:
         Raises Diverged where the loss is infinite or not a number, Unwritable where the folder's disk is full, and
         WorkerLost where another process is gone.
         """
-        self._model = self.workers.spread(self.net)
+        if not self.workers.alone:
+            self._model = self.workers.spread(self.net)
         at = self.position
         batches = self.feeder.batches(at.epoch * self.order.steps + at.step)
         try:
@@ -268,6 +270,11 @@ class Training:
             f"The loss became {what} in epoch {self.position.epoch + 1}, at {where}."
             f" {self.folder} keeps {kept}. A learning rate below {rate:g}, such as {rate / 5:g}, should help."
         )
+
+
+def _called(net: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The net, as its steps call it: in one call each way where it has layers of ours; PyTorch's own stay that."""
+    return TrainingProgram(net) if any(isinstance(layer, Conv2d) for layer in net.modules()) else net
 
 
 @contextmanager

@@ -43,7 +43,9 @@ def recipe(problem: MapProblem, machine: Machine) -> Recipe:
             items=p.images * ceil(p.channels / (8 * lanes)),
             tiles="squares of channels and pixels",
         )
-    if p.op == "apply" or (p.op in ("add", "mul") and p.over == "all"):
+    if p.op == "blend":
+        how = f"{how} {p.alpha} {p.beta}"
+    if p.op in ("apply", "blend") or (p.op in ("add", "mul") and p.over == "all"):
         return Recipe(
             key=f"map flat {how} {isa}",
             build=partial(_flat, p, lanes),
@@ -84,8 +86,11 @@ def _flat(p: MapProblem, lanes: int) -> Kernel:
     sources, y = [k.buffer(name, n, "in") for name in names], k.buffer("y", n, "out")
 
     def visit(at: Affine, count: int) -> None:
-        values = [k.load(source, at, count) for source in sources]
-        value = values[0] if p.op == "apply" else (k.add if p.op == "add" else k.mul)(*values)
+        value, *rest = [k.load(source, at, count) for source in sources]
+        if p.op == "blend":
+            value = k.fma(rest[0], k.const(p.beta), k.mul(value, k.const(p.alpha)))
+        elif rest:
+            value = (k.add if p.op == "add" else k.mul)(value, rest[0])
         k.store(_after(k, p, value), y, at, count)
 
     vectors, chunk_size = n // lanes, _CHUNK * lanes

@@ -8,12 +8,12 @@ from typing import Literal
 from hapgop.algorithms.maps.functions import FUNCTIONS
 from hapgop.errors import InputError
 
-MapOp = Literal["apply", "add", "mul", "norm", "layer_norm", "softmax", "copy", "first"]
+MapOp = Literal["apply", "add", "mul", "blend", "norm", "layer_norm", "softmax", "copy", "first"]
 Over = Literal["all", "image", "pixel"]
 
 # How many addresses a call takes.
 TENSORS: dict[MapOp, int] = {
-    "apply": 2, "add": 3, "mul": 3, "norm": 4, "layer_norm": 4, "softmax": 2, "copy": 2, "first": 2,
+    "apply": 2, "add": 3, "mul": 3, "blend": 3, "norm": 4, "layer_norm": 4, "softmax": 2, "copy": 2, "first": 2,
 }  # fmt: skip
 
 
@@ -25,13 +25,15 @@ class MapProblem:
     apply     x, y                  y = f(x)
     add, mul  a, b, y               y = f(a + b), f(a * b); b has, by `over`, every number, a row of channels for each
                                     image, or one number for each pixel
+    blend     a, b, y               y = f(a * alpha + b * beta)
     norm      x, scale, shift, y    y = f(x * scale + shift), one of each a channel
     layer_norm x, scale, shift, y   the same of x less its mean over the channels, over sqrt(variance + eps)
     softmax   x, y                  over the channels
     copy      x, y                  each pixel's channels to y, `pitch` numbers from one pixel to the next
     first     x, y                  channels first: y (images, channels, pixels)
 
-    f is `function`, with the number `alpha` where it has one. Raises InputError for an op or function that is unknown.
+    f is `function`, with the number `alpha` where it has one. Of add, mul and blend, y may be a. Raises InputError for
+    an op or function that is unknown.
 
     >>> MapProblem("apply", 1, 64, 3, "silu").elements
     192
@@ -46,6 +48,7 @@ class MapProblem:
     over: Over = "all"
     pitch: int = 0
     eps: float = 0.0
+    beta: float = 0.0
 
     def __post_init__(self) -> None:
         for name, allowed in (

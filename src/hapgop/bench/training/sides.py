@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from hapgop.bench.training import as_torch
 from hapgop.bench.training.nets import TrainedNet
 from hapgop.errors import InputError
-from hapgop.nn import capture
+from hapgop.nn import TrainingProgram, capture
 from hapgop.nn.optim import SGD
 
 OURS: Final = "hapgop"
@@ -42,6 +42,8 @@ class Side:
         order = torch.channels_last if last else torch.contiguous_format
         laid_out: nn.Module = module.to(memory_format=order)  # type: ignore[call-overload]
         self.module = laid_out.train()
+        # What `hapgop train` calls, too.
+        self.called: Callable[[Tensor], Tensor] = TrainingProgram(module) if name == OURS else module
         # A single channel lies the same in both orders; only this way do the strides say which is meant.
         self.x = torch.empty_like(x, memory_format=order).copy_(x)
         self.optimizer = descent(module.parameters(), RATE, MOMENTUM, nesterov=True, fused=True)
@@ -59,7 +61,7 @@ class Side:
 
     def _forward(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss = F.cross_entropy(self.module(self.x), self.y)
+        self._loss = F.cross_entropy(self.called(self.x), self.y)
 
     def _backward(self) -> None:
         self._loss.backward()
@@ -147,7 +149,7 @@ def made(name: str, net: TrainedNet, batch: int, threads: int, tensorflow: str |
         return Side(name, twin, *net.images(batch), last=name == EAGER_LAST)
     side = Side(name, twin, *net.images(batch), last=True)
     compiled: Any = torch.compile(side.module)
-    side.module = compiled
+    side.called = compiled
     try:
         side._forward()
         side._backward()

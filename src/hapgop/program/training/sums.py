@@ -1,0 +1,111 @@
+"""Convolutions, and linear layers, which are some, in a training step.
+
+The derivatives of a convolution are the two other members of its trilinear form; `hapgop.nn.autograd` has the same
+formulas for single layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+from hapgop.algorithms import Problem
+from hapgop.engine import Refused
+from hapgop.program.steps import cost
+from hapgop.program.training.tape import Place, Tape
+from hapgop.shape import ConvShape, PoolShape
+
+
+class Sum:
+    """A convolution or a linear layer, which is one."""
+
+    def __init__(
+        self, tape: Tape, shape: ConvShape, weights: str, x: Place, params: Mapping[str, str], relu: bool
+    ) -> None:
+        self.tape, self.shape, self.x, self.relu = tape, shape, x, relu
+        self.layouts = ("nhwc", "nhwc", weights)
+        self.weight = Place("tensor", params["weight"])
+        self.bias = Place("tensor", params["bias"]) if "bias" in params else None
+        self.problem = Problem(
+            "conv", shape, "float32", *self.layouts, bias="bias" in params, activation="relu" if relu else None
+        )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything behind it is learned."""
+        names = (self.weight.name, None if self.bias is None else self.bias.name)
+        return self.tape.wants(self.x) or self.tape.learns(*names)
+
+    def forward(self, y: Place) -> None:
+        self.tape.call(self.problem, self.x, self.weight, self.bias, y)
+        self.tape.back(y, lambda g: self.factors(self.before(g, y, self.shape.y_shape)), of=self.wanted)
+
+    def forward_pooled(self, z: Place) -> None:
+        winners = self.tape.new("winners", z.name, self.tape.elements[z])
+        self.tape.call(replace(self.problem, pooled=True), self.x, self.weight, self.bias, z, winners)
+        self.tape.back(z, lambda g: self.pooled_back(g, z, winners), of=self.wanted)
+
+    def derivative(self, of: Place) -> Place:
+        s = self.shape
+        size = prod(s.w_shape) if of == self.weight else s.oc
+        if self.tape.learns(of.name):
+            return self.tape.new("derivative", of.name, size)
+        return self.tape.between(size)
+
+    def before(self, g: Place, y: Place, size: tuple[int, int, int, int]) -> Place:
+        """The gradient before ReLU and bias, from that of y, (n, c, h, w); the bias' derivative is made on the way."""
+        db = None if self.bias is None else self.derivative(self.bias)
+        if self.relu:
+            return masked(self.tape, g, y, size, db)
+        if db is not None and self.tape.learns(db.name):
+            # Any convolution with this result has this derivative; that by a 1x1 filter is the plainest.
+            n, c, h, w = size
+            self.tape.call(Problem("grad_b", ConvShape(n, 1, h, w, c, 1, 1)), g, db)
+        return g
+
+    def pooled_back(self, g: Place, z: Place, winners: Place) -> None:
+        """From the gradient of the pooled map, in as few passes as there are kernels for."""
+        tape, s, pool = self.tape, self.shape, PoolShape(*self.shape.y_shape, 2, 2)
+        dy = tape.between(prod(s.y_shape))
+        if self.relu and self.bias is not None and tape.learns(self.bias.name):
+            whole = Problem("pooled_grad_w", s, "float32", *self.layouts, activation="relu")
+            masked = Problem("pooled_grad", pool, activation="relu")
+            if tape.learns(self.weight.name) and not tape.wants(self.x) and takes(whole):
+                dw, db = self.derivative(self.weight), self.derivative(self.bias)
+                tape.call(whole, self.x, g, z, winners, dw, db)
+                return
+            if takes(masked):
+                tape.call(masked, g, z, winners, dy, self.derivative(self.bias))
+                self.factors(dy)
+                return
+        # A window's winner is above zero where the window's result is: the mask is taken where the map is smallest.
+        tape.call(Problem("max_pool_grad", pool), self.before(g, z, pool.y_shape), winners, dy)
+        self.factors(dy)
+
+    def factors(self, g: Place) -> None:
+        """The derivatives by both factors."""
+        if self.tape.wants(self.x):
+            dx = self.tape.gradient_for(self.x)
+            self.tape.call(Problem("grad_x", self.shape, "float32", *self.layouts), g, self.weight, dx)
+            self.tape.send(self.x, dx)
+        if self.tape.learns(self.weight.name):
+            dw = self.derivative(self.weight)
+            self.tape.call(Problem("grad_w", self.shape, "float32", *self.layouts), self.x, g, dw)
+
+
+def masked(tape: Tape, g: Place, y: Place, size: tuple[int, int, int, int], sums: Place | None = None) -> Place:
+    """g where y, (n, c, h, w), is above zero; `sums` gets its sum for each channel."""
+    dx = tape.between(tape.elements[y])
+    problem = Problem("relu_grad", PoolShape(*size, 1, 1), activation="relu")
+    tape.call(problem, g, y, dx, sums or tape.between(size[1]))
+    return dx
+
+
+def takes(problem: Problem) -> bool:
+    """Whether some algorithm does."""
+    try:
+        cost(problem)
+    except Refused:
+        return False
+    return True
