@@ -36,7 +36,8 @@ class TrainingProgram:
 
     Where that cannot be, the net is called as it is, layer by layer: outside of training and of autograd, where a
     module has hooks, where a layer has no way back in one call (a sigmoid, say), elsewhere than in float32 on the CPU.
-    `reason` says which. Gradients of gradients are computed by the layers, too.
+    `reason` says which. Gradients of gradients, and a second way back through the
+    same graph, are computed by the layers, too.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
     >>> program = TrainingProgram(net)
@@ -72,7 +73,7 @@ class TrainingProgram:
         reason = self._seen.refused()
         if reason is not None:
             return reason
-        key = x.shape, x.requires_grad, torch.get_num_threads(), self._seen.learned
+        key = x.shape, x.requires_grad, torch.get_num_threads(), self._seen.learned, self._seen.momenta
         made = self._made.get(key)
         if made is None:
             try:
@@ -111,7 +112,7 @@ class _Seen:
         self._training = [net, *norms.values(), *(m for m in modules if isinstance(m, _DROPOUTS))]
         self.parameters, buffers = dict(net.named_parameters()), dict(net.named_buffers())
         self.tensors = self.parameters | buffers
-        self.momenta = {f"{path}.running_mean".lstrip("."): module.momentum for path, module in norms.items()}
+        self._norms = norms
         self.tracked = [norm.num_batches_tracked for norm in norms.values() if norm.num_batches_tracked is not None]
         self._addresses = self._places()
 
@@ -119,6 +120,17 @@ class _Seen:
     def learned(self) -> tuple[bool, ...]:
         """Of each parameter, whether it is learned."""
         return tuple(p.requires_grad for p in self.parameters.values())
+
+    @property
+    def momenta(self) -> tuple[float | None, ...]:
+        """By how much a step moves each batch norm's running statistics."""
+        return tuple(norm.momentum for norm in self._norms.values())
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The same by the names of the running means."""
+        paths = zip(self._norms, self.momenta, strict=True)
+        return {f"{path}.running_mean".lstrip("."): share for path, share in paths if share is not None}
 
     def unchanged(self) -> bool:
         """Whether every module and tensor is still the one that it was, and every tensor where it was."""
@@ -130,7 +142,7 @@ class _Seen:
             return "a module with hooks"
         if not all(module.training for module in self._training):
             return "a net, or a layer of it, that is not in training"
-        if None in self.momenta.values():
+        if None in self.momenta:
             return "a batch norm without momentum"
         return None
 
@@ -157,7 +169,7 @@ class _Made:
             {name: "ohwi" if _formats(p) == (True,) else "oihw" for name, p in seen.parameters.items() if p.dim() == 4},
             frozenset(name for name, p in seen.parameters.items() if p.requires_grad),
             x.requires_grad,
-            {name: share for name, share in seen.momenta.items() if share is not None},
+            seen.shares,
         )
         plan = plan_training(graph, setting, torch.get_num_threads())
         self.plan, self.calls = plan, TrainingCalls(plan)
@@ -200,15 +212,18 @@ class _Made:
         return [dx, *(found.get(name) if p.requires_grad else None for name, p in self._seen.parameters.items())]
 
     def by_layers(self, x: Tensor, g: Tensor, drawn_from: Tensor | None) -> list[Tensor | None]:
-        """The same, recorded: for gradients of gradients. The net is computed anew, with its own running statistics."""
-        given = (x, *self.parameters)
+        """The same by the layers, which compute the net anew: recorded, for gradients of gradients, or a second time.
+
+        The way back writes over what it has read. The running statistics are left as they are.
+        """
+        given, recorded = (x, *self.parameters), torch.is_grad_enabled()
         buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
         with torch.enable_grad(), torch.random.fork_rng([]):
             if drawn_from is not None:
                 torch.set_rng_state(drawn_from)
             y = torch.func.functional_call(self.net, buffers, (x,))
             learned = [tensor for tensor in given if tensor.requires_grad]
-            found = iter(torch.autograd.grad(y, learned, g, create_graph=True, allow_unused=True))
+            found = iter(torch.autograd.grad(y, learned, g, create_graph=recorded, allow_unused=True))
         return [next(found) if tensor.requires_grad else None for tensor in given]
 
     def laid(self, g: Tensor) -> Tensor:
@@ -242,6 +257,7 @@ class _Call(torch.autograd.Function):
     def forward(ctx: Any, made: _Made, x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.made, ctx.drawn_from = made, torch.get_rng_state() if made.plan.dropped else None
         y, arena = made.forward(x)
+        ctx.spent = False
         ctx.set_materialize_grads(False)
         # The arena is among them, so that it is free again as soon as autograd has no use for it.
         ctx.save_for_backward(x, y, arena, *parameters)
@@ -253,8 +269,9 @@ class _Call(torch.autograd.Function):
         if g is None:
             return (None,) * (2 + len(made.parameters))
         x, y, arena, *_ = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if ctx.spent or torch.is_grad_enabled():
             return None, *made.by_layers(x, g, ctx.drawn_from)
+        ctx.spent = True
         return None, *made.backward(x, y, arena, made.laid(g))
 
 
