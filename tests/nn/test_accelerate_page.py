@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs/accelerate.md").read_text()
 
 def test_its_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {"backend": backend}
     torch.use_deterministic_algorithms(True)
     try:

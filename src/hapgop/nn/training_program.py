@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from hapgop.engine import Prepared, Refused, Runnable
+from hapgop.engine import Prepared, Refused, Runnable, get_precision
 from hapgop.errors import InputError
 from hapgop.nn.capturing import capture
 from hapgop.nn.layout import formats_of
@@ -36,8 +36,8 @@ class TrainingProgram:
 
     Where that cannot be, the net is called as it is, layer by layer: outside of training and of autograd, where a
     module has hooks, where a layer has no way back in one call (a sigmoid, say), elsewhere than in float32 on the CPU.
-    `reason` says which. Gradients of gradients, and a second way back through the
-    same graph, are computed by the layers, too.
+    `reason` says which. Gradients of gradients, and a second way back through the same graph, are computed by the
+    layers, too. Each size of batch costs a plan when it is first seen, of which the last few are kept.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
     >>> program = TrainingProgram(net)
@@ -73,11 +73,12 @@ class TrainingProgram:
         reason = self._seen.refused()
         if reason is not None:
             return reason
-        key = x.shape, x.requires_grad, torch.get_num_threads(), self._seen.learned, self._seen.momenta
+        seen = self._seen
+        key = x.shape, x.requires_grad, torch.get_num_threads(), get_precision(), seen.learned, seen.momenta
         made = self._made.get(key)
         if made is None:
             try:
-                made = _Made(self.net, self._seen, x)
+                made = _Made(self.net, seen, x)
             except InputError as error:
                 made = str(error)
             self._made[key] = made
@@ -108,12 +109,12 @@ class _Seen:
             for name, value in held.items()
         ]
         self._hooks = [getattr(module, kind) for module in modules for kind in _HOOKS]
-        norms = {path: module for path, module in self.modules.items() if isinstance(module, _NORMS)}
-        self._training = [net, *norms.values(), *(m for m in modules if isinstance(m, _DROPOUTS))]
-        self.parameters, buffers = dict(net.named_parameters()), dict(net.named_buffers())
-        self.tensors = self.parameters | buffers
-        self._norms = norms
-        self.tracked = [norm.num_batches_tracked for norm in norms.values() if norm.num_batches_tracked is not None]
+        self._norms = {path: module for path, module in self.modules.items() if isinstance(module, _NORMS)}
+        self._training = [net, *(m for m in modules if isinstance(m, _NORMS | _DROPOUTS))]
+        self.parameters = dict(net.named_parameters())
+        self.tensors = self.parameters | dict(net.named_buffers())
+        counts = [norm.num_batches_tracked for norm in self._norms.values()]
+        self.tracked = [count for count in counts if count is not None]
         self._addresses = self._places()
 
     @property
@@ -138,7 +139,7 @@ class _Seen:
 
     def refused(self) -> str | None:
         """Why the net cannot be called in one just now."""
-        if any(self._hooks):
+        if any(self._hooks) or nn.modules.module._has_any_global_hook():
             return "a module with hooks"
         if not all(module.training for module in self._training):
             return "a net, or a layer of it, that is not in training"
@@ -189,8 +190,8 @@ class _Made:
             arena[start : start + plan.elements[place]].bernoulli_(1 - share).div_(1 - share)
         ends = {plan.images: x.data_ptr(), plan.result: y.data_ptr()}
         self.calls.forward(arena.data_ptr(), self._addresses(plan.forward.outside, ends))
-        if self._running:
-            increment_version(self._running)
+        increment_version(self._running)
+        if self._seen.tracked:
             torch._foreach_add_(self._seen.tracked, 1)
         count_all(self._answers[0])
         return y, arena
