@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from hapgop._version import __version__
 from hapgop.bench.allocator import use_allocator
 from hapgop.bench.choosing import Job, Wanted, jobs
 from hapgop.bench.measuring import Judge, measured
 from hapgop.bench.peak import Peak, measure_peak
 from hapgop.bench.peers import ALL, Peer
+from hapgop.bench.place import place
 from hapgop.bench.rows import BenchResult, Row
 from hapgop.bench.timing import LEAST_ROUNDS, SECONDS
 from hapgop.bench.work import work
 from hapgop.errors import InputError
-from hapgop.machine import host
 
 Progress = Callable[[int, int, str], None]
 
@@ -137,28 +134,14 @@ def described(
     peaks: Mapping[int, Sequence[Peak]],
 ) -> dict[str, Any]:
     """Where and how a benchmark was measured. words: what was left out."""
-    m = host()
     times = ("before", "after")
-    return {
-        "name": m.name,
-        "isa": m.isa,
-        "cores": m.cores,
-        "threads": [*threads],
-        "repeats": repeats,
-        "hapgop": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "versions": {
-            "hapgop": __version__,
-            "torch": torch.__version__,
-            **versions,
-        },
-        "missing": dict(missing),
-        "left_out": [*words],
-        "allocator": allocator,
-        "command": command,
-        "peaks": [
-            {**peak.to_json(), "when": when} for t in threads for peak, when in zip(peaks[t], times, strict=True)
-        ],
-    }
+    return place(
+        command,
+        {"torch": torch.__version__, **versions},
+        threads=[*threads],
+        repeats=repeats,
+        missing=dict(missing),
+        left_out=[*words],
+        allocator=allocator,
+        peaks=[{**peak.to_json(), "when": when} for t in threads for peak, when in zip(peaks[t], times, strict=True)],
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,8 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from hapgop._version import __version__
+from hapgop.bench.place import place
 from hapgop.bench.whole.task import Task, known, task
-from hapgop.machine import host
 from hapgop.predict import Preprocessing
 from hapgop.predict.folder import CONFIG, FORMAT, WEIGHTS
 
@@ -70,14 +69,7 @@ def bench_start(
 
 def start_json(starts: Sequence[Start], command: str) -> dict[str, Any]:
     """{"machine": ..., "rows": [...]}."""
-    machine = host()
-    where = {
-        "name": machine.name,
-        "isa": machine.isa,
-        "cores": machine.cores,
-        "versions": {"hapgop": __version__, "python": platform.python_version(), "numpy": np.__version__},
-        "command": command,
-    }
+    where = place(command, {"numpy": np.__version__})
     return {"machine": where, "rows": [start.to_json() for start in starts]}
 
 

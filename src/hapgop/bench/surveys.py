@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hapgop import engine, nn
-from hapgop._version import __version__
 from hapgop.algorithms import Problem
 from hapgop.bench.drawn import Drawn, draw
+from hapgop.bench.place import place
 from hapgop.bench.timing import interleave, measures_anew, paired
 from hapgop.bench.work import Call
-from hapgop.machine import host
 from hapgop.nn import functional, ops, routes
 from hapgop.nn.routes import facts
 
@@ -229,13 +228,5 @@ class SurveySummary:
 
 def survey_json(rows: Sequence[SurveyRow], command: str) -> dict[str, Any]:
     """{"machine": ..., "rows": [...]}."""
-    machine = host()
-    where = {
-        "name": machine.name,
-        "isa": machine.isa,
-        "cores": machine.cores,
-        "tuning": engine.get_tuning(),
-        "versions": {"hapgop": __version__, "torch": torch.__version__},
-        "command": command,
-    }
+    where = place(command, {"torch": torch.__version__}, tuning=engine.get_tuning())
     return {"machine": where, "rows": [asdict(row) for row in rows]}

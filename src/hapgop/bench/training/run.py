@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +12,14 @@ from typing import Any
 
 import torch
 
-from hapgop._version import __version__
 from hapgop.bench.allocator import use_allocator
+from hapgop.bench.place import place
 from hapgop.bench.timing import interleave, measures_anew, paired, spread
 from hapgop.bench.training import sides
 from hapgop.bench.training.nets import NETS, TrainedNet, net_named
 from hapgop.bench.training.profile import profiled
 from hapgop.bench.training.rows import TrainResult, TrainRow
 from hapgop.errors import InputError
-from hapgop.machine import host
 
 Progress = Callable[[int, int, str], None]
 
@@ -155,19 +152,11 @@ def _faults(step: Callable[[], object]) -> float:
 
 
 def _machine(run: TrainRun, command: str, allocator: str) -> dict[str, Any]:
-    m = host()
-    return {
-        "name": m.name,
-        "isa": m.isa,
-        "cores": m.cores,
-        "threads": [*run.threads],
-        "repeats": run.repeats,
-        "hapgop": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "versions": {"hapgop": __version__, "torch": torch.__version__},
-        "allocator": allocator,
-        "optimiser": f"SGD, learning rate {sides.RATE}, Nesterov's momentum {sides.MOMENTUM}; PyTorch's is fused",
-        "command": command,
-    }
+    return place(
+        command,
+        {"torch": torch.__version__},
+        threads=[*run.threads],
+        repeats=run.repeats,
+        allocator=allocator,
+        optimiser=f"SGD, learning rate {sides.RATE}, Nesterov's momentum {sides.MOMENTUM}; PyTorch's is fused",
+    )
