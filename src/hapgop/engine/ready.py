@@ -67,9 +67,12 @@ def prepare_by(problem: Problem, times: Mapping[str, float]) -> Prepared:
     return Prepared(ranking_for(at_precision(problem)).plan(times))
 
 
-def plan_for(problem: Problem) -> Plan:
-    """The plan for a problem on this machine, from what is known of it: nothing is measured. Raises Refused."""
-    return ranking_for(problem).plan(tuning.measured(repr(problem)))
+def plan_for(problem: Problem, known: bool = True) -> Plan:
+    """The plan for a problem on this machine: nothing is measured; `known`: but what was measured counts.
+
+    Raises Refused.
+    """
+    return ranking_for(problem).plan(tuning.measured(repr(problem)) if known else None)
 
 
 @lru_cache(_PLANS)

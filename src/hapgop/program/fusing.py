@@ -76,15 +76,18 @@ def fused(problem: Problem, links: list[Node]) -> Problem:
 
 
 def best(problem: Problem, links: list[Node], sizes: Mapping[str, Size], n: int, team: int) -> tuple[Problem, int]:
-    """(the problem, how many of the links are in it): the fusion for which all of them together are fastest."""
+    """(the problem, how many of the links are in it): the fusion for which all of them together are fastest.
+
+    By predictions alone: where one way was measured and the other was not, the two cannot be compared.
+    """
     found: tuple[float, Problem, int] | None = None
     for count in range(len(links), 0, -1):
         try:
             candidate = fused(problem, links[:count])
-            total = cost(candidate).shared(team)
+            total = cost(candidate, known=False).shared(team)
         except (InputError, TypeError):  # nobody can do that in one step
             continue
-        total += sum(cost(p).shared(team) for p in _rest(links[count:], sizes, n))
+        total += sum(cost(p, known=False).shared(team) for p in _rest(links[count:], sizes, n))
         if found is None or total < found[0]:
             found = total, candidate, count
     if found is None:

@@ -73,10 +73,13 @@ class Cost:
         return self.by_all(team) + MEET < self.seconds
 
 
-def cost(problem: Problem | MapProblem) -> Cost:
-    """What a problem costs on this machine. Raises Refused where no algorithm takes it."""
+def cost(problem: Problem | MapProblem, known: bool = True) -> Cost:
+    """What a problem costs on this machine, by the algorithm that is chosen for it. Raises Refused where there is none.
+
+    known: whether what was measured decides which that is; else predictions alone do.
+    """
     if isinstance(problem, Problem):
-        return cost_of(plan_for(at_precision(problem)))
+        return cost_of(plan_for(at_precision(problem), known))
     return _within("map", seconds(problem, host()), recipe(problem, host()).items)
 
 
