@@ -13,6 +13,7 @@ import hapgop.nn
 from hapgop.bench.training import NETS, bench_train, plan_train, sides, train_table
 from hapgop.bench.training.as_torch import GraphNet, checked
 from hapgop.bench.training.nets import TrainedNet
+from hapgop.bench.training.profile import profiled
 from hapgop.errors import InputError
 from hapgop.nn import capture
 
@@ -72,11 +73,19 @@ def test_a_row_tells_both_sides(tiny):
     # Learning, on every side alike.
     assert row.losses[sides.OURS][2] < row.losses[sides.OURS][0]
     assert row.difference < 1e-4
-    assert {"grad_w", "grad_x", "batch norm", "optimiser"} <= set(row.profile.milliseconds)
+    assert {"grad_w", "grad_x", "batch norm", "outside the calls"} <= set(row.profile.milliseconds)
+    assert sum(row.profile.milliseconds.values()) == pytest.approx(row.profile.plain)
     text = train_table(result)
     assert "tiny" in text.splitlines()[1]
     assert "the command" in text
     assert json.loads(json.dumps(result.to_json()))["rows"][0]["net"] == "tiny"
+
+
+def test_a_step_by_layers_is_profiled_by_pytorch():
+    side = sides.Side("layers", TINY.made(), *TINY.images(4), last=True)
+    profile = profiled(side)
+    assert {"grad_w", "batch norm", "optimiser", "Python"} <= set(profile.milliseconds)
+    assert profile.whole != profile.plain
 
 
 def test_another_net_on_the_other_side_is_no_measurement(tiny, monkeypatch):

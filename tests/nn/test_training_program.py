@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import hapgop.nn as ours
 from hapgop import engine
+from hapgop.errors import InputError
 from hapgop.nn import TrainingProgram, nets
 
 pytestmark = pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
@@ -310,3 +311,16 @@ def test_the_report_counts_its_kernels():
     report = ours.report()
     assert {op for op, _ in report.engine} == {"conv", "batch_norm", "batch_norm_grad", "grad_w", "grad_x", "grad_b"}
     assert not report.pytorch
+
+
+def test_measuring_leaves_the_net_as_it_is():
+    net, x = tiny(), torch.randn(4, 1, 8, 8)
+    program = TrainingProgram(net)
+    before = copy.deepcopy(net.state_dict())
+    times = program.measure(x)
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
+    assert all(p.grad is None for p in net.parameters())
+    assert [(one.node, one.problem.op) for one in times[:2]] == [("0", "conv"), ("1", "batch_norm")]
+    assert all(0 <= one.seconds < 1 for one in times)
+    with pytest.raises(InputError, match="not in training"):
+        TrainingProgram(net.eval()).measure(x)

@@ -18,7 +18,7 @@ from hapgop.nn.modules import (
 )
 from hapgop.nn.report import CallReport, report, reset_report
 from hapgop.nn.threads import share_threads
-from hapgop.nn.training_program import TrainingProgram
+from hapgop.nn.training import TrainingProgram
 
 __all__ = [
     "Acceleration",

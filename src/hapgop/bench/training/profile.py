@@ -1,13 +1,23 @@
-"""Where the time of a training step goes, by kind of work and by operator."""
+"""Where the time of a training step goes, by kind of work and by operator.
+
+Of a step in two native calls, from the clock within them; of one that goes layer by layer, from PyTorch's profiler.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
 from torch.profiler import ProfilerActivity, profile
+
+from hapgop.algorithms import Problem
+from hapgop.algorithms.maps import MapProblem
+from hapgop.bench.training.sides import Side
+from hapgop.nn import TrainingProgram
+from hapgop.nn.training import CallTime
+from hapgop.shape import ConvShape
 
 _STEPS = 3
 _SHAPES = 12  # rows of single operators that are shown
@@ -46,11 +56,21 @@ _KINDS: Final = (
 )
 
 
+# The kinds of work of our operations, where those are not the operation's name.
+_WORK: Final = {
+    **dict.fromkeys(("batch_norm", "batch_norm_grad"), "batch norm"),
+    **dict.fromkeys(("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad", "pooled_grad"), "pool"),
+    "pooled_grad_w": "grad_w",
+    "relu_grad": "relu",
+    "blend": "running statistics",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """milliseconds: a step's, by kind of work. operators: (name, shapes, milliseconds, calls) of the slowest.
 
-    The profiler takes time of its own: `whole` is the step's with it, `plain` without it.
+    A profiler takes time of its own: `whole` is the step's with it, `plain` without it.
     """
 
     milliseconds: Mapping[str, float]
@@ -59,10 +79,40 @@ class Profile:
     plain: float
 
 
-def profiled(step: Callable[[], object]) -> Profile:
+def profiled(side: Side) -> Profile:
     """Profiles some steps."""
-    step()
-    plain = _timed(step)
+    side.step()
+    plain = _timed(side.step)
+    program = side.called
+    if isinstance(program, TrainingProgram) and program.reason is None:
+        return _from_within(program.measure(side.x), plain)
+    return _by_profiler(side.step, plain)
+
+
+def _from_within(calls: Sequence[CallTime], plain: float) -> Profile:
+    kinds: dict[str, float] = {}
+    alike: dict[tuple[str, str], list[float]] = {}
+    for call in calls:
+        op, ms = call.problem.op, 1000 * call.seconds
+        kind = _WORK.get(op, op)
+        kinds[kind] = kinds.get(kind, 0.0) + ms
+        alike.setdefault((f"{op}, {call.algorithm}", _shape_of(call.problem)), []).append(ms)
+    kinds["outside the calls"] = max(0.0, plain - sum(kinds.values()))
+    slowest = sorted(alike.items(), key=lambda item: -sum(item[1]))[:_SHAPES]
+    rows = tuple((name, shape, sum(times), float(len(times))) for (name, shape), times in slowest)
+    return Profile(dict(sorted(kinds.items(), key=lambda item: -item[1])), rows, plain, plain)
+
+
+def _shape_of(problem: Problem | MapProblem) -> str:
+    if isinstance(problem, MapProblem):
+        return f"{problem.images}x{problem.pixels}x{problem.channels}"
+    s = problem.shape
+    if isinstance(s, ConvShape):
+        return f"{s.n}x{s.ic}x{s.ih}x{s.iw} {'x'.join(map(str, s.w_shape))}"
+    return f"{s.n}x{s.c}x{s.ih}x{s.iw}"
+
+
+def _by_profiler(step: Callable[[], object], plain: float) -> Profile:
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
         whole = _timed(step)
     kinds: dict[str, float] = {}

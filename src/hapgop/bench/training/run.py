@@ -107,7 +107,7 @@ def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
         calls = {name: side.step for name, side in every.items()}
         times = interleave(calls, run.repeats, seconds=run.seconds, contenders=_contenders)
         faults = {name: _faults(side.step) for name, side in every.items() if isinstance(side, sides.Side)}
-        found = profiled(ours.step) if run.profile else None
+        found = profiled(ours) if run.profile else None
     finally:
         for side in every.values():
             side.close()

@@ -65,7 +65,8 @@ def _profile(net: str, profile: Profile) -> list[str]:
     slowest = [(name, shapes[:70], f"{calls:.0f}", f"{ms:.2f}") for name, shapes, ms, calls in profile.operators]
     return [
         "",
-        f"{net}, a step of ours: {profile.plain:.1f} ms, {profile.whole:.1f} ms with the profiler",
+        f"{net}, a step of ours: {profile.plain:.1f} ms"
+        + (f", {profile.whole:.1f} ms with the profiler" if profile.whole != profile.plain else ""),
         *aligned([("work", "ms", "share"), *kinds], left=(0,)),
         *aligned([("slowest", "shapes", "calls", "ms"), *slowest], left=(0, 1)),
     ]

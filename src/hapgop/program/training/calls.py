@@ -43,6 +43,19 @@ class TrainingCalls:
         with self._lock:
             self._at(arena)[1](*outside)
 
+    def seconds(
+        self, arena: int, forward: Several[int], backward: Several[int], repeats: int = 5
+    ) -> tuple[float, ...] | None:
+        """Each call's time within a step, forward and then back, the least of some; None where no clock can be read.
+
+        Both directions are called that often, so that running statistics move and derivatives are of no use.
+        """
+        with self._lock:
+            halves = zip(self._at(arena), (forward, backward), strict=True)
+            times = [sequence.seconds(*outside, repeats=repeats) for sequence, outside in halves]
+        known = [seconds for half in times if half is not None for seconds in half]
+        return None if None in times else tuple(known)
+
     def _at(self, arena: int) -> tuple[Sequence, Sequence]:
         """The calls on the arena at this address."""
         known = self._known.get(arena)

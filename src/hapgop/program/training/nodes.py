@@ -74,6 +74,7 @@ class _Recorder:
     def node(self, node: Node) -> None:
         if node.name in self.taken:
             return
+        self.tape.node = node.name
         if node.op not in _RECORD:
             raise Refused(f"{node.name}: {node.op} has no way back in one call")
         _RECORD[node.op](self, node)

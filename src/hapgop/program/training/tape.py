@@ -35,8 +35,9 @@ class Spot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A kernel's call: its tensors in the order in which it takes their addresses; None: not there."""
+    """A kernel's call for a node: its tensors in the order in which it takes their addresses; None: not there."""
 
+    node: str
     problem: Problem | MapProblem
     tensors: tuple[Spot | None, ...]
 
@@ -54,6 +55,8 @@ class Tape:
 
     def __init__(self, learned: frozenset[str]) -> None:
         self.learned = learned
+        self.node = ""
+        """For whom calls are recorded."""
         self.forward: list[Task] = []
         self.backward: list[Task] = []
         self.elements: dict[Place, int] = {}
@@ -79,7 +82,7 @@ class Tape:
     def call(self, problem: Problem | MapProblem, *tensors: Place | Spot | None) -> None:
         """Records a call in the direction that is being recorded."""
         spots = tuple(Spot(t) if isinstance(t, Place) else t for t in tensors)
-        self._recording.append(Task(problem, spots))
+        self._recording.append(Task(self.node, problem, spots))
 
     def want(self, place: Place) -> None:
         """The gradient of this value is wanted."""
@@ -98,9 +101,11 @@ class Tape:
         if not of:
             return
         self.want(result)
+        node = self.node
 
         def take() -> None:
             gradient = self._gradients.get(result)
+            self.node = node
             if gradient is not None:
                 step(gradient.place)
 

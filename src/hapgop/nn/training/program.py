@@ -1,0 +1,98 @@
+"""A net whose training step is two native calls.
+
+Layer by layer, each of a step's hundred kernels is called through a module, PyTorch's dispatcher and its autograd. By
+then the kernel before has swept the caches, and that way takes a quarter of a millisecond, as long as some kernels.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from hapgop.engine import get_precision
+from hapgop.errors import InputError
+from hapgop.nn.plain import plain
+from hapgop.nn.training.seen import Seen
+from hapgop.nn.training.step import Call, CallTime, Step
+
+_KEPT: Final = 8  # batch sizes, and what else a plan depends on
+
+
+class TrainingProgram:
+    """`program(x)` is `net(x)`, with the same parameters, gradients and running statistics: forward in one native call,
+    and backward in another.
+
+    Where that cannot be, the net is called as it is, layer by layer: outside of training and of autograd, where a
+    module has hooks, where a layer has no way back in one call (a sigmoid, say), elsewhere than in float32 on the CPU.
+    `reason` says which. Gradients of gradients, and a second way back through the same graph, are computed by the
+    layers, too. Each size of batch costs a plan when it is first seen, of which the last few are kept.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
+    >>> program = TrainingProgram(net)
+    >>> program(torch.ones(5, 1, 8, 8)).sum().backward()
+    >>> net[0].weight.grad.shape, program.reason
+    (torch.Size([4, 1, 3, 3]), None)
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self.reason: str | None = None
+        """Why the last call went layer by layer; None: it did not."""
+        self._seen: Seen | None = None
+        self._steps: OrderedDict[Any, Step | str] = OrderedDict()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The net's result for images (n, c, h, w)."""
+        step = self._step_for(x)
+        self.reason = step if isinstance(step, str) else None
+        if isinstance(step, str):
+            result: Tensor = self.net(x)
+            return result
+        x = x.contiguous(memory_format=torch.channels_last)
+        return Call.apply(step, x, *step.parameters)
+
+    def measure(self, x: Tensor) -> tuple[CallTime, ...]:
+        """What each kernel takes in a step on images like x, forward and then back; the net stays as it is.
+
+        Raises InputError where such a step goes layer by layer, or where the CPU's clock cannot be read.
+        """
+        step = self._step_for(x)
+        if isinstance(step, str):
+            raise InputError(f"nothing to measure, as the net is called layer by layer: {step}")
+        return step.measured(x.contiguous(memory_format=torch.channels_last))
+
+    def _step_for(self, x: Tensor) -> Step | str:
+        reason = _refused(x)
+        if reason is not None:
+            return reason
+        if self._seen is None or not self._seen.unchanged():
+            self._seen = Seen(self.net)
+            self._steps.clear()
+        reason = self._seen.refused()
+        if reason is not None:
+            return reason
+        seen = self._seen
+        key = x.shape, x.requires_grad, torch.get_num_threads(), get_precision(), seen.learned, seen.momenta
+        step = self._steps.get(key)
+        if step is None:
+            try:
+                step = Step(self.net, seen, x)
+            except InputError as error:
+                step = str(error)
+            self._steps[key] = step
+            if len(self._steps) > _KEPT:
+                self._steps.popitem(last=False)
+        return step
+
+
+def _refused(x: Tensor) -> str | None:
+    """Why a call with these images is not ours."""
+    if not plain(x) or x.dtype != torch.float32 or x.dim() != 4 or not x.numel():
+        return "no images in float32 on the CPU, or somebody listens"
+    if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
+        return "no gradients, or autocast"
+    return None

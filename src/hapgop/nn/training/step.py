@@ -1,0 +1,194 @@
+"""A net's step for one kind of batch: its two calls on PyTorch's tensors, and what autograd sees of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+
+from hapgop.algorithms import Problem
+from hapgop.algorithms.maps import MapProblem
+from hapgop.engine import Prepared, Refused, Runnable
+from hapgop.errors import InputError
+from hapgop.nn.capturing import capture
+from hapgop.nn.layout import formats_of
+from hapgop.nn.outputs import empty_strided
+from hapgop.nn.plain import plain
+from hapgop.nn.report import Answer, count_all
+from hapgop.nn.training.seen import Seen
+from hapgop.program.training import Place, Setting, TrainingCalls, plan_training
+
+
+class CallTime(NamedTuple):
+    """A kernel in a step: for which layer, what it computes, by which algorithm, and how long that takes."""
+
+    node: str
+    problem: Problem | MapProblem
+    algorithm: str
+    seconds: float
+
+
+class Step:
+    """A net's step for one kind of batch. Raises InputError where it cannot be made."""
+
+    def __init__(self, net: nn.Module, seen: Seen, x: Tensor) -> None:
+        self.net, self.parameters, self._seen = net, list(seen.parameters.values()), seen
+        n, c, h, w = x.shape
+        graph = capture(net, (c, h, w), training=True)
+        for node in graph.nodes:
+            if node.op == "dropout" and type(seen.modules.get(node.name)) is not nn.Dropout:
+                raise Refused(f"{node.name}: dropout other than nn.Dropout")
+        for name in graph.tensor_names():
+            tensor = seen.tensors.get(name)
+            if tensor is None or tensor.dtype != torch.float32 or not plain(tensor) or not _formats(tensor):
+                raise Refused(f"{name}: no dense float32 on the CPU, or one tensor under two names")
+        setting = Setting(
+            n,
+            {name: "ohwi" if _formats(p) == (True,) else "oihw" for name, p in seen.parameters.items() if p.dim() == 4},
+            frozenset(name for name, p in seen.parameters.items() if p.requires_grad),
+            x.requires_grad,
+            seen.shares,
+        )
+        plan = plan_training(graph, setting, torch.get_num_threads())
+        self.plan, self.calls = plan, TrainingCalls(plan)
+        read = [place.name for place in plan.forward.outside if place.kind == "tensor"]
+        self._running = [seen.tensors[name] for name in read if name not in seen.parameters]
+        self._shape = (n, *plan.size)
+        forward = len(plan.forward.tasks)
+        self._answers = [_answers(part) for part in (self.calls.runnables[:forward], self.calls.runnables[forward:])]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(result, arena)."""
+        plan = self.plan
+        arena, y = empty_strided((plan.arena // 4,), (1,), torch.float32), self._like_result()
+        for place, share in plan.dropped.items():
+            start = plan.starts[place] // 4
+            # As PyTorch draws, and in its order.
+            arena[start : start + plan.elements[place]].bernoulli_(1 - share).div_(1 - share)
+        self.calls.forward(arena.data_ptr(), self._forward(x, y))
+        increment_version(self._running)
+        if self._seen.tracked:
+            torch._foreach_add_(self._seen.tracked, 1)
+        count_all(self._answers[0])
+        return y, arena
+
+    def backward(self, x: Tensor, y: Tensor, arena: Tensor, g: Tensor) -> list[Tensor | None]:
+        """The gradients of the images, if they are wanted, and of all parameters."""
+        addresses, dx, found = self._backward(x, y, g)
+        self.calls.backward(arena.data_ptr(), addresses)
+        count_all(self._answers[1])
+        return [dx, *(found.get(name) if p.requires_grad else None for name, p in self._seen.parameters.items())]
+
+    def measured(self, x: Tensor) -> tuple[CallTime, ...]:
+        kept = [(buffer, buffer.clone()) for buffer in self.net.buffers()]
+        with torch.no_grad(), torch.random.fork_rng([]):
+            y, arena = self.forward(x)
+            addresses, *_held = self._backward(x, y, torch.ones_like(y))
+            seconds = self.calls.seconds(arena.data_ptr(), self._forward(x, y), addresses)
+            for buffer, before in kept:
+                buffer.copy_(before)
+        if seconds is None:
+            raise InputError("the CPU's clock cannot be read here")
+        halves = (self.plan.forward, self.plan.backward)
+        calls = [call for half in halves for call in zip(half.tasks, half.costs, strict=True)]
+        return tuple(
+            CallTime(task.node, task.problem, cost.algorithm, time)
+            for (task, cost), time in zip(calls, seconds, strict=True)
+        )
+
+    def _forward(self, x: Tensor, y: Tensor) -> list[int]:
+        """The addresses for the forward call."""
+        plan = self.plan
+        return self._addresses(plan.forward.outside, {plan.images: x.data_ptr(), plan.result: y.data_ptr()})
+
+    def _backward(self, x: Tensor, y: Tensor, g: Tensor) -> tuple[list[int], Tensor | None, dict[str, Tensor]]:
+        """The addresses for the backward call, and where the images' gradient and those of parameters will be."""
+        plan = self.plan
+        ends = {plan.images: x.data_ptr(), plan.result: y.data_ptr(), plan.gradient: g.data_ptr()}
+        dx = None if plan.by_images is None else torch.empty_like(x)
+        if plan.by_images is not None and dx is not None:
+            ends[plan.by_images] = dx.data_ptr()
+        found: dict[str, Tensor] = {}
+        for place in plan.backward.outside:
+            if place.kind == "derivative":
+                ends[place] = self._derivative(place, found)
+        return self._addresses(plan.backward.outside, ends), dx, found
+
+    def by_layers(self, x: Tensor, g: Tensor, drawn_from: Tensor | None) -> list[Tensor | None]:
+        """The same by the layers, which compute the net anew: recorded, for gradients of gradients, or a second time.
+
+        The way back writes over what it has read. The running statistics are left as they are.
+        """
+        given, recorded = (x, *self.parameters), torch.is_grad_enabled()
+        buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
+        with torch.enable_grad(), torch.random.fork_rng([]):
+            if drawn_from is not None:
+                torch.set_rng_state(drawn_from)
+            y = torch.func.functional_call(self.net, buffers, (x,))
+            learned = [tensor for tensor in given if tensor.requires_grad]
+            found = iter(torch.autograd.grad(y, learned, g, create_graph=recorded, allow_unused=True))
+        return [next(found) if tensor.requires_grad else None for tensor in given]
+
+    def laid(self, g: Tensor) -> Tensor:
+        """The gradient of the result, lying as that does."""
+        return g.contiguous(memory_format=torch.channels_last if g.dim() == 4 else torch.contiguous_format)
+
+    def _like_result(self) -> Tensor:
+        order = torch.channels_last if len(self._shape) == 4 else torch.contiguous_format
+        return torch.empty(self._shape, memory_format=order)
+
+    def _derivative(self, place: Place, found: dict[str, Tensor]) -> int:
+        """Memory for the loss by a parameter; of a batch norm, by weight and bias."""
+        p = self._seen.parameters[place.name]
+        bias = self.plan.pairs.get(place.name)
+        if bias is None:
+            found[place.name] = derivative = empty_strided(p.shape, p.stride(), p.dtype)
+        else:
+            derivative = torch.empty((2, len(p)))
+            found[place.name], found[bias] = derivative
+        return derivative.data_ptr()
+
+    def _addresses(self, places: Sequence[Place], ends: Mapping[Place, int]) -> list[int]:
+        tensors = self._seen.tensors
+        return [tensors[p.name].data_ptr() if p.kind == "tensor" else ends[p] for p in places]
+
+
+class Call(torch.autograd.Function):
+    """What autograd sees of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, step: Step, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.step, ctx.drawn_from = step, torch.get_rng_state() if step.plan.dropped else None
+        y, arena = step.forward(x)
+        ctx.spent = False
+        ctx.set_materialize_grads(False)
+        # The arena is among them, so that it is free again as soon as autograd has no use for it.
+        ctx.save_for_backward(x, y, arena, *parameters)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
+        step: Step = ctx.step
+        if g is None:
+            return (None,) * (2 + len(step.parameters))
+        x, y, arena, *_ = ctx.saved_tensors
+        if ctx.spent or torch.is_grad_enabled():
+            return None, *step.by_layers(x, g, ctx.drawn_from)
+        ctx.spent = True
+        return None, *step.backward(x, y, arena, step.laid(g))
+
+
+def _formats(tensor: Tensor) -> tuple[bool, ...]:
+    """In which memory orders it is dense: channels last?"""
+    if tensor.dim() != 4:
+        return (False,) if tensor.is_contiguous() else ()
+    return formats_of(tensor.shape, tensor.stride())
+
+
+def _answers(runnables: Sequence[Runnable]) -> Counter[Answer]:
+    prepared = [r for r in runnables if isinstance(r, Prepared)]
+    return Counter(Answer(r.plan.problem.op, r.plan.algorithm.name) for r in prepared)
