@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, gcd
 
 from hapgop.algorithms import costs, registers
@@ -18,6 +19,7 @@ _SUMS = 8  # times as large as one group's sums are the images, for it to pay
 _SHORT = 256  # pixels of an image that a 1x1 filter sees as one row
 _STORED = 1.15  # times as long may sums take that are stored as they are wanted
 _TALL = 14  # channels of the broadcast side in a tile: its vectors are what comes from the second cache
+_LONG = 96  # pixels at least for which a tile's sums come and go
 _BORDER_COLUMNS = 16  # more border columns than this are not unrolled
 
 
@@ -52,6 +54,10 @@ class Sums:
         row_bytes = problem.itemsize * (s.iw * s.ic * s.stride[0] + s.ow * s.oc)
         row_block = min(s.oh, max(1, machine.l2 // 2 // row_bytes))
         one = cls(replace(problem, shape=s.with_batch(1)), machine, batch, 1, row_block)
+        if one.narrow:
+            # Its tiles have little to do for each vector that they read: that has to come from the first cache.
+            near = max(machine.l1 // row_bytes, ceil(_LONG / s.ow))
+            one = replace(one, row_block=min(row_block, near))
         # A thread that has images of its own reads no other's; but every group has sums of its own, too.
         apart = batch * one.image_bytes // (_SUMS * problem.itemsize * one.size)
         groups = min(max(batch, 1), _MOST_GROUPS, max(ceil(_ITEMS / one.tiles), min(apart, machine.cores)))
@@ -150,11 +156,16 @@ class Sums:
         """(pairs, vectors) of a register tile."""
         if self.narrow:
             pairs = self.shape.kw * self.channels
-            most = (self.machine.registers - 1) // (pairs + 1)
-            return pairs, max(1, min(most, len(self.counts), 4))
+            most = max(1, min((self.machine.registers - 1) // (pairs + 1), len(self.counts), 4))
+            # Four vectors are faster as two and two than as three and one.
+            return pairs, min(range(most, 0, -1), key=partial(self._narrow_cycles, pairs))
         if self.bundle > 1:
             return self.ic, 1
         return self.fitting(self.tall, len(self.counts))
+
+    def _narrow_cycles(self, pairs: int, vectors: int) -> float:
+        """Of one pixel, in tiles of so many pairs and vectors."""
+        return sum(registers.step_cycles(pairs, v) for v in registers.blocks(len(self.counts), vectors))
 
     def fitting(self, tall: int, vectors: int) -> tuple[int, int]:
         """(pairs, vectors) of a tile for so many channels and vectors."""

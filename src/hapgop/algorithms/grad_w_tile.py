@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -10,6 +10,9 @@ from hapgop.algorithms import costs
 from hapgop.algorithms.grad_w_sums import Sums
 from hapgop.algorithms.layout import Strides, image_strides, weight_strides
 from hapgop.tile import Affine, Buffer, Builder, Register
+
+
+_SHORT = 48  # outputs of a row of a narrow layer
 
 
 @dataclass(slots=True)
@@ -45,14 +48,19 @@ class Tile:
         x_channel, g_channel = (vector * sums.lanes, channel) if sums.along_input else (channel, vector * sums.lanes)
         x_base = image * x_strides.n + (group * (sums.ic * sums.bundle) + x_channel) * x_strides.c
         g_base = image * g_strides.n + (group * sums.oc + g_channel) * g_strides.c
-        number = ((kh * s.kw + kw) * ceil(sums.tall / sums.pairs)) * sums.blocks + channel * sums.blocks // sums.pairs
+        # The tile's number among all of a block of rows.
+        taps = kh if sums.narrow else kh * s.kw + kw
+        number = (taps * ceil(sums.tall / sums.channels)) * sums.blocks + channel * sums.blocks // sums.channels
+        number = number + vector // sums.vectors
         with k.loop("row", *self.rows(rows, kh)) as oh:
             x_row = x_base + sums.rows.source(oh, kh) * x_strides.h
             g_row = g_base + oh * g_strides.h
             if sums.narrow:
-                self.narrow_row(acc, x_row, g_row, x_strides, g_strides)
+                first, last = sums.cols.interior
+                inside = self.columns([Affine(first)], [Affine(last)], image, rows, oh, number)
+                self.narrow_row(acc, x_row, g_row, x_strides, g_strides, inside)
             else:
-                for column in self.columns(kw, image, rows, oh, number + vector // sums.vectors):
+                for column in self.columns(*sums.cols.outputs(kw), image, rows, oh, number):
                     x_at = x_row + sums.cols.source(column, kw) * x_strides.w
                     g_at = g_row + column * g_strides.w
                     if sums.along_input:
@@ -65,13 +73,14 @@ class Tile:
             for place, value, count in zip(line, values, self.counts, strict=True):
                 k.store(value, memory, place, count if once else None)
 
-    def columns(self, kw: Affine, image: Affine, rows: Affine, row: Affine, tile: Affine) -> Iterator[Affine]:
-        """Loops over a row's outputs for which tap column kw is inside; before some of them, more is fetched ahead."""
+    def columns(
+        self, low: Sequence[Affine], high: Sequence[Affine], image: Affine, rows: Affine, row: Affine, tile: Affine
+    ) -> Iterator[Affine]:
+        """Loops over a row's outputs from `low` to `high`; before some of them, more is fetched ahead."""
         k, sums, s = self.k, self.sums, self.sums.shape
-        low, high = sums.cols.outputs(kw)
-        if sums.once_through or sums.many:
-            # Nothing follows; or the same images again, for other sums.
-            with k.loop("column", low, high) as column:
+        if sums.once_through or sums.many or (sums.narrow and s.ow < _SHORT):
+            # Nothing follows; or the same images again, for other sums; or the hardware is as fast.
+            with k.loop("column", [*low], [*high]) as column:
                 yield column
             return
         line, row_elements = costs.LINE // sums.problem.itemsize, max(s.iw * s.ic * s.stride[0], s.ow * s.oc)
@@ -105,7 +114,10 @@ class Tile:
         low, high = self.sums.rows.outputs(kh)
         return [rows, *low], [rows + self.sums.row_block, *high]
 
-    def narrow_row(self, acc: list[list[Register]], x_row: Affine, g_row: Affine, xs: Strides, gs: Strides) -> None:
+    def narrow_row(
+        self, acc: list[list[Register]], x_row: Affine, g_row: Affine, xs: Strides, gs: Strides,
+        inside: Iterator[Affine],
+    ) -> None:  # fmt: skip
         """All tap columns at once: border outputs one by one with the taps that are inside, the rest in a loop."""
         cols = self.sums.cols
         pairs = [(u, c) for u in range(cols.taps) for c in range(self.channels)]
@@ -116,7 +128,7 @@ class Tile:
             if offsets:
                 self.step(acc, self.x, x_row + cols.source(q, 0) * xs.w, offsets, self.g, g_row + q * gs.w, gs.c)
         if first < last:
-            with self.k.loop("column", first, last) as column:
+            for column in inside:
                 x_at, g_at = x_row + cols.source(column, 0) * xs.w, g_row + column * gs.w
                 self.step(acc, self.x, x_at, every, self.g, g_at, gs.c)
 
