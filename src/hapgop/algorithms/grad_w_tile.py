@@ -11,7 +11,6 @@ from hapgop.algorithms.grad_w_sums import Sums
 from hapgop.algorithms.layout import Strides, image_strides, weight_strides
 from hapgop.tile import Affine, Buffer, Builder, Register
 
-
 _SHORT = 48  # outputs of a row of a narrow layer
 
 
