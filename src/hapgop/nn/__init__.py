@@ -17,6 +17,7 @@ from hapgop.nn.modules import (
     MaxPool2d,
 )
 from hapgop.nn.report import CallReport, report, reset_report
+from hapgop.nn.settling import settle
 from hapgop.nn.threads import share_threads
 from hapgop.nn.training import TrainingProgram
 
@@ -46,6 +47,7 @@ __all__ = [
     "report",
     "reset_report",
     "restore",
+    "settle",
 ]
 
 share_threads()

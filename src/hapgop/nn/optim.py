@@ -17,6 +17,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from hapgop import engine
 from hapgop.algorithms.descent import Descent
+from hapgop.nn.outputs import lasting
 
 
 class SGD(torch.optim.SGD):
@@ -82,6 +83,9 @@ class SGD(torch.optim.SGD):
                 known = call.learned[i] if call is not None and i < len(call.learned) else None
                 places = p.data_ptr(), 0 if m is None else m.data_ptr()
                 if known is None or known.p is not p or known.m is not m or known[3:] != (places, len(kinds) - 1):
+                    if m is not None:
+                        m = self.state[p]["momentum_buffer"] = lasting(m)
+                        places = p.data_ptr(), m.data_ptr()
                     known = _seen(p, m, places, len(kinds) - 1)
                 if known is None or not _lies(g, *known.form):
                     return None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hapgop.errors import InputError
-from hapgop.nn import Conv2d, TrainingProgram
+from hapgop.nn import Conv2d, TrainingProgram, settle
 from hapgop.train import generators
 from hapgop.train.average import Average
 from hapgop.train.batches import Order, step_seed
@@ -24,7 +24,7 @@ from hapgop.train.objective import class_weights, loss_sum, told
 from hapgop.train.optimizer import built
 from hapgop.train.progress import EpochDone, Event, Formed, Progress, Step
 from hapgop.train.recipe import Recipe
-from hapgop.train.run import channels_last, write_filters, write_metrics, write_weights
+from hapgop.train.run import write_filters, write_metrics, write_weights
 from hapgop.train.schedule import learning_rate, share
 from hapgop.train.validating import validated
 
@@ -66,7 +66,7 @@ class Training:
         workers: Workers = ALONE,
     ) -> None:
         self.data, self.folder, self.recipe, self.task, self.workers = data, folder, recipe, task, workers
-        self.net = channels_last(net)
+        self.net = settle(net)
         average = Average(self.net, recipe.average) if recipe.average else None
         self.state = State(self.net, built(self.net, recipe), average)
         self.position = Position()

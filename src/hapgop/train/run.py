@@ -18,7 +18,7 @@ from hapgop._version import __version__
 from hapgop.engine import get_precision
 from hapgop.errors import InputError
 from hapgop.files import write_json, write_whole
-from hapgop.nn import nets
+from hapgop.nn import nets, settle
 from hapgop.predict.folder import CONFIG, FORMAT, WEIGHTS, read_config
 from hapgop.program import Graph
 from hapgop.train.checkpoint import READABLE, TENSORS, dense
@@ -147,13 +147,7 @@ def load_model(run: str | os.PathLike[str], net: torch.nn.Module | None = None) 
     if net is None:
         net = _rebuilt(folder, config)
     load_weights(folder, net)
-    return channels_last(net).eval()
-
-
-def channels_last(net: torch.nn.Module) -> torch.nn.Module:
-    """The net itself, its filters laid out as the fast kernels read them."""
-    laid_out: torch.nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return laid_out
+    return settle(net).eval()
 
 
 def load_weights(folder: Path, net: torch.nn.Module) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from hapgop.bench.training import as_torch
 from hapgop.bench.training.nets import TrainedNet
 from hapgop.errors import InputError
-from hapgop.nn import TrainingProgram, capture
+from hapgop.nn import TrainingProgram, capture, settle
 from hapgop.nn.optim import SGD
 
 OURS: Final = "hapgop"
@@ -40,9 +40,9 @@ class Side:
     ) -> None:  # fmt: skip
         self.name, self.y = name, y
         order = torch.channels_last if last else torch.contiguous_format
-        laid_out: nn.Module = module.to(memory_format=order)  # type: ignore[call-overload]
+        # Of ours, as `hapgop train` settles and calls it.
+        laid_out: nn.Module = settle(module) if name == OURS else module.to(memory_format=order)  # type: ignore[call-overload]
         self.module = laid_out.train()
-        # What `hapgop train` calls, too.
         self.called: Callable[[Tensor], Tensor] = TrainingProgram(module) if name == OURS else module
         # A single channel lies the same in both orders; only this way do the strides say which is meant.
         self.x = torch.empty_like(x, memory_format=order).copy_(x)
