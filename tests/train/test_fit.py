@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -221,3 +223,20 @@ def test_weights_that_cannot_be_used_are_named(tmp_path: Path, data: Data, net: 
     (run / "config.json").unlink()
     with pytest.raises(InputError, match=r"config\.json"):
         load_model(run, net())
+
+
+def test_a_folder_in_which_another_process_trains_is_left_alone(data: Data, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    code = (
+        "import sys, time; from pathlib import Path; from hapgop.train.only_here import only_here\n"
+        f"with only_here(Path({str(run)!r})): print('held', flush=True); sys.stdin.readline()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another process is training there"):
+            fit(data, run, Recipe(epochs=1))
+        assert list(run.iterdir()) == []
+        other.communicate("\n")
+    assert fit(data, run, Recipe(epochs=1)).finished

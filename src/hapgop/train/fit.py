@@ -1,8 +1,8 @@
 """From data to a run: the checks before, the loop, the files after."""
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hapgop.train.checkpoint import TENSORS, load_checkpoint, remove_checkpoint
 from hapgop.train.data import Data
 from hapgop.train.distributed import ALONE, WorkerLost, Workers
 from hapgop.train.loop import Diverged, Training, Unwritable, as_good_as_any, unwritable
+from hapgop.train.only_here import only_here
 from hapgop.train.pretrained import load_pretrained
 from hapgop.train.progress import Progress, silent
 from hapgop.train.recipe import Recipe
@@ -124,34 +125,48 @@ def fit(
             workers=workers,
         )
         if begun:
-            with workers.shared_file(folder / TENSORS) as path:
-                training.position = load_checkpoint(path, training.state, task)
-            if workers.first:
-                clear_scratch(folder)
-                write_metrics(folder, training.position.metrics)
-                write_config(folder, data, recipe, spec, graph)
-            return _trained(training)
+            with _held(folder, workers):
+                with workers.shared_file(folder / TENSORS) as path:
+                    training.position = load_checkpoint(path, training.state, task)
+                if workers.first:
+                    clear_scratch(folder)
+                    write_metrics(folder, training.position.metrics)
+                    write_config(folder, data, recipe, spec, graph)
+                return _trained(training)
         fresh = not folder.exists()
         if (initialise := getattr(module, "initialise_from", None)) is not None:
             initialise(_sample(data))
         training.remember_filters()
-        try:
-            if workers.first:
-                clear(folder)
-                with unwritable(folder):
-                    write_config(folder, data, recipe, spec, graph)
-            training.save()
-            return _trained(training)
-        except Exception as error:  # raised again below: only the folder is tidied
-            goes_on = isinstance(error, Unwritable) and (folder / TENSORS).exists()
-            lost = isinstance(error, Diverged | WorkerLost) or goes_on
-            if workers.first and not lost and training.position.epoch == training.position.step == 0:
-                # Not one step was possible: no half-made run is left lying.
-                clear(folder)
-                if fresh:
-                    with suppress(OSError):
-                        folder.rmdir()
-            raise
+        with _held(folder, workers):
+            try:
+                if workers.first:
+                    clear(folder)
+                    with unwritable(folder):
+                        write_config(folder, data, recipe, spec, graph)
+                training.save()
+                return _trained(training)
+            except Exception as error:  # raised again below: only the folder is tidied
+                goes_on = isinstance(error, Unwritable) and (folder / TENSORS).exists()
+                lost = isinstance(error, Diverged | WorkerLost) or goes_on
+                if workers.first and not lost and training.position.epoch == training.position.step == 0:
+                    # Not one step was possible: no half-made run is left lying.
+                    clear(folder)
+                    if fresh:
+                        with suppress(OSError):
+                            folder.rmdir()
+                raise
+
+
+@contextmanager
+def _held(folder: Path, workers: Workers) -> Iterator[None]:
+    """The folder, made and for this process alone; of several that share the work, for the first."""
+    if not workers.first:
+        yield
+        return
+    with unwritable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with only_here(folder):
+        yield
 
 
 def _trained(training: Training) -> Result:
