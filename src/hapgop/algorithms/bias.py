@@ -86,7 +86,9 @@ class _Last:
         else:
             vectors = min(most, ceil(c / lanes))
             step, flat = most // vectors, False
-        return cls(c, lanes, max(1, min(_CHUNKS, ceil(pixels / step / _CHAIN))), step, vectors, flat)
+        # A power of two: a last, smaller batch has as many, and so the same kernel.
+        chunks = 1 << (ceil(pixels / step / _CHAIN) - 1).bit_length() if pixels else 1
+        return cls(c, lanes, min(_CHUNKS, chunks), step, vectors, flat)
 
     @property
     def row(self) -> int:
