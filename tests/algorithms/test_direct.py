@@ -93,6 +93,23 @@ def test_few_channels_are_right(case, machine):
                 assert_equal(solved(Narrow(), problem, machine, inputs), answers(problem, inputs))
 
 
+GROUPS_SIDE_BY_SIDE = {
+    "four channels, four taps": ConvShape(1, 8, 1, 4, 2, 1, 4, groups=2),
+    "five channels, seven taps": ConvShape(2, 10, 3, 9, 6, 2, 7, groups=2),
+    "as many as a tile holds": ConvShape(1, 8, 5, 9, 8, 3, 3, padding=1, groups=2),
+}
+
+
+@every_machine
+@pytest.mark.parametrize("case", GROUPS_SIDE_BY_SIDE)
+def test_groups_side_by_side_are_right(case, machine):
+    """Of more channels than a tile of all tap columns holds, too: what a tile reads ends with the image."""
+    for layout in ("nhwc", "nchw"):
+        problem = Problem("grad_w", GROUPS_SIDE_BY_SIDE[case], "float32", layout, layout)
+        inputs = random_inputs(problem, seed=1)
+        assert_equal(solved(DirectGradW(), problem, machine, inputs), answers(problem, inputs))
+
+
 def test_what_narrow_refuses():
     def reason(shape, op="grad_x", machine=AVX512, **more):
         return Narrow().refuses(Problem(op, shape, **more), machine)

@@ -139,7 +139,9 @@ class Sums:
         # Where vectors of outputs are many, a tile of some of them and of four inputs or more is large enough.
         small = self.oc <= self.lanes or self.ic < 4
         few = self.ic < 8 and (fit or (small and self.shape.kw <= self.machine.registers - 4))
-        return (few or (self.bundle > 1 and fit)) and self.shape.kw > 1 and border <= _BORDER_COLUMNS
+        # Groups side by side are read from their first channel on, and so all channels at once.
+        wanted = few if self.bundle == 1 else fit
+        return wanted and self.shape.kw > 1 and border <= _BORDER_COLUMNS
 
     @property
     def channels(self) -> int:
