@@ -11,6 +11,9 @@ from hapgop.machine import Machine
 # One step of the reduction loads `vectors` weights, broadcasts `pixels` inputs and makes pixels * vectors FMAs. These
 # are per cycle, on cores of today: two loads, two FMAs of full width, an FMA's result after four cycles.
 LOADS, FMAS, LATENCY = 2, 2, 4
+# Cycles for a vector of weights from the second cache, as most are when they are needed again. With few registers it
+# decides: 2 pixels x 5 vectors would do ten FMAs in five cycles, and wait seven for their weights.
+FAR = 1.5
 
 # Lines a page apart share a place in the first cache, which has eight ways or more; one is left for the weights.
 _PAGE, _WAYS = 4096, 7
@@ -18,7 +21,7 @@ _PAGE, _WAYS = 4096, 7
 
 def step_cycles(pixels: int, vectors: int) -> float:
     """Cycles of one reduction step of a tile, at best."""
-    return max(pixels * vectors / FMAS, (pixels + vectors) / LOADS, LATENCY)
+    return max(pixels * vectors / FMAS, (pixels + vectors + 1) / LOADS, vectors * FAR, LATENCY)
 
 
 def balanced(width: int, most: int) -> int:

@@ -196,13 +196,13 @@ class Tiling:
         every = max(1, self.batch * self.tiles)
         if self.few:
             return every, 1
-        most = registers.choose_tile(_MOST, self.out_vectors, self.machine)[0]
+        most = registers.choose_tile(3 * _MOST, self.out_vectors, self.machine)[0]
         share = ceil(every / self.machine.cores)
         units = ceil(share / most)
         pixels = ceil(share / units)
-        # The largest of those that leave hardly a register tile empty.
-        fitting = range(ceil(self.room / pixels), 0, -1)
-        return pixels, next(n for n in fitting if 16 * ceil(units / n) * n <= 17 * units)
+        # The largest of those that leave hardly a register tile empty, or just one that is small.
+        fitting, spare = range(ceil(self.room / pixels), 0, -1), max(units // 16, _LEAST // 2 // pixels)
+        return pixels, next(n for n in fitting if ceil(units / n) * n - units <= spare)
 
     @property
     def tile(self) -> tuple[int, int]:
