@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hapgop.train import Data, Recipe, Workers
 from hapgop.train import feeder as feeder_module
+from hapgop.train.augment import TOGETHER, Draws, drawn
 from hapgop.train.augment import changed as changed_as_drawn
-from hapgop.train.augment import drawn
 from hapgop.train.batches import Order, step_seed
 from hapgop.train.feeder import Batch, Feeder
 
@@ -39,7 +39,12 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
 
 def changed(images: np.ndarray, recipe: Recipe, step: int) -> np.ndarray:
     """All images of a data set, in order, as some step changes them."""
-    return changed_as_drawn(images, drawn(recipe, Order(len(images), len(images), recipe.seed), step), recipe)
+    return changed_as_drawn(images, drawn_for(step, recipe, Order(len(images), len(images), recipe.seed)), recipe)
+
+
+def drawn_for(step: int, recipe: Recipe, order: Order) -> Draws:
+    at = step % TOGETHER * order.batch_size
+    return drawn(recipe, order, step // TOGETHER).of(slice(at, at + order.batch_size))
 
 
 def pictures(count: int = 200, height: int = 5, width: int = 6, channels: int = 3) -> np.ndarray:
@@ -117,7 +122,7 @@ def test_each_image_is_mirrored_every_other_time() -> None:
 def test_cutout_blanks_a_square_and_nothing_else() -> None:
     images = pictures(100, 12, 10)
     recipe = Recipe(cutout=4)
-    after = changed_as_drawn(images.copy(), drawn(recipe, Order(100, 100, 0), 0), recipe, (0, 0, 0))
+    after = changed_as_drawn(images.copy(), drawn_for(0, recipe, Order(100, 100, 0)), recipe, (0, 0, 0))
     blank = (after == 0).all(axis=3)
     assert (after[~blank] == images[~blank]).all()
     for one in blank:
@@ -153,7 +158,7 @@ def test_mixup_mixes_pairs_of_the_batch(data: Data) -> None:
     recipe = Recipe(batch_size=10, mixup=0.4)
     order = Order(len(data.train), 10, recipe.seed)
     plain, mixed = Feeder(data, Recipe(batch_size=10), order).batch(3), Feeder(data, recipe, order).batch(3)
-    partner = torch.from_numpy(drawn(recipe, order, 3).partner)
+    partner = torch.from_numpy(drawn_for(3, recipe, order).partner)
     assert torch.equal(mixed.y, plain.y)
     assert mixed.other is not None
     assert torch.equal(mixed.other, plain.y[partner])
@@ -180,6 +185,21 @@ def test_batches_are_those_of_their_steps_and_an_error_reaches_the_step(data: Da
     assert torch.equal(next(broken).x, feeder.batch(4).x)
     with pytest.raises(ZeroDivisionError):
         next(broken)
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(batch_size=10), Recipe(batch_size=10, flip=True, shift=2, cutout=3, mixup=0.3)]
+)
+def test_batches_made_together_are_those_made_one_by_one(data: Data, recipe: Recipe, monkeypatch: Any) -> None:
+    order, part = Order(len(data.train), 10, 0), slice(2, 9)
+    together = Feeder(data, recipe, order, part)
+    several = [together.batch(step) for step in range(3, 40)]
+    monkeypatch.setattr(feeder_module, "_BYTES", 0)
+    for step, batch in enumerate(several, 3):
+        own = Feeder(data, recipe, order, part).batch(step)
+        assert torch.equal(batch.x, own.x)
+        assert torch.equal(batch.y, own.y)
+        assert batch.share == own.share
 
 
 def test_batches_are_made_beside_the_steps_only_where_a_core_is_free(data: Data, monkeypatch: Any) -> None:

@@ -10,6 +10,8 @@ from hapgop.train.batches import Order, change_generator
 from hapgop.train.recipe import Recipe
 
 _PAD: dict[str, Literal["edge", "reflect"]] = {"edge": "edge", "reflect": "reflect"}
+# Chance is drawn for so many steps at a time: to begin takes as long as to draw for several.
+TOGETHER = 32
 # The weights of red, green and blue in brightness (ITU-R BT.601).
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -35,11 +37,15 @@ class Draws:
         return Draws(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def drawn(recipe: Recipe, order: Order, step: int) -> Draws:
-    """The draws for one step: of the seed and the step alone. What the recipe has no use for is not drawn, but
-    nothing else would be drawn otherwise for it."""
-    count, generator = order.batch_size, change_generator(recipe.seed, step)
+def drawn(recipe: Recipe, order: Order, turn: int) -> Draws:
+    """The draws for the steps from TOGETHER * turn on, one step's after the other: of the seed and the turn alone.
+
+    What the recipe has no use for is not drawn, but nothing else would be drawn otherwise for it.
+    """
+    size, generator = order.batch_size, change_generator(recipe.seed, turn)
+    count, steps = size * TOGETHER, range(turn * TOGETHER, (turn + 1) * TOGETHER)
     shift = generator.uniform(-1, 1, (count, 2))
+    mirrored = np.concatenate([order.mirrored(step) for step in steps]) if recipe.flip else np.zeros(count, np.bool_)
     # In this order, so that those that come later may be left out.
     cut = generator.random((count, 2)) if recipe.cutout or recipe.colour or recipe.mixup else np.ones((count, 0))
     colour = (
@@ -49,10 +55,10 @@ def drawn(recipe: Recipe, order: Order, step: int) -> Draws:
     )
     partner, share = np.zeros(count, np.int64), np.ones(count, np.float32)
     if recipe.mixup:
-        partner = generator.permutation(count)
-        # One share for the whole batch, as in the paper's own code.
-        share = np.full(count, generator.beta(recipe.mixup, recipe.mixup), np.float32)
-    return Draws(shift, order.mirrored(step), cut, colour, partner, share)
+        partner = np.concatenate([generator.permutation(size) for _ in steps])
+        # One share for a whole batch, as in the paper's own code.
+        share = np.repeat(generator.beta(recipe.mixup, recipe.mixup, TOGETHER).astype(np.float32), size)
+    return Draws(shift, mirrored, cut, colour, partner, share)
 
 
 def changed(
@@ -81,15 +87,20 @@ def _shifted(images: NDArray[np.uint8], most: int, border: str, draws: Draws) ->
     padded = _padded(images, most, border)
     # From -1..1 to each of 0..2 * most alike.
     places = np.minimum(((draws.shift + 1) / 2 * (2 * most + 1)).astype(np.intp), 2 * most)
-    # Each row that could be cut out is one item of so many bytes: a batch is picked at once, and copied row by row.
-    rows: NDArray[np.void] = np.ndarray(
-        (count, height + 2 * most, 2 * most + 1),
-        np.dtype((np.void, width * channels)),
+    # Each window that could be cut out is one item, from its first byte to its last: it is copied in one piece, with
+    # the ends of rows between that are not looked at.
+    row = padded.strides[1]
+    run = (height - 1) * row + width * channels
+    windows: NDArray[np.void] = np.ndarray(
+        (count, 2 * most + 1, 2 * most + 1),
+        np.dtype((np.void, run)),
         padded,
-        strides=(*padded.strides[:2], channels),
+        strides=(padded.strides[0], row, channels),
     )
-    picked = rows[np.arange(count)[:, None], places[:, :1] + np.arange(height), places[:, 1:]]
-    return picked.view(np.uint8).reshape(images.shape)
+    picked = windows[np.arange(count), places[:, 0], places[:, 1]]
+    return np.ndarray(
+        (count, height, width, channels), np.uint8, picked.view(np.uint8), strides=(run, row, channels, 1)
+    )
 
 
 def _padded(images: NDArray[np.uint8], most: int, border: str) -> NDArray[np.uint8]:

@@ -57,9 +57,9 @@ class Order:
         return drawn[turn]
 
 
-def change_generator(seed: int, step: int) -> np.random.Generator:
-    """The generator for one step's changes of its images."""
-    return np.random.default_rng([seed, _CHANGE, step])
+def change_generator(seed: int, turn: int) -> np.random.Generator:
+    """The generator for the changes of the images of some steps in a row."""
+    return np.random.default_rng([seed, _CHANGE, turn])
 
 
 def step_seed(seed: int, step: int) -> int:

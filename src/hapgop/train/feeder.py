@@ -9,10 +9,11 @@ from threading import Event, Thread
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hapgop.train.augment import Draws, changed, drawn
+from hapgop.train.augment import TOGETHER, Draws, changed, drawn
 from hapgop.train.batches import Order
 from hapgop.train.data import Data
 from hapgop.train.recipe import Recipe
@@ -21,8 +22,9 @@ from hapgop.train.schedule import image_size
 # So many batches wait ready: enough to bridge a slow disk, little enough for the memory.
 _AHEAD = 3
 _POLL = 0.2
-# Chance is drawn for so many steps at a time: between two steps, a few small calls take four times as long.
-_TOGETHER = 32
+# Small batches are made several at a time, of so many bytes of pixels: between two steps, each call of a few
+# microseconds takes four times as long.
+_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +56,38 @@ class Feeder:
         self.beside = _cores() > torch.get_num_threads() if beside is None else beside
         self.waited = 0.0
         """Seconds for which a step had no batch yet, in all."""
-        self._draws: dict[int, tuple[Draws, Draws]] = {}
+        self._turn: tuple[int, Draws] | None = None
+        self._made: dict[int, Batch] = {}
         self._fill = tuple(min(255, round(255 * mean)) for mean in data.preprocessing.mean)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; `step` counts from 0 over the whole training."""
+        if step not in self._made:
+            self._made = self._several(step)
+        return self._made[step]
+
+    def _several(self, first: int) -> dict[int, Batch]:
+        """The batches of a step and of those that follow it, as many as are made at a time."""
+        order, size = self.order, self.order.batch_size
+        own = np.arange(size)[self.rows]
+        fitting = _BYTES // max(1, len(own) * self.data.train.pixels[0].nbytes)
+        count = max(1, min(fitting, TOGETHER - first % TOGETHER))
+        steps = range(first, first + count)
+        chosen = np.concatenate([order.batch(step) for step in steps])
+        rows = (np.arange(count)[:, None] * size + own).ravel()
+        images = self._numbers(chosen[rows], self._drawn(first, count).of(rows)).split(len(own))
+        labels = torch.from_numpy(self.data.train.labels[chosen]).split(size)
+        return {at: self._batch(at, x, y) for at, x, y in zip(steps, images, labels, strict=True)}
+
+    def _batch(self, step: int, x: Tensor, labels: Tensor) -> Batch:
+        """x: the part that is made here; labels: of the whole batch."""
         recipe, order = self.recipe, self.order
-        draws, own = self._drawn(step)
-        chosen = order.batch(step)
-        x = self._images(chosen[self.rows], own)
-        labels = torch.from_numpy(self.data.train.labels[chosen])
         y, other, share = labels[self.rows], None, 1.0
         if recipe.mixup:
+            draws = self._drawn(step)
             partner = draws.partner[self.rows]
             share = float(draws.share[0])
-            x = torch.lerp(self._images(chosen[partner], draws.of(partner)), x, share)
+            x = torch.lerp(self._numbers(order.batch(step)[partner], draws.of(partner)), x, share)
             other = labels[torch.from_numpy(partner)]
         full = self.data.input_shape[1:]
         size = image_size(recipe, (full[0], full[1]), step, recipe.epochs * order.steps)
@@ -76,12 +95,13 @@ class Feeder:
             x = interpolate(x, size, mode="bilinear", antialias=True).contiguous(memory_format=torch.channels_last)
         return Batch(x, y, other, share)
 
-    def _drawn(self, step: int) -> tuple[Draws, Draws]:
-        """The draws of a step, and those for the part that is made here."""
-        if step not in self._draws:
-            several = {at: drawn(self.recipe, self.order, at) for at in range(step, step + _TOGETHER)}
-            self._draws = {at: (draws, draws.of(self.rows)) for at, draws in several.items()}
-        return self._draws[step]
+    def _drawn(self, step: int, steps: int = 1) -> Draws:
+        """The draws of some steps of one turn."""
+        turn, at = divmod(step, TOGETHER)
+        if self._turn is None or self._turn[0] != turn:
+            self._turn = turn, drawn(self.recipe, self.order, turn)
+        size = self.order.batch_size
+        return self._turn[1].of(slice(at * size, (at + steps) * size))
 
     def batches(self, first: int) -> Iterator[Batch]:
         """The batches from `first` on, to the end of the recipe."""
@@ -130,7 +150,7 @@ class Feeder:
             if stop.is_set() or isinstance(made, BaseException):
                 return
 
-    def _images(self, chosen: "np.ndarray[tuple[int], np.dtype[np.int64]]", draws: Draws) -> Tensor:
+    def _numbers(self, chosen: NDArray[np.int64], draws: Draws) -> Tensor:
         pixels = changed(self.data.train.batch(chosen), draws, self.recipe, self._fill)
         return torch.from_numpy(self.data.preprocessing.batch(pixels))
 
