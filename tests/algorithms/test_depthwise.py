@@ -11,7 +11,7 @@ from hapgop import native
 from hapgop.algorithms import Problem
 from hapgop.algorithms.depthwise import Depthwise
 from hapgop.algorithms.depthwise_grad_w import DepthwiseGradW
-from hapgop.machine import AVX2, AVX512
+from hapgop.machine import AVX2, AVX512, NEON
 from hapgop.native import compiler
 from hapgop.planning import choose
 from hapgop.shape import ConvShape
@@ -101,3 +101,9 @@ def test_no_vector_is_spilled(op, kernel, machine):
         assert all(len(spills(loop)) <= 2 for loop in hottest)
         if stride == 1:
             assert not any(spills(loop) for loop in every)
+
+
+def test_large_results_go_past_the_caches_where_a_vector_is_a_line():
+    problem = Problem("conv", ConvShape(64, 32, 256, 256, 32, 3, 3, padding=1, groups=32))
+    kernels = [repr(Depthwise().recipe(problem, machine).build()) for machine in (AVX512, AVX2, NEON)]
+    assert ["streaming=True" in kernel for kernel in kernels] == [True, False, False]

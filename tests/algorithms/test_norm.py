@@ -261,3 +261,15 @@ def test_nan_stays_in_its_channel_and_passes_the_relu():
 def test_channels_first_are_refused_in_words():
     p = replace(problem("batch_norm", (2, 3, 4, 4)), x_layout="nchw", y_layout="nchw")
     assert "wants the channels last" in {a.refuses(p, AVX512) for a in ALL}
+
+
+@pytest.mark.parametrize("op", ["batch_norm", "batch_norm_grad"])
+def test_large_maps_go_past_the_caches_in_whole_lines(op):
+    def past(machine, channels, image=512):
+        p = problem(op, (64, channels, image, image))
+        return "streaming=True" in repr(algorithm(p, machine).recipe(p, machine).build())
+
+    assert [past(machine, 16) for machine in (AVX512, AVX2, NEON)] == [True] * 3
+    assert not past(AVX512, 16, image=8), "they are still in the cache when they are read"
+    # 96 bytes a pixel: two vectors at a time, AVX2's would begin in the middle of a line.
+    assert [past(machine, 24) for machine in (AVX512, AVX2)] == [True, False]

@@ -50,7 +50,8 @@ class BatchNorm(Algorithm):
         assert isinstance(s, PoolShape)
         blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine), s.n * s.ih * s.iw
         relu = problem.activation == "relu"
-        streaming = s.n * s.c * s.ih * s.iw * problem.itemsize > machine.l3 // _STREAMED
+        large = s.n * s.c * s.ih * s.iw * problem.itemsize > machine.l3 // _STREAMED
+        streaming = large and blocks.lines(problem.itemsize)
         mask: Mask = "none" if not relu else "read" if problem.residual else "recomputed"
         if problem.op == "batch_norm":
             settings = f"{relu} {problem.residual} {problem.eps} {streaming}"

@@ -71,8 +71,8 @@ class Backward:
     def of_block(self, block: Affine, at: Affine, counts: Counts) -> None:
         """A block's sums of g and of g * (x - mean)."""
         b, k = self.blocks, self.k
-        mean, masked = load(k, self.stats, at, counts, b.lanes), self.masking(at, counts)
-        many, zero = max(1, b.side_by_side(counts) // 2), k.const(0.0)
+        mean = load(k, self.stats, at, counts, b.lanes)
+        masked, many, zero = self.masking(at, counts, mean), max(1, b.side_by_side(counts) // 2), k.const(0.0)
         two = [[k.const(0.0) for _ in counts] for _ in range(many)]
         one, lost = [k.const(0.0) for _ in counts], [k.const(0.0) for _ in counts]
 
@@ -97,13 +97,15 @@ class Backward:
         for values, buffer in ((sums, self.sums), (products, self.products)):
             store(k, values, buffer, block * b.padded + at, (b.lanes,) * len(counts), b.lanes)
 
-    def masking(self, at: Affine, counts: Counts) -> _Masked:
+    def masking(
+        self, at: Affine, counts: Counts, mean: list[Register], scale: list[Register] | None = None
+    ) -> _Masked:  # fmt: skip
         """What tells from x which g count; where the mask was read or there is none, all do."""
         b, k = self.blocks, self.k
         if self.mask != "recomputed":
             return lambda v, value, given: given
-        zero, mean = k.const(0.0), load(k, self.stats, at, counts, b.lanes)
-        scale, shift = self.scale(at, counts), load(k, self.bias, at, counts, b.lanes)
+        zero, shift = k.const(0.0), load(k, self.bias, at, counts, b.lanes)
+        scale = scale or self.scale(at, counts)
 
         def masked(v: int, value: Register, given: Register) -> Register:
             return k.select("above", normalised(k, value, mean[v], scale[v], shift[v]), zero, given, zero)
@@ -133,8 +135,8 @@ class Backward:
 
     def into_x(self, block: Affine, streaming: bool, at: Affine, counts: Counts) -> None:
         b, k = self.blocks, self.k
-        mean, masked = load(k, self.stats, at, counts, b.lanes), self.masking(at, counts)
-        scale, full = self.scale(at, counts), (b.lanes,) * len(counts)
+        mean, scale, full = load(k, self.stats, at, counts, b.lanes), self.scale(at, counts), (b.lanes,) * len(counts)
+        masked = self.masking(at, counts, mean, scale)
         slope, centre = (load(k, self.factors, at + row * b.padded, full, b.lanes) for row in (0, 1))
         source = self.dr if self.mask == "read" else self.g
 

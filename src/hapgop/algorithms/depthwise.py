@@ -3,7 +3,8 @@
 A work item takes a strip of rows and goes through its vectors of channels; each is walked down tile by tile, so that
 the rows that neighbouring outputs share come from the first cache. The input gradient is the same gather over the
 output's gradient. Where images and results are more than the caches can hold, inputs are prefetched a strip ahead and
-results are stored past the caches: most of the time then goes to memory, and storing otherwise reads it first.
+results are stored past the caches, a line at a time: most of the time then goes to memory, and storing otherwise reads
+it first.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ class _Gather:
                     acc,
                 )
         line = image * self.program.target + channel + (row * track.out_step + track.out_first) * (out_width * s.ic)
-        streaming = self.last and work.far
+        streaming = self.last and work.past
         for (i, pixel), value in zip(met.outputs, acc, strict=True):
             to = line + ((column + pixel) * work.cols[i].out_step + work.cols[i].out_first) * s.ic
             if self.residual is not None:

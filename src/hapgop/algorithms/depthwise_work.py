@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from hapgop.algorithms import costs
 from hapgop.algorithms.layout import vector_counts
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.registers import balanced
@@ -38,7 +39,9 @@ class Work:
     strips       strips of an image
     groups       groups of channels that are shared out
     per_group    vectors of channels in a group
-    far          more than the caches hold: the next strip is prefetched, and results are stored past the caches
+    far          more than the caches hold: the next strip is prefetched
+    past         results are stored past the caches: they are far, and vectors are whole lines (half of one, and later
+                 the other half with the next vector of channels, would each be written to memory by itself)
     """
 
     shape: ConvShape
@@ -48,6 +51,7 @@ class Work:
     strip: int
     groups: int
     far: bool
+    past: bool
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> Work:
@@ -72,7 +76,8 @@ class Work:
             # A strip reads its neighbours' rows too: split along the channels first.
             groups = min(vectors, wanted)
             strip = ceil(count / ceil(wanted / groups))
-        return cls(s.with_batch(1), lanes, rows, cols, strip, groups, far)
+        past = far and lanes * problem.itemsize % costs.LINE == 0
+        return cls(s.with_batch(1), lanes, rows, cols, strip, groups, far, past)
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -203,9 +203,11 @@ class _Program:
             # The accumulators that are still waiting, and a square of results.
             waiting = pixels * block // (2 if pooled and not self.problem.winners else 1)
             turns = waiting - min(pixels, lanes) + lanes < self.machine.registers
+            # Past the caches only whole lines: halves would be written one by one.
+            past = self.past and (block == vectors or block * self.machine.vector_bytes % costs.LINE == 0)
             gather = Gather(
-                rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, self.past
-            )
+                rows, cols, packing, pixels, source, target, whole, 0, turns, streams, fetches, pooled, past
+            )  # fmt: skip
             out += _cut(gather) if self.flat else [gather]
         return out
 

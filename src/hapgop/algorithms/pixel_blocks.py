@@ -10,37 +10,44 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from hapgop.algorithms import costs
 from hapgop.algorithms.layout import vector_counts
 from hapgop.machine import Machine
 from hapgop.tile import Affine, Buffer, Builder, Register
 
 _ELEMENTS = 8192  # of a block
-_CHAINS = 8  # vectors added side by side, so that no addition waits for the one before
+_CHAINS = 8  # vectors added side by side, lest each wait for the one before; half as many in 16 registers
 
 Counts = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PixelBlocks:
-    """`pixels` of `c` channels each make a block; at most `vectors` of them are worked on at a time."""
+    """`pixels` of `c` channels each make a block; at most `vectors` are worked on at a time, in `chains` sums."""
 
     c: int
     lanes: int
     vectors: int
     pixels: int
+    chains: int
 
     @classmethod
     def of(cls, c: int, dtype: str, machine: Machine) -> PixelBlocks:
         lanes = machine.lanes(dtype)
-        # Batch norm's backward has up to five constants or sums for each vector, and some registers for one vector.
-        vectors = min(max(1, (machine.registers - 8) // 6), ceil(c / lanes))
+        # Batch norm's backward has up to six constants or sums for each vector, and some registers for one vector.
+        vectors = min(max(2, (machine.registers - 8) // 6), ceil(c / lanes))
         pixels = max(_CHAINS, _ELEMENTS // c // _CHAINS * _CHAINS)
-        return cls(c, lanes, vectors, pixels)
+        return cls(c, lanes, vectors, pixels, _CHAINS if machine.registers >= 32 else _CHAINS // 2)
 
     @property
     def padded(self) -> int:
         """Channels rounded up to whole vectors."""
         return ceil(self.c / self.lanes) * self.lanes
+
+    def lines(self, itemsize: int) -> bool:
+        """Whether whole lines are written at a time: only those may go past the caches."""
+        width = self.vectors * self.lanes
+        return self.c <= width or (width * itemsize % costs.LINE == 0 and self.c * itemsize % costs.LINE == 0)
 
     def count(self, pixels: int) -> int:
         """Blocks of so many pixels."""
@@ -83,7 +90,7 @@ class PixelBlocks:
 
     def side_by_side(self, counts: Counts) -> int:
         """Pixels at a time for which each vector has a sum of its own: a power of two, for it has to divide a block."""
-        return 1 << (max(1, _CHAINS // len(counts)).bit_length() - 1)
+        return 1 << (max(1, self.chains // len(counts)).bit_length() - 1)
 
     def size(self, k: Builder, n: Affine, block: Affine) -> Register:
         """The pixels of a block, as a number: fewer in the last."""
