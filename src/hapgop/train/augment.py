@@ -6,12 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hapgop.train.batches import Order, change_generator
+from hapgop.train.batches import TOGETHER, Order, change_generator
 from hapgop.train.recipe import Recipe
 
 _PAD: dict[str, Literal["edge", "reflect"]] = {"edge": "edge", "reflect": "reflect"}
-# Chance is drawn for so many steps at a time: to begin takes as long as to draw for several.
-TOGETHER = 32
 # The weights of red, green and blue in brightness (ITU-R BT.601).
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 

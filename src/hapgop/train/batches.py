@@ -4,10 +4,14 @@ As nothing here has a state, a training that was cut off anywhere goes on with e
 would have seen.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 _ORDER, _CHANGE, _STEP, _WEIGHTS, _FLIP = range(5)
+# Chance is drawn for so many steps at a time: to begin takes as long as to draw for several.
+TOGETHER = 32
 
 
 class Order:
@@ -62,15 +66,22 @@ def change_generator(seed: int, turn: int) -> np.random.Generator:
     return np.random.default_rng([seed, _CHANGE, turn])
 
 
+@lru_cache(maxsize=4)
+def _step_seeds(seed: int, turn: int) -> list[int]:
+    return _drawn(TOGETHER, seed, _STEP, turn)
+
+
 def step_seed(seed: int, step: int) -> int:
     """The seed of the global generators for one step: what dropout in that step draws from."""
-    return _drawn(seed, _STEP, step)
+    turn, at = divmod(step, TOGETHER)
+    return _step_seeds(seed, turn)[at]
 
 
 def weights_seed(seed: int) -> int:
     """The seed of the global generators while a net gets its first weights."""
-    return _drawn(seed, _WEIGHTS, 0)
+    return _drawn(1, seed, _WEIGHTS, 0)[0]
 
 
-def _drawn(*key: int) -> int:
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+def _drawn(count: int, *key: int) -> list[int]:
+    """Seeds of 63 bits."""
+    return [int(state >> 1) for state in np.random.SeedSequence(key).generate_state(count, np.uint64)]

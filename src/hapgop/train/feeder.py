@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hapgop.train.augment import TOGETHER, Draws, changed, drawn
-from hapgop.train.batches import Order
+from hapgop.train.augment import Draws, changed, drawn
+from hapgop.train.batches import TOGETHER, Order
 from hapgop.train.data import Data
 from hapgop.train.recipe import Recipe
 from hapgop.train.schedule import image_size

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from hapgop.errors import InputError
 from hapgop.nn import Conv2d, TrainingProgram, settle
+from hapgop.nn.training import Back, by_autograd
 from hapgop.train import generators
 from hapgop.train.average import Average
 from hapgop.train.batches import Order, step_seed
@@ -20,7 +22,7 @@ from hapgop.train.data import Data
 from hapgop.train.distributed import ALONE, Workers, lost_is_said
 from hapgop.train.feeder import Batch, Feeder
 from hapgop.train.interrupt import Interrupt
-from hapgop.train.objective import class_weights, loss_sum, told
+from hapgop.train.objective import class_weights, judged
 from hapgop.train.optimizer import built
 from hapgop.train.progress import EpochDone, Event, Formed, Progress, Step
 from hapgop.train.recipe import Recipe
@@ -78,7 +80,7 @@ class Training:
             )
         self.feeder = Feeder(data, recipe, self.order, workers.part(self.order.batch_size))
         self._weights = class_weights(data.train.labels, len(data.classes), recipe.balance)
-        self._model = _called(self.net)
+        self._forth = _steps(self.net)
         self._progress = progress
         self._every = checkpoint_every
         self._next_checkpoint = time.monotonic() + checkpoint_every
@@ -95,7 +97,7 @@ class Training:
         WorkerLost where another process is gone.
         """
         if not self.workers.alone:
-            self._model = self.workers.spread(self.net)
+            self._forth = partial(by_autograd, self.workers.spread(self.net), self.net)
         at = self.position
         batches = self.feeder.batches(at.epoch * self.order.steps + at.step)
         try:
@@ -173,19 +175,18 @@ class Training:
         recipe, optimizers, workers = self.recipe, self.state.optimizers, self.workers
         optimizers.set_share(share(recipe, number, recipe.epochs * self.order.steps))
         generators.seed(step_seed(recipe.seed, number) + workers.rank)
-        self.net.train()
-        optimizers.zero_grad()
+        if not self.net.training:
+            self.net.train()
         with lost_is_said() if not workers.alone else nullcontext():
-            logits = self._model(batch.x)
-            # PyTorch averages the gradients of all workers, and this one's part may be smaller than another's.
-            loss = loss_sum(logits, batch, recipe, self._weights) * (workers.count / self.order.batch_size)
-            plain, right = told(logits, batch)
+            logits, back = self._forth(batch.x)
+            found = judged(logits, batch, recipe, self._weights)
             # A loss that is infinite only by its smoothing or its weights is lost too.
-            plain = plain if math.isfinite(loss.item()) else loss.item()
-            plain, right, asked = workers.summed((plain, right, float(self._interrupt.asked)))
+            plain = found.plain if math.isfinite(found.loss) else found.loss
+            plain, right, asked = workers.summed((plain, found.right, float(self._interrupt.asked)))
             if not math.isfinite(plain):
                 raise Diverged(self._diverged(plain, f"step {self.position.step + 1}"))
-            loss.backward()
+            # PyTorch averages the gradients of all workers, and this one's part may be smaller than another's.
+            back(found.gradient.mul_(workers.count / self.order.batch_size))
         optimizers.step()
         if self.state.average is not None:
             self.state.average.update(number)
@@ -272,9 +273,11 @@ class Training:
         )
 
 
-def _called(net: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The net, as its steps call it: in one call each way where it has layers of ours; PyTorch's own stay that."""
-    return TrainingProgram(net) if any(isinstance(layer, Conv2d) for layer in net.modules()) else net
+def _steps(net: torch.nn.Module) -> Callable[[torch.Tensor], tuple[torch.Tensor, Back]]:
+    """How a step goes forth: in one call, and back in another, where the net has layers of ours."""
+    if any(isinstance(layer, Conv2d) for layer in net.modules()):
+        return TrainingProgram(net).forth
+    return partial(by_autograd, net, net)
 
 
 @contextmanager

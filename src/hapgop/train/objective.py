@@ -1,10 +1,12 @@
 """What a step lowers, and what is told of it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import log_softmax, nll_loss
 
 from hapgop.train.feeder import Batch
 from hapgop.train.recipe import Recipe
@@ -26,26 +28,45 @@ def class_weights(labels: NDArray[np.int64], classes: int, balance: float) -> Te
     return torch.from_numpy(weights.astype(np.float32))
 
 
-def loss_sum(logits: Tensor, batch: Batch, recipe: Recipe, weights: Tensor | None) -> Tensor:
-    """The sum over the images of what is lowered: cross-entropy, smoothed, weighted and mixed as the recipe asks."""
-    settings = {"weight": weights, "label_smoothing": recipe.label_smoothing, "reduction": "sum"}
-    loss = cross_entropy(logits, batch.y, **settings)  # type: ignore[arg-type]
-    if batch.other is None:
-        return loss
-    return batch.share * loss + (1 - batch.share) * cross_entropy(logits, batch.other, **settings)  # type: ignore[arg-type]
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a step's answers came to, summed over the images.
+
+    loss: what is lowered, and gradient its derivative by the logits, (b, classes). plain: the loss with no smoothing
+    and no weights, and right: the right answers, as in validation: only so can the two be compared. Of a mixed
+    image, each class counts by its share.
+    """
+
+    loss: float
+    gradient: Tensor
+    plain: float
+    right: float
 
 
-def told(logits: Tensor, batch: Batch) -> tuple[float, float]:
-    """(loss, right answers), summed over the images, with no smoothing and no weights, as in validation.
+def judged(logits: Tensor, batch: Batch, recipe: Recipe, weights: Tensor | None) -> Judged:
+    """The cross-entropy of logits (b, classes), smoothed, weighted and mixed as the recipe asks.
 
-    Only so can the two be compared. Of a mixed image, each class counts by its share.
+    It is minus the sum of t_ic log p_ic, with what each image should say of each class, times the class's weight, in
+    t; its derivative by the logits is p_ic (the sum of t_i) - t_ic. Autograd would find the same in three times as
+    many small operations, which in a small net's step take longer than a layer.
+
+    >>> found = judged(torch.zeros(1, 2), Batch(torch.zeros(1, 1, 1, 1), torch.tensor([1])), Recipe(), None)
+    >>> round(found.loss, 4), found.gradient.tolist(), found.right
+    (0.6931, [[0.5, -0.5]], 0.0)
     """
     logits = logits.detach()
+    logs = log_softmax(logits, 1)
+    wanted = [(batch.y, 1.0)] if batch.other is None else [(batch.y, batch.share), (batch.other, 1 - batch.share)]
+    smoothing = recipe.label_smoothing
+    target = torch.full_like(logs, smoothing / logs.shape[1])
+    for y, share in wanted:
+        target.scatter_add_(1, y[:, None], target.new_full((len(y), 1), (1 - smoothing) * share))
+    probabilities = logs.exp()
+    if weights is not None:
+        target *= weights
+        probabilities *= target.sum(1, keepdim=True)
+    plain = sum(share * nll_loss(logs, y, reduction="sum").item() for y, share in wanted)
+    loss = plain if not smoothing and weights is None else -(target * logs).sum().item()
     answers = logits.argmax(1)
-    loss, right = cross_entropy(logits, batch.y, reduction="sum").item(), float((answers == batch.y).sum())
-    if batch.other is None:
-        return loss, right
-    other_loss = cross_entropy(logits, batch.other, reduction="sum").item()
-    other_right = float((answers == batch.other).sum())
-    share = batch.share
-    return share * loss + (1 - share) * other_loss, share * right + (1 - share) * other_right
+    right = sum(share * torch.count_nonzero(answers == y).item() for y, share in wanted)
+    return Judged(loss, probabilities.sub_(target), plain, right)

@@ -22,11 +22,6 @@ class Optimizers:
         self.parts = parts
         self._peaks = [[float(group["lr"]) for group in part.param_groups] for part in parts]
 
-    def zero_grad(self) -> None:
-        """Forgets all gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
-
     def step(self) -> None:
         """One update of every parameter."""
         for part in self.parts:

@@ -7,6 +7,8 @@ then the kernel before has swept the caches, and that way takes a quarter of a m
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -16,10 +18,13 @@ from torch.autograd import forward_ad
 from hapgop.engine import get_precision
 from hapgop.errors import InputError
 from hapgop.nn.plain import plain
+from hapgop.nn.training.call import Call
 from hapgop.nn.training.seen import Seen
-from hapgop.nn.training.step import Call, CallTime, Step
+from hapgop.nn.training.step import CallTime, Step
 
 _KEPT: Final = 8  # batch sizes, and what else a plan depends on
+
+Back = Callable[[Tensor], None]
 
 
 class TrainingProgram:
@@ -44,6 +49,8 @@ class TrainingProgram:
         """Why the last call went layer by layer; None: it did not."""
         self._seen: Seen | None = None
         self._steps: OrderedDict[Any, Step | str] = OrderedDict()
+        self._arena = torch.empty(0)
+        self._gone_forth = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """The net's result for images (n, c, h, w)."""
@@ -54,6 +61,39 @@ class TrainingProgram:
             return result
         x = x.contiguous(memory_format=torch.channels_last)
         return Call.apply(step, x, *step.parameters)
+
+    def forth(self, x: Tensor) -> tuple[Tensor, Back]:
+        """The net's result for images (n, c, h, w), and the way back, to be gone at most once.
+
+        That is called with the derivative of a loss by the result, and leaves those by the parameters in their `grad`,
+        instead of what was there. The same numbers come out as by autograd, of which a step of a small net is a
+        fifth; where hooks wait for them, and where `program(x)` would go layer by layer, it is autograd that is asked.
+        The derivatives lie in the same memory in each step, as does what the way back reads: it ends with the next
+        way forth.
+
+        >>> program = TrainingProgram(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2)))
+        >>> y, back = program.forth(torch.ones(5, 1, 8, 8))
+        >>> back(torch.ones_like(y))
+        >>> program.net[0].weight.grad.shape
+        torch.Size([4, 1, 3, 3])
+        """
+        step = self._step_for(x)
+        if isinstance(step, str) or x.requires_grad or step.heard():
+            return by_autograd(self, self.net, x)
+        self.reason = None
+        self._gone_forth += 1
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            # One arena for all batch sizes: only one way back is open at a time.
+            y, self._arena = step.forward(x, self._arena)
+        return y, partial(self._back, self._gone_forth, step, x, y)
+
+    def _back(self, number: int, step: Step, x: Tensor, y: Tensor, g: Tensor) -> None:
+        if number != self._gone_forth:
+            raise RuntimeError("This way back has ended: there has been another way forth since, or it has been gone.")
+        self._gone_forth += 1
+        with torch.no_grad():
+            step.learn(x, y, self._arena, step.laid(g))
 
     def measure(self, x: Tensor) -> tuple[CallTime, ...]:
         """What each kernel takes in a step on images like x, forward and then back; the net stays as it is.
@@ -96,3 +136,15 @@ def _refused(x: Tensor) -> str | None:
     if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
         return "no gradients, or autocast"
     return None
+
+
+def by_autograd(called: Callable[[Tensor], Tensor], net: nn.Module, x: Tensor) -> tuple[Tensor, Back]:
+    """What `TrainingProgram.forth` gives, of a net that is called somehow."""
+    y = called(x)
+
+    def back(g: Tensor) -> None:
+        for p in net.parameters():
+            p.grad = None
+        y.backward(g)
+
+    return y.detach(), back

@@ -1,10 +1,10 @@
-"""A net's step for one kind of batch: its two calls on PyTorch's tensors, and what autograd sees of them."""
+"""A net's step for one kind of batch: its two calls on PyTorch's tensors."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,12 +59,14 @@ class Step:
         self._running = [seen.tensors[name] for name in read if name not in seen.parameters]
         self._shape = (n, *plan.size)
         forward = len(plan.forward.tasks)
+        self._found: dict[str, Tensor] = {}
         self._answers = [_answers(part) for part in (self.calls.runnables[:forward], self.calls.runnables[forward:])]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(result, arena)."""
-        plan = self.plan
-        arena, y = empty_strided((plan.arena // 4,), (1,), torch.float32), self._like_result()
+    def forward(self, x: Tensor, arena: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(result, arena): a new arena, or the one that is given where it is large enough."""
+        plan, y = self.plan, self._like_result()
+        if arena is None or arena.nbytes < plan.arena:
+            arena = empty_strided((plan.arena // 4,), (1,), torch.float32)
         for place, share in plan.dropped.items():
             start = plan.starts[place] // 4
             # As PyTorch draws, and in its order.
@@ -78,16 +80,30 @@ class Step:
 
     def backward(self, x: Tensor, y: Tensor, arena: Tensor, g: Tensor) -> list[Tensor | None]:
         """The gradients of the images, if they are wanted, and of all parameters."""
-        addresses, dx, found = self._backward(x, y, g)
+        found: dict[str, Tensor] = {}
+        addresses, dx = self._backward(x, y, g, found)
         self.calls.backward(arena.data_ptr(), addresses)
         count_all(self._answers[1])
         return [dx, *(found.get(name) if p.requires_grad else None for name, p in self._seen.parameters.items())]
+
+    def learn(self, x: Tensor, y: Tensor, arena: Tensor, g: Tensor) -> None:
+        """The gradients of all parameters, in their `grad`; their memory is that of the call before."""
+        addresses, _ = self._backward(x, y, g, self._found)
+        self.calls.backward(arena.data_ptr(), addresses)
+        count_all(self._answers[1])
+        for name, p in self._seen.parameters.items():
+            p.grad = self._found.get(name) if p.requires_grad else None
+
+    def heard(self) -> bool:
+        """Whether a hook of autograd's waits for a parameter's gradient."""
+        return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.parameters)
 
     def measured(self, x: Tensor) -> tuple[CallTime, ...]:
         kept = [(buffer, buffer.clone()) for buffer in self.net.buffers()]
         with torch.no_grad(), torch.random.fork_rng([]):
             y, arena = self.forward(x)
-            addresses, *_held = self._backward(x, y, torch.ones_like(y))
+            held: dict[str, Tensor] = {}
+            addresses, _dx = self._backward(x, y, torch.ones_like(y), held)
             seconds = self.calls.seconds(arena.data_ptr(), self._forward(x, y), addresses)
             for buffer, before in kept:
                 buffer.copy_(before)
@@ -105,18 +121,20 @@ class Step:
         plan = self.plan
         return self._addresses(plan.forward.outside, {plan.images: x.data_ptr(), plan.result: y.data_ptr()})
 
-    def _backward(self, x: Tensor, y: Tensor, g: Tensor) -> tuple[list[int], Tensor | None, dict[str, Tensor]]:
-        """The addresses for the backward call, and where the images' gradient and those of parameters will be."""
+    def _backward(self, x: Tensor, y: Tensor, g: Tensor, found: dict[str, Tensor]) -> tuple[list[int], Tensor | None]:
+        """The addresses for the backward call, and where the images' gradient will be; in `found`, those of
+        parameters, of which those that are there stay where they are."""
         plan = self.plan
         ends = {plan.images: x.data_ptr(), plan.result: y.data_ptr(), plan.gradient: g.data_ptr()}
         dx = None if plan.by_images is None else torch.empty_like(x)
         if plan.by_images is not None and dx is not None:
             ends[plan.by_images] = dx.data_ptr()
-        found: dict[str, Tensor] = {}
         for place in plan.backward.outside:
             if place.kind == "derivative":
-                ends[place] = self._derivative(place, found)
-        return self._addresses(plan.backward.outside, ends), dx, found
+                if place.name not in found:
+                    self._make_derivative(place.name, found)
+                ends[place] = found[place.name].data_ptr()
+        return self._addresses(plan.backward.outside, ends), dx
 
     def by_layers(self, x: Tensor, g: Tensor, drawn_from: Tensor | None) -> list[Tensor | None]:
         """The same by the layers, which compute the net anew: recorded, for gradients of gradients, or a second time.
@@ -141,45 +159,18 @@ class Step:
         order = torch.channels_last if len(self._shape) == 4 else torch.contiguous_format
         return torch.empty(self._shape, memory_format=order)
 
-    def _derivative(self, place: Place, found: dict[str, Tensor]) -> int:
-        """Memory for the loss by a parameter; of a batch norm, by weight and bias."""
-        p = self._seen.parameters[place.name]
-        bias = self.plan.pairs.get(place.name)
+    def _make_derivative(self, name: str, found: dict[str, Tensor]) -> None:
+        """Memory for the loss by a parameter; of a batch norm, by weight and bias, one after the other."""
+        p = self._seen.parameters[name]
+        bias = self.plan.pairs.get(name)
         if bias is None:
-            found[place.name] = derivative = empty_strided(p.shape, p.stride(), p.dtype)
+            found[name] = empty_strided(p.shape, p.stride(), p.dtype)
         else:
-            derivative = torch.empty((2, len(p)))
-            found[place.name], found[bias] = derivative
-        return derivative.data_ptr()
+            found[name], found[bias] = torch.empty((2, len(p)))
 
     def _addresses(self, places: Sequence[Place], ends: Mapping[Place, int]) -> list[int]:
         tensors = self._seen.tensors
         return [tensors[p.name].data_ptr() if p.kind == "tensor" else ends[p] for p in places]
-
-
-class Call(torch.autograd.Function):
-    """What autograd sees of a step."""
-
-    @staticmethod
-    def forward(ctx: Any, step: Step, x: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.step, ctx.drawn_from = step, torch.get_rng_state() if step.plan.dropped else None
-        y, arena = step.forward(x)
-        ctx.spent = False
-        ctx.set_materialize_grads(False)
-        # The arena is among them, so that it is free again as soon as autograd has no use for it.
-        ctx.save_for_backward(x, y, arena, *parameters)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
-        step: Step = ctx.step
-        if g is None:
-            return (None,) * (2 + len(step.parameters))
-        x, y, arena, *_ = ctx.saved_tensors
-        if ctx.spent or torch.is_grad_enabled():
-            return None, *step.by_layers(x, g, ctx.drawn_from)
-        ctx.spent = True
-        return None, *step.backward(x, y, arena, step.laid(g))
 
 
 def _formats(tensor: Tensor) -> tuple[bool, ...]:
