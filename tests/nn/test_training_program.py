@@ -324,3 +324,84 @@ def test_measuring_leaves_the_net_as_it_is():
     assert all(0 <= one.seconds < 1 for one in times)
     with pytest.raises(InputError, match="not in training"):
         TrainingProgram(net.eval()).measure(x)
+
+
+def gone(program, *shape, seed=1):
+    """(result, gradients, buffers) of a step forth and back, as `seeded` has it of one by autograd."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(memory_format=LAST)
+    torch.manual_seed(2)
+    y, back = program.forth(x)
+    back(torch.randn(y.shape, generator=torch.Generator().manual_seed(3)))
+    net = program.net
+    return y, [p.grad for p in net.parameters()], [b.clone() for b in net.buffers()]
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "mixed"])
+def test_forth_and_back_are_autograd_s_bits_in_the_same_memory_each_time(name):
+    size = (3, 11, 11) if name == "mixed" else SIZES[name]
+    net = Mixed() if name == "mixed" else nets.build(name, classes=7, input_shape=size)
+    twin = copy.deepcopy(net)
+    program, there = TrainingProgram(net), TrainingProgram(twin)
+    places = []
+    for _ in range(2):
+        y, gradients, buffers = gone(program, 3, *size)
+        assert program.reason is None
+        assert not y.requires_grad
+        twin.zero_grad()
+        y_there, gradients_there, buffers_there = seeded(there, 3, *size)
+        assert torch.equal(y, y_there)
+        assert all(map(torch.equal, gradients, gradients_there))
+        assert all(map(torch.equal, buffers, buffers_there))
+        places.append([g.data_ptr() for g in gradients])
+    assert places[0] == places[1]
+
+
+def test_batches_of_several_sizes_share_an_arena_and_gradients_do_not_add_up():
+    net = Mixed().requires_grad_()
+    net.conv2.weight.requires_grad_(False)
+    program, twin = TrainingProgram(net), copy.deepcopy(net)
+    for images in (4, 2, 6, 4):
+        y, gradients, _ = gone(program, images, 3, 11, 11)
+        assert program.reason is None
+        twin.zero_grad()
+        y_there, gradients_there, _ = seeded(TrainingProgram(twin), images, 3, 11, 11)
+        assert torch.equal(y, y_there)
+        assert all(a is b is None or torch.equal(a, b) for a, b in zip(gradients, gradients_there, strict=True))
+    assert net.conv2.weight.grad is None
+
+
+def test_a_way_back_ends_when_it_was_gone_and_with_the_next_way_forth():
+    program = TrainingProgram(tiny())
+    x = torch.randn(2, 1, 8, 8)
+    y, back = program.forth(x)
+    back(torch.ones_like(y))
+    with pytest.raises(RuntimeError, match="has ended"):
+        back(torch.ones_like(y))
+    _, back = program.forth(x)
+    program.forth(x)
+    with pytest.raises(RuntimeError, match="has ended"):
+        back(torch.ones_like(y))
+
+
+def test_where_a_gradient_s_hook_waits_it_is_heard():
+    net = tiny()
+    program, heard = TrainingProgram(net), []
+    first = next(net.parameters())
+    for register in (first.register_hook, first.register_post_accumulate_grad_hook):
+        handle = register(lambda *_: heard.append(1))
+        y, back = program.forth(torch.randn(2, 1, 8, 8))
+        back(torch.ones_like(y))
+        handle.remove()
+    assert heard == [1, 1]
+
+
+def test_forth_and_back_of_a_net_that_goes_layer_by_layer():
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(48, 2))
+    program = TrainingProgram(net)
+    x = torch.randn(2, 2, 6, 6)
+    for _ in range(2):
+        y, back = program.forth(x)
+        back(torch.ones_like(y))
+    assert program.reason is not None
+    wanted = torch.autograd.grad(net(x).sum(), list(net.parameters()))
+    assert_close([p.grad for p in net.parameters()], wanted)

@@ -4,17 +4,18 @@ from hapgop.engine.address import address
 from hapgop.engine.allocator import release_memory, tune_allocator
 from hapgop.engine.arrays import avg_pool2d, conv2d, linear, max_pool2d
 from hapgop.engine.changes import on_change
-from hapgop.engine.descending import prepare_descent
 from hapgop.engine.describe import describe
 from hapgop.engine.kept import Kept
 from hapgop.engine.many import prepare_many
 from hapgop.engine.mapped import PreparedMap, prepare_map
 from hapgop.engine.memory import ALIGN, Block, empty, rounded
+from hapgop.engine.pixels import numbers
 from hapgop.engine.precision import at_precision, get_precision, set_precision
 from hapgop.engine.prepared import Prepared
 from hapgop.engine.ready import Refused, plan_for, prepare, prepare_by, prepare_candidates
 from hapgop.engine.runnable import Runnable
 from hapgop.engine.sequence import Call, Outside, Sequence
+from hapgop.engine.small import prepare_cross_entropy, prepare_descent
 from hapgop.engine.team import get_threads, most_threads, set_threads, use_openmp
 from hapgop.engine.tuning import compare, get_tuning, keep, may_measure, measured, set_tuning, spend, unmeasured, usual
 
@@ -45,11 +46,13 @@ __all__ = [
     "may_measure",
     "measured",
     "most_threads",
+    "numbers",
     "on_change",
     "plan_for",
     "prepare",
     "prepare_by",
     "prepare_candidates",
+    "prepare_cross_entropy",
     "prepare_descent",
     "prepare_many",
     "prepare_map",

@@ -113,7 +113,7 @@ class Emitter:
         return name
 
     def element(self, buffer: Buffer) -> str:
-        return "i16" if buffer.narrow else self.scalar
+        return "i8" if buffer.octets else "i16" if buffer.narrow else self.scalar
 
     def base(self, buffer: Buffer, variable: Affine) -> str:
         if not variable.terms:

@@ -172,6 +172,8 @@ class StatementWriter:
     def element(self, buffer: Buffer, index: Affine, pairs: bool = False) -> str:
         """One element of memory, or a pair of them."""
         p = self.c.pointer(buffer, index)
+        if buffer.octets:
+            return self.op(f"uitofp i8 {self.op(f'load i8, ptr {p}, align 1')} to float")
         if pairs or not buffer.narrow:
             return self.op(f"load {self.c.scalar}, ptr {p}, align {2 if pairs else self.c.itemsize}")
         wide = self.op(f"zext i16 {self.op(f'load i16, ptr {p}, align 2')} to i32")
@@ -215,10 +217,12 @@ class StatementWriter:
     def kind(self, buffer: Buffer) -> tuple[str, str, int]:
         """What vectors of a buffer's elements are: their type, the suffix of LLVM's names for it, bytes of one."""
         n = self.c.kernel.lanes
+        if buffer.octets:
+            return f"<{n} x i8>", f"v{n}i8", 1
         return (f"<{n} x i16>", f"v{n}i16", 2) if buffer.narrow else (self.c.vector, self.suffix, self.c.itemsize)
 
     def load(self, s: Load) -> None:
-        lanes, narrow = self.c.kernel.lanes, s.at.buffer.narrow and not s.pairs
+        lanes, narrow, octets = self.c.kernel.lanes, s.at.buffer.narrow and not s.pairs, s.at.buffer.octets
         if s.stride == 1 + s.pairs:
             v, suffix, size = (self.c.vector, self.suffix, 2) if s.pairs else self.kind(s.at.buffer)
             p = self.place(s, "@nothing")
@@ -230,6 +234,8 @@ class StatementWriter:
                 name = f"@llvm.masked.load.{suffix}.p0"
                 self.c.declared.add(f"declare {v} {name}(ptr, i32, <{lanes} x i1>, {v})")
                 value = self.op(f"call {v} {name}(ptr {p}, i32 {size}, {self.mask(s.count)}, {v} zeroinitializer)")
+            if octets:
+                value = self.op(f"uitofp {v} {value} to {self.c.vector}")
             self.set(s.dst, self.widened(value) if narrow else value)
             return
         v, value = self.c.vector, "zeroinitializer"

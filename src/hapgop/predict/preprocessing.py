@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hapgop.engine import empty
+from hapgop.engine import numbers
 from hapgop.errors import InputError
 from hapgop.predict.images import open_image, plain
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 _RESIZE = ("stretch", "fit", "crop")
-_CACHED = 256 << 10  # bytes
 
 
 @dataclass(frozen=True)
@@ -73,22 +72,14 @@ class Preprocessing:
             raise InputError(
                 f"A batch is uint8 of shape (n, h, w, {self.channels}), not {pixels.dtype} of {pixels.shape}."
             )
-        numbers: NDArray[np.float32] = empty(pixels.shape, np.dtype(np.float32))
         std = np.array(self.std)
         scale, shift = (1 / (255 * std)).astype(np.float32), (np.array(self.mean) / std).astype(np.float32)
-        # Some images at a time, which stay in the cache from one pass to the next.
-        some = max(1, _CACHED // max(1, numbers[0:1].nbytes))
-        for at in range(0, len(pixels), some):
-            part = numbers[at : at + some]
-            part[...] = pixels[at : at + some]
-            part *= scale
-            part -= shift
-        return numbers.transpose(0, 3, 1, 2)
+        return numbers(pixels, scale, shift).transpose(0, 3, 1, 2)
 
     def __call__(self, picture: Picture) -> NDArray[np.float32]:
         """float32 (channels, h, w) of one picture."""
-        numbers: NDArray[np.float32] = self.batch(self.pixels(picture)[None])[0]
-        return numbers
+        read: NDArray[np.float32] = self.batch(self.pixels(picture)[None])[0]
+        return read
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, keys as in timm; `from_json` reads them back."""

@@ -67,9 +67,9 @@ class Builder:
 
     # What is passed
 
-    def buffer(self, name: str, size: Index, role: Role, narrow: bool = False) -> Buffer:
+    def buffer(self, name: str, size: Index, role: Role, narrow: bool = False, octets: bool = False) -> Buffer:
         """Declares a buffer of `size` elements; buffers are passed in the order of their declaration."""
-        self._buffers.append(Buffer(name, Affine.of(size), role, narrow))
+        self._buffers.append(Buffer(name, Affine.of(size), role, narrow, octets))
         return self._buffers[-1]
 
     def size(self, name: str, low: int = 1, high: int = 2**31) -> Affine:

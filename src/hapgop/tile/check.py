@@ -54,6 +54,8 @@ def check(kernel: Kernel, registers: int | None = None) -> Checked:
     for buffer in kernel.buffers:
         if buffer.narrow and (kernel.dtype != "float32" or buffer.role not in ("in", "out")):
             raise TileError(f"{kernel.name}: {buffer.name} is narrow; only what float32 kernels are given can be")
+        if buffer.octets and (kernel.dtype != "float32" or buffer.role != "in" or buffer.narrow):
+            raise TileError(f"{kernel.name}: {buffer.name} has octets; only what float32 kernels read can")
     names = [b.name for b in kernel.buffers] + [s.name for s in kernel.sizes]
     if len(set(names)) != len(names):
         raise TileError(f"{kernel.name}: two buffers or sizes share a name: {names}")

@@ -52,8 +52,8 @@ _BINARY = {
 def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> None:
     """Runs a kernel on flat arrays, one thread, items in order; scratch and private buffers are made here.
 
-    arrays: by buffer name, of the kernel's dtype (of a narrow buffer the bits, as uint16); outputs are written in
-    place. Scratch starts as NaN, so that reading what was never written shows.
+    arrays: by buffer name, of the kernel's dtype (of a narrow buffer the bits, as uint16; of octets, uint8); outputs
+    are written in place. Scratch starts as NaN, so that reading what was never written shows.
     """
     values: dict[Atom, int] = {size: sizes[size.name] for size in kernel.sizes}
     memory = dict(arrays)

@@ -27,13 +27,14 @@ class Buffer:
 
     A `private` one is passed as one array for all threads, in which each has `apart(size)` elements.
     The elements of a `narrow` one, in a kernel of float32, are bfloat16: a load widens them, a store rounds to the
-    nearest, of two to the even one.
+    nearest, of two to the even one. Those of `octets` are whole numbers from 0 to 255, which are only read.
     """
 
     name: str
     size: Affine
     role: Role
     narrow: bool = False
+    octets: bool = False
 
 
 def apart(size: Affine) -> Affine:

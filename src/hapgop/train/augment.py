@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hapgop.engine import empty
 from hapgop.train.batches import TOGETHER, Order, change_generator
 from hapgop.train.recipe import Recipe
 
@@ -59,15 +60,62 @@ def drawn(recipe: Recipe, order: Order, turn: int) -> Draws:
     return Draws(shift, mirrored, cut, colour, partner, share)
 
 
+class Windows:
+    """Images (n, h, w, c) with a border, out of which shifted ones are cut; without a shift the images themselves."""
+
+    def __init__(self, images: NDArray[np.uint8], recipe: Recipe) -> None:
+        self._shape = images.shape[1:]
+        height, width, _ = self._shape
+        # A reflection has no more pixels than the image.
+        self._most = min(recipe.shift, height - 1, width - 1) if recipe.border == "reflect" else recipe.shift
+        self._padded = _padded(images, self._most, recipe.border) if self._most else images
+
+    @staticmethod
+    def bytes(images: NDArray[np.uint8], recipe: Recipe) -> int:
+        """The memory that is needed besides the images."""
+        count, height, width, channels = images.shape
+        return count * (height + 2 * recipe.shift) * (width + 2 * recipe.shift) * channels if recipe.shift else 0
+
+    def at(self, rows: NDArray[np.int64], shift: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """A copy of these images, shifted as drawn for each."""
+        padded, most = self._padded, self._most
+        if not most:
+            return np.asarray(padded[rows])
+        height, width, channels = self._shape
+        # From -1..1 to each of 0..2 * most alike.
+        places = np.minimum(((shift + 1) / 2 * (2 * most + 1)).astype(np.intp), 2 * most)
+        # Each window that could be cut out is one item, from its first byte to its last: it is copied in one piece,
+        # with the ends of rows between that are not looked at.
+        by_image, by_row = padded.strides[:2]
+        run = (height - 1) * by_row + width * channels
+        windows: NDArray[np.void] = np.ndarray(
+            (len(padded), 2 * most + 1, 2 * most + 1),
+            np.dtype((np.void, run)),
+            padded,
+            strides=(by_image, by_row, channels),
+        )
+        picked = windows[rows, places[:, 0], places[:, 1]].view(np.uint8)
+        return np.ndarray((len(rows), *self._shape), np.uint8, picked, strides=(run, by_row, channels, 1))
+
+
+def _padded(images: NDArray[np.uint8], most: int, border: str) -> NDArray[np.uint8]:
+    count, height, width, channels = images.shape
+    if border != "black":
+        return np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode=_PAD[border])
+    padded: NDArray[np.uint8] = empty((count, height + 2 * most, width + 2 * most, channels), np.dtype(np.uint8))
+    padded.fill(0)
+    padded[:, most : most + height, most : most + width] = images
+    return padded
+
+
 def changed(
     images: NDArray[np.uint8], draws: Draws, recipe: Recipe, fill: tuple[int, ...] = (0, 0, 0)
 ) -> NDArray[np.uint8]:
-    """The images, uint8 (b, h, w, c), changed as drawn for each; `images` may be overwritten. fill: what cutout leaves.
+    """Images (`Windows`), uint8 (b, h, w, c), changed as drawn for each; they may be overwritten. fill: what cutout
+    leaves.
 
     Mixup is no change of one image; see `hapgop.train.feeder`.
     """
-    if recipe.shift:
-        images = _shifted(images, recipe.shift, recipe.border, draws)
     if recipe.flip:
         images[draws.mirrored] = images[draws.mirrored, :, ::-1]
     if recipe.colour:
@@ -75,39 +123,6 @@ def changed(
     if recipe.cutout:
         _cut(images, recipe.cutout, draws.cut, fill)
     return images
-
-
-def _shifted(images: NDArray[np.uint8], most: int, border: str, draws: Draws) -> NDArray[np.uint8]:
-    count, height, width, channels = images.shape
-    if border == "reflect":
-        # A reflection has no more pixels than the image.
-        most = min(most, height - 1, width - 1)
-    padded = _padded(images, most, border)
-    # From -1..1 to each of 0..2 * most alike.
-    places = np.minimum(((draws.shift + 1) / 2 * (2 * most + 1)).astype(np.intp), 2 * most)
-    # Each window that could be cut out is one item, from its first byte to its last: it is copied in one piece, with
-    # the ends of rows between that are not looked at.
-    row = padded.strides[1]
-    run = (height - 1) * row + width * channels
-    windows: NDArray[np.void] = np.ndarray(
-        (count, 2 * most + 1, 2 * most + 1),
-        np.dtype((np.void, run)),
-        padded,
-        strides=(padded.strides[0], row, channels),
-    )
-    picked = windows[np.arange(count), places[:, 0], places[:, 1]]
-    return np.ndarray(
-        (count, height, width, channels), np.uint8, picked.view(np.uint8), strides=(run, row, channels, 1)
-    )
-
-
-def _padded(images: NDArray[np.uint8], most: int, border: str) -> NDArray[np.uint8]:
-    count, height, width, channels = images.shape
-    if border != "black":
-        return np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode=_PAD[border])
-    padded = np.zeros((count, height + 2 * most, width + 2 * most, channels), np.uint8)
-    padded[:, most : most + height, most : most + width] = images
-    return padded
 
 
 def _coloured(images: NDArray[np.uint8], factors: NDArray[np.float32]) -> NDArray[np.uint8]:

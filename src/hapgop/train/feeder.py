@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hapgop.train.augment import Draws, changed, drawn
+from hapgop.train.augment import Draws, Windows, changed, drawn
 from hapgop.train.batches import TOGETHER, Order
 from hapgop.train.data import Data
 from hapgop.train.recipe import Recipe
@@ -24,19 +25,21 @@ _AHEAD = 3
 _POLL = 0.2
 # Small batches are made several at a time, of so many bytes of pixels: between two steps, each call of a few
 # microseconds takes four times as long.
-_BYTES = 1 << 20
+_BYTES = 2 << 20
+# All images together get their border once, if that takes no more bytes than this; else each time that they are seen.
+_BORDERED = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one step sees: x, float32 (b, c, h, w), channels last, and y, (b,) classes.
+    """What one step sees: x, float32 (b, c, h, w), channels last, and y, int64 (b,), the classes.
 
     other: the classes that mixup has mixed in, or None; share: how much of each image is its own.
     """
 
     x: Tensor
-    y: Tensor
-    other: Tensor | None = None
+    y: NDArray[np.int64]
+    other: NDArray[np.int64] | None = None
     share: float = 1.0
 
 
@@ -58,6 +61,8 @@ class Feeder:
         """Seconds for which a step had no batch yet, in all."""
         self._turn: tuple[int, Draws] | None = None
         self._made: dict[int, Batch] = {}
+        pixels = data.train.pixels
+        self._all = Windows(pixels, recipe) if Windows.bytes(pixels, recipe) <= _BORDERED else None
         self._fill = tuple(min(255, round(255 * mean)) for mean in data.preprocessing.mean)
 
     def batch(self, step: int) -> Batch:
@@ -70,16 +75,21 @@ class Feeder:
         """The batches of a step and of those that follow it, as many as are made at a time."""
         order, size = self.order, self.order.batch_size
         own = np.arange(size)[self.rows]
-        fitting = _BYTES // max(1, len(own) * self.data.train.pixels[0].nbytes)
-        count = max(1, min(fitting, TOGETHER - first % TOGETHER))
+        fitting = max(1, _BYTES // max(1, len(own) * self.data.train.pixels[0].nbytes))
+        # A turn in equal parts, of which this is one, or what is left of it.
+        most, at = ceil(TOGETHER / ceil(TOGETHER / fitting)), first % TOGETHER
+        count = min(most - at % most, TOGETHER - at)
         steps = range(first, first + count)
         chosen = np.concatenate([order.batch(step) for step in steps])
-        rows = (np.arange(count)[:, None] * size + own).ravel()
-        images = self._numbers(chosen[rows], self._drawn(first, count).of(rows)).split(len(own))
-        labels = torch.from_numpy(self.data.train.labels[chosen]).split(size)
+        seen, draws = chosen, self._drawn(first, count)
+        if len(own) < size:
+            rows = (np.arange(count)[:, None] * size + own).ravel()
+            seen, draws = chosen[rows], draws.of(rows)
+        images = self._numbers(seen, draws).split(len(own))
+        labels = self.data.train.labels[chosen].reshape(count, size)
         return {at: self._batch(at, x, y) for at, x, y in zip(steps, images, labels, strict=True)}
 
-    def _batch(self, step: int, x: Tensor, labels: Tensor) -> Batch:
+    def _batch(self, step: int, x: Tensor, labels: NDArray[np.int64]) -> Batch:
         """x: the part that is made here; labels: of the whole batch."""
         recipe, order = self.recipe, self.order
         y, other, share = labels[self.rows], None, 1.0
@@ -88,7 +98,7 @@ class Feeder:
             partner = draws.partner[self.rows]
             share = float(draws.share[0])
             x = torch.lerp(self._numbers(order.batch(step)[partner], draws.of(partner)), x, share)
-            other = labels[torch.from_numpy(partner)]
+            other = labels[partner]
         full = self.data.input_shape[1:]
         size = image_size(recipe, (full[0], full[1]), step, recipe.epochs * order.steps)
         if size != full:
@@ -151,7 +161,10 @@ class Feeder:
                 return
 
     def _numbers(self, chosen: NDArray[np.int64], draws: Draws) -> Tensor:
-        pixels = changed(self.data.train.batch(chosen), draws, self.recipe, self._fill)
+        rows, windows = self.data.train.rows[chosen], self._all
+        if windows is None:
+            rows, windows = np.arange(len(chosen)), Windows(self.data.train.batch(chosen), self.recipe)
+        pixels = changed(windows.at(rows, draws.shift), draws, self.recipe, self._fill)
         return torch.from_numpy(self.data.preprocessing.batch(pixels))
 
 

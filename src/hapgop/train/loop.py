@@ -22,7 +22,7 @@ from hapgop.train.data import Data
 from hapgop.train.distributed import ALONE, Workers, lost_is_said
 from hapgop.train.feeder import Batch, Feeder
 from hapgop.train.interrupt import Interrupt
-from hapgop.train.objective import class_weights, judged
+from hapgop.train.objective import Objective, class_weights
 from hapgop.train.optimizer import built
 from hapgop.train.progress import EpochDone, Event, Formed, Progress, Step
 from hapgop.train.recipe import Recipe
@@ -79,7 +79,8 @@ class Training:
                 f" batch_size={workers.count} or more, or fewer workers."
             )
         self.feeder = Feeder(data, recipe, self.order, workers.part(self.order.batch_size))
-        self._weights = class_weights(data.train.labels, len(data.classes), recipe.balance)
+        weights = class_weights(data.train.labels, len(data.classes), recipe.balance)
+        self._objective = Objective(recipe, len(data.classes), weights)
         self._forth = _steps(self.net)
         self._progress = progress
         self._every = checkpoint_every
@@ -179,14 +180,14 @@ class Training:
             self.net.train()
         with lost_is_said() if not workers.alone else nullcontext():
             logits, back = self._forth(batch.x)
-            found = judged(logits, batch, recipe, self._weights)
+            # PyTorch averages the gradients of all workers, and this one's part may be smaller than another's.
+            found = self._objective(logits, batch, workers.count / self.order.batch_size)
             # A loss that is infinite only by its smoothing or its weights is lost too.
             plain = found.plain if math.isfinite(found.loss) else found.loss
             plain, right, asked = workers.summed((plain, found.right, float(self._interrupt.asked)))
             if not math.isfinite(plain):
                 raise Diverged(self._diverged(plain, f"step {self.position.step + 1}"))
-            # PyTorch averages the gradients of all workers, and this one's part may be smaller than another's.
-            back(found.gradient.mul_(workers.count / self.order.batch_size))
+            back(found.gradient)
         optimizers.step()
         if self.state.average is not None:
             self.state.average.update(number)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, inf
+from math import ceil
 
 from hapgop.algorithms import costs
 from hapgop.algorithms.maps.functions import FUNCTIONS, exp_of_negative
 from hapgop.algorithms.maps.problem import TENSORS, MapProblem
 from hapgop.algorithms.recipe import Recipe
+from hapgop.algorithms.row import Row
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
 from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
 
 _WHOLE_ROWS = ("softmax", "layer_norm")  # every number of a result needs all of its pixel
 _CHUNK = 64  # vectors of a work item, about: 4 KB at a time in each tensor
-_UNROLLED = 8  # vectors of channels up to which a row is written out
 # Cycles of a vector's function, beside loading and storing it.
 _CYCLES = {"elu": 40, "sigmoid": 40, "silu": 42, "tanh": 44, "gelu": 24, "gelu_tanh": 44, "softmax": 50}
 
@@ -59,7 +58,7 @@ def recipe(problem: MapProblem, machine: Machine) -> Recipe:
         key=f"map rows {how} {p.channels} {p.over} {by_image} {p.pitch} {p.eps} {isa}",
         build=rows.kernel,
         sizes=(p.images if rows.by_image else p.images * p.pixels,),
-        private=(rows.row + lanes,) if p.op in _WHOLE_ROWS else (),
+        private=(rows.row.private,) if p.op in _WHOLE_ROWS else (),
         items=max(1, ceil(p.pixels / rows.each) * p.images if by_image else ceil(p.images * p.pixels / rows.each)),
         tiles=f"{rows.each} pixels",
     )
@@ -115,9 +114,9 @@ class _Rows:
         return self.p.op in ("add", "mul") and self.p.over == "image"
 
     @property
-    def row(self) -> int:
-        """Elements of a row of whole vectors."""
-        return ceil(self.p.channels / self.lanes) * self.lanes
+    def row(self) -> Row:
+        """A pixel's channels."""
+        return Row(self.p.channels, self.lanes)
 
     def kernel(self) -> Kernel:
         p, c = self.p, self.p.channels
@@ -131,7 +130,7 @@ class _Rows:
         elif p.op in ("add", "mul"):
             others = [k.buffer("b", n * c if self.by_image else pixels, "in")]
         y = k.buffer("y", pixels * (p.pitch or c), "out")
-        own = k.buffer("row", self.row + self.lanes, "private") if p.op in _WHOLE_ROWS else None
+        own = k.buffer("row", self.row.private, "private") if p.op in _WHOLE_ROWS else None
         if self.by_image:
             with k.stage("pixels", ("image", n), ("chunk", ceil(p.pixels / self.each))) as (image, chunk):
                 with k.loop("pixel", chunk * self.each, [chunk * self.each + self.each, p.pixels]) as pixel:
@@ -162,65 +161,44 @@ class _Rows:
                 value = combine(value, second)
             k.store(_after(k, p, value), y, to + i, count)
 
-        self.channels(k, visit)
-
-    def channels(self, k: Builder, visit: Callable[[Affine, int], None]) -> None:
-        c, lanes = self.p.channels, self.lanes
-        whole = c // lanes * lanes
-        if whole > _UNROLLED * lanes:
-            with k.loop("channel", 0, whole, lanes) as i:
-                visit(i, lanes)
-        else:
-            for start in range(0, whole, lanes):
-                visit(Affine(start), lanes)
-        if whole < c:
-            visit(Affine(whole), c - whole)
+        self.row.visit(k, visit)
 
     def softmax(self, k: Builder, x: Buffer, own: Buffer, y: Buffer, pixel: Affine) -> None:
         """One pixel: the largest channel, exponentials of what lies below it, their sum, and each one's share."""
-        lanes, at = self.lanes, pixel * self.p.channels
-        self.mark(k, own)
-        largest = k.const(-inf)
-
-        def find(i: Affine, count: int) -> None:
-            value = k.load(x, at + i, count)
-            if count < lanes:
-                value = k.permute(value, [*range(count), *[0] * (lanes - count)])
-            k.max(largest, value, into=largest)
-
-        self.channels(k, find)
-        most = self.across(k, largest, k.max)
+        row, at = self.row, pixel * self.p.channels
+        row.mark(k, own)
+        most = row.largest(k, lambda i, count: k.load(x, at + i, count))
         total = k.const(0.0)
 
         def exponential(i: Affine, count: int) -> None:
             e = exp_of_negative(k, k.sub(k.load(x, at + i, count), most))
-            e = self.marked(k, own, e, count)
+            e = row.marked(k, own, e, count)
             k.add(total, e, into=total)
             k.store(e, own, i)
 
-        self.channels(k, exponential)
-        every = self.across(k, total, k.add)
-        self.channels(k, lambda i, count: k.store(k.div(k.load(own, i), every), y, at + i, count))
+        row.visit(k, exponential)
+        every = row.across(k, total, k.add)
+        row.visit(k, lambda i, count: k.store(k.div(k.load(own, i), every), y, at + i, count))
 
     def layer_norm(self, k: Builder, x: Buffer, own: Buffer, others: list[Buffer], y: Buffer, pixel: Affine) -> None:
         """One pixel: its mean, what differs from it, the squares of that."""
-        p, at = self.p, pixel * self.p.channels
-        self.mark(k, own)
+        p, row, at = self.p, self.row, pixel * self.p.channels
+        row.mark(k, own)
         channels, total, squares = k.const(float(p.channels)), k.const(0.0), k.const(0.0)
 
         def add(i: Affine, count: int) -> None:
-            k.add(total, self.marked(k, own, k.load(x, at + i, count), count), into=total)
+            k.add(total, row.marked(k, own, k.load(x, at + i, count), count), into=total)
 
-        self.channels(k, add)
-        mean = k.div(self.across(k, total, k.add), channels)
+        row.visit(k, add)
+        mean = k.div(row.across(k, total, k.add), channels)
 
         def square(i: Affine, count: int) -> None:
-            off = self.marked(k, own, k.sub(k.load(x, at + i, count), mean), count)
+            off = row.marked(k, own, k.sub(k.load(x, at + i, count), mean), count)
             k.fma(off, off, squares, into=squares)
             k.store(off, own, i)
 
-        self.channels(k, square)
-        variance = k.div(self.across(k, squares, k.add), channels)
+        row.visit(k, square)
+        variance = k.div(row.across(k, squares, k.add), channels)
         inverse = k.div(k.const(1.0), k.sqrt(k.add(variance, k.const(p.eps))))
 
         def finish(i: Affine, count: int) -> None:
@@ -228,25 +206,4 @@ class _Rows:
             value = k.fma(value, k.load(others[0], i, count), k.load(others[1], i, count))
             k.store(_after(k, p, value), y, at + i, count)
 
-        self.channels(k, finish)
-
-    def mark(self, k: Builder, own: Buffer) -> None:
-        """Behind the row: ones where the last vector has channels."""
-        rest = self.p.channels % self.lanes
-        if rest:
-            k.store(k.const(0.0), own, self.row)
-            k.store(k.const(1.0), own, self.row, rest)
-
-    def marked(self, k: Builder, own: Buffer, value: Register, count: int) -> Register:
-        """A vector with zeros where there are no channels."""
-        if count == self.lanes:
-            return value
-        return k.select("above", k.load(own, self.row), k.const(0.5), value, k.const(0.0))
-
-    def across(self, k: Builder, value: Register, combine: Callable[[Register, Register], Register]) -> Register:
-        """All lanes together, in every lane."""
-        shift = self.lanes // 2
-        while shift:
-            value = combine(value, k.permute(value, [i ^ shift for i in range(self.lanes)]))
-            shift //= 2
-        return value
+        row.visit(k, finish)
