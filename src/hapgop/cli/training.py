@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 import typer
 
-from hapgop import engine, explain, nn, studio, train
+from hapgop import engine, explain, nn, train
 from hapgop.cli import console
 from hapgop.cli.app import INTERRUPTED
 from hapgop.cli.bars import Bar
@@ -121,7 +122,8 @@ def judged(data: train.Data, result: train.Result) -> train.Evaluation:
         validation = train.evaluate(predictor, data, "validation") if evaluation.split == "test" else None
     image = evaluation.images(0)
     command = shlex.join(["hapgop", *sys.argv[1:]])
-    studio.write_report(
+    # What draws takes more than half a second to import, which nobody should wait for before the training.
+    import_module("hapgop.studio").write_report(
         result.run / REPORT,
         title=f"{predictor.config['net']['name']} on {Path(data.source).name}",
         config={**predictor.config, "command": command},
