@@ -18,6 +18,8 @@ def pixels(*shape):
     [
         pixels(0, 4, 4, 3), pixels(1, 8, 8, 1), pixels(3, 64, 61, 3), pixels(200, 28, 28, 1),
         pixels(60, 30, 34, 3)[:, 1:29, 2:33], pixels(100, 33, 31, 1)[1::2, 5:, :28], pixels(9, 99, 70, 3)[:, :, ::2],
+        pixels(224, 224, 3)[None], pixels(1, 300, 400, 3)[:, 5:, 7:], pixels(1, 1, 90000, 1)[..., ::2, :],
+        pixels(60000, 1, 3)[:, None], pixels(50000, 3)[:, None, None, :1], pixels(50000)[None, :, None, None],
         pixels(20, 50, 30, 3)[:, :, ::-1], pixels(20, 50, 30, 3)[::-1], pixels(20, 50, 60, 3).transpose(0, 2, 1, 3),
     ],
     ids=lambda x: f"{x.shape} {x.strides}",

@@ -34,13 +34,20 @@ def numbers(pixels: NDArray[np.uint8], scale: NDArray[np.float32], shift: NDArra
         found -= shift
         return found
     n, h, w, c = pixels.shape
-    by_image, by_row, *inner = pixels.strides
-    if inner != [c, 1] or by_row < w * c or by_image < by_row * (h - 1) + w * c:
-        pixels = np.ascontiguousarray(pixels)
-        by_image, by_row, *_ = pixels.strides
+    dense = (h * w * c, w * c, c, 1)
+    # What NumPy has for the stride of an axis with one place means nothing.
+    strides = pixels.strides if min(pixels.shape) > 1 else _meant(pixels, dense)
+    by_image, by_row = strides[:2]
+    if strides[2:] != dense[2:] or by_row < w * c or by_image < by_row * (h - 1) + w * c:
+        pixels, (by_image, by_row) = np.ascontiguousarray(pixels), dense[:2]
     run, *constants = _ready(Octets(n, h, w * c, by_row, by_image, c), scale.tobytes(), shift.tobytes())
     run(address(pixels), *map(address, constants), address(found))
     return found
+
+
+def _meant(pixels: NDArray[np.uint8], dense: tuple[int, ...]) -> tuple[int, ...]:
+    places = zip(pixels.shape, pixels.strides, dense, strict=True)
+    return tuple(stride if count > 1 else usual for count, stride, usual in places)
 
 
 @lru_cache(maxsize=64)
