@@ -370,17 +370,19 @@ def test_batches_of_several_sizes_share_an_arena_and_gradients_do_not_add_up():
     assert net.conv2.weight.grad is None
 
 
-def test_a_way_back_ends_when_it_was_gone_and_with_the_next_way_forth():
+def test_a_way_back_is_gone_once_and_several_may_be_open():
     program = TrainingProgram(tiny())
     x = torch.randn(2, 1, 8, 8)
     y, back = program.forth(x)
+    _, other = program.forth(2 * x)
     back(torch.ones_like(y))
-    with pytest.raises(RuntimeError, match="has ended"):
+    first = [p.grad.clone() for p in program.net.parameters()]
+    with pytest.raises(RuntimeError, match="has been gone"):
         back(torch.ones_like(y))
-    _, back = program.forth(x)
-    program.forth(x)
-    with pytest.raises(RuntimeError, match="has ended"):
-        back(torch.ones_like(y))
+    other(torch.ones_like(y))
+    program.forth(x)[1](torch.ones_like(y))
+    for p, wanted in zip(program.net.parameters(), first, strict=True):
+        assert torch.equal(p.grad, wanted)
 
 
 def test_where_a_gradient_s_hook_waits_it_is_heard():

@@ -38,8 +38,17 @@ class SGD(torch.optim.SGD):
 
     # Around each of PyTorch's own is one for torch.compile, whose import takes most of a second.
     add_param_group = unwrap(torch.optim.SGD.add_param_group)
-    zero_grad = unwrap(torch.optim.SGD.zero_grad)
+    _their_zero_grad = unwrap(torch.optim.SGD.zero_grad)
     _their_step = unwrap(torch.optim.SGD.step)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients of all parameters, or makes them zero."""
+        if not set_to_none or _profiler_enabled():
+            self._their_zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient; `closure` computes the loss anew, and is PyTorch's."""

@@ -17,10 +17,10 @@ class Call(torch.autograd.Function):
     def forward(ctx: Any, step: Step, x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.step, ctx.drawn_from = step, torch.get_rng_state() if step.plan.dropped else None
         y, arena = step.forward(x)
-        ctx.spent = False
+        # Not among what is saved: it is another step's as soon as this way back has been gone.
+        ctx.arena = arena
         ctx.set_materialize_grads(False)
-        # The arena is among them, so that it is free again as soon as autograd has no use for it.
-        ctx.save_for_backward(x, y, arena, *parameters)
+        ctx.save_for_backward(x, y, *parameters)
         return y
 
     @staticmethod
@@ -28,8 +28,8 @@ class Call(torch.autograd.Function):
         step: Step = ctx.step
         if g is None:
             return (None,) * (2 + len(step.parameters))
-        x, y, arena, *_ = ctx.saved_tensors
-        if ctx.spent or torch.is_grad_enabled():
+        x, y, *_ = ctx.saved_tensors
+        if ctx.arena is None or torch.is_grad_enabled():
             return None, *step.by_layers(x, g, ctx.drawn_from)
-        ctx.spent = True
+        arena, ctx.arena = ctx.arena, None
         return None, *step.backward(x, y, arena, step.laid(g))

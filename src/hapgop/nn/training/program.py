@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -18,6 +17,7 @@ from torch.autograd import forward_ad
 from hapgop.engine import get_precision
 from hapgop.errors import InputError
 from hapgop.nn.plain import plain
+from hapgop.nn.training.arenas import Arenas
 from hapgop.nn.training.call import Call
 from hapgop.nn.training.seen import Seen
 from hapgop.nn.training.step import CallTime, Step
@@ -49,8 +49,7 @@ class TrainingProgram:
         """Why the last call went layer by layer; None: it did not."""
         self._seen: Seen | None = None
         self._steps: OrderedDict[Any, Step | str] = OrderedDict()
-        self._arena = torch.empty(0)
-        self._gone_forth = 0
+        self._arenas = Arenas()
 
     def __call__(self, x: Tensor) -> Tensor:
         """The net's result for images (n, c, h, w)."""
@@ -66,10 +65,9 @@ class TrainingProgram:
         """The net's result for images (n, c, h, w), and the way back, to be gone at most once.
 
         That is called with the derivative of a loss by the result, and leaves those by the parameters in their `grad`,
-        instead of what was there. The same numbers come out as by autograd, of which a step of a small net is a
-        fifth; where hooks wait for them, and where `program(x)` would go layer by layer, it is autograd that is asked.
-        The derivatives lie in the same memory in each step, as does what the way back reads: it ends with the next
-        way forth.
+        instead of what was there and in the same memory each time. The same numbers come out as by autograd, which
+        takes a tenth of a small net's step; where hooks wait for them, and where `program(x)` would go layer by layer,
+        it is autograd that is asked. Raises RuntimeError where the way back was gone before.
 
         >>> program = TrainingProgram(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2)))
         >>> y, back = program.forth(torch.ones(5, 1, 8, 8))
@@ -81,19 +79,10 @@ class TrainingProgram:
         if isinstance(step, str) or x.requires_grad or step.heard():
             return by_autograd(self, self.net, x)
         self.reason = None
-        self._gone_forth += 1
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            # One arena for all batch sizes: only one way back is open at a time.
-            y, self._arena = step.forward(x, self._arena)
-        return y, partial(self._back, self._gone_forth, step, x, y)
-
-    def _back(self, number: int, step: Step, x: Tensor, y: Tensor, g: Tensor) -> None:
-        if number != self._gone_forth:
-            raise RuntimeError("This way back has ended: there has been another way forth since, or it has been gone.")
-        self._gone_forth += 1
-        with torch.no_grad():
-            step.learn(x, y, self._arena, step.laid(g))
+            y, arena = step.forward(x)
+        return y, _Back(step, x, y, arena)
 
     def measure(self, x: Tensor) -> tuple[CallTime, ...]:
         """What each kernel takes in a step on images like x, forward and then back; the net stays as it is.
@@ -120,13 +109,28 @@ class TrainingProgram:
         step = self._steps.get(key)
         if step is None:
             try:
-                step = Step(self.net, seen, x)
+                step = Step(self.net, seen, x, self._arenas)
             except InputError as error:
                 step = str(error)
             self._steps[key] = step
             if len(self._steps) > _KEPT:
                 self._steps.popitem(last=False)
         return step
+
+
+class _Back:
+    """The way back of a step, without autograd."""
+
+    def __init__(self, step: Step, x: Tensor, y: Tensor, arena: Tensor) -> None:
+        self._step, self._x, self._y = step, x, y
+        self._arena: Tensor | None = arena
+
+    def __call__(self, g: Tensor) -> None:
+        arena, self._arena = self._arena, None
+        if arena is None:
+            raise RuntimeError("This way back has been gone: it writes over what it has read. forth() opens another.")
+        with torch.no_grad():
+            self._step.learn(self._x, self._y, arena, self._step.laid(g))
 
 
 def _refused(x: Tensor) -> str | None:

@@ -19,6 +19,7 @@ from hapgop.nn.layout import formats_of
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.plain import plain
 from hapgop.nn.report import Answer, count_all
+from hapgop.nn.training.arenas import Arenas
 from hapgop.nn.training.seen import Seen
 from hapgop.program.training import Place, Setting, TrainingCalls, plan_training
 
@@ -35,7 +36,8 @@ class CallTime(NamedTuple):
 class Step:
     """A net's step for one kind of batch. Raises InputError where it cannot be made."""
 
-    def __init__(self, net: nn.Module, seen: Seen, x: Tensor) -> None:
+    def __init__(self, net: nn.Module, seen: Seen, x: Tensor, arenas: Arenas) -> None:
+        self._arenas = arenas
         self.net, self.parameters, self._seen = net, list(seen.parameters.values()), seen
         n, c, h, w = x.shape
         graph = capture(net, (c, h, w), training=True)
@@ -62,11 +64,10 @@ class Step:
         self._found: dict[str, Tensor] = {}
         self._answers = [_answers(part) for part in (self.calls.runnables[:forward], self.calls.runnables[forward:])]
 
-    def forward(self, x: Tensor, arena: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(result, arena): a new arena, or the one that is given where it is large enough."""
-        plan, y = self.plan, self._like_result()
-        if arena is None or arena.nbytes < plan.arena:
-            arena = empty_strided((plan.arena // 4,), (1,), torch.float32)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(result, arena): what the way back reads."""
+        plan = self.plan
+        arena, y = self._arenas.take(plan.arena), self._like_result()
         for place, share in plan.dropped.items():
             start = plan.starts[place] // 4
             # As PyTorch draws, and in its order.
@@ -79,20 +80,23 @@ class Step:
         return y, arena
 
     def backward(self, x: Tensor, y: Tensor, arena: Tensor, g: Tensor) -> list[Tensor | None]:
-        """The gradients of the images, if they are wanted, and of all parameters."""
+        """The gradients of the images, if they are wanted, and of all parameters; the arena is at its end."""
         found: dict[str, Tensor] = {}
         addresses, dx = self._backward(x, y, g, found)
-        self.calls.backward(arena.data_ptr(), addresses)
-        count_all(self._answers[1])
+        self._go_back(arena, addresses)
         return [dx, *(found.get(name) if p.requires_grad else None for name, p in self._seen.parameters.items())]
 
     def learn(self, x: Tensor, y: Tensor, arena: Tensor, g: Tensor) -> None:
         """The gradients of all parameters, in their `grad`; their memory is that of the call before."""
         addresses, _ = self._backward(x, y, g, self._found)
-        self.calls.backward(arena.data_ptr(), addresses)
-        count_all(self._answers[1])
+        self._go_back(arena, addresses)
         for name, p in self._seen.parameters.items():
             p.grad = self._found.get(name) if p.requires_grad else None
+
+    def _go_back(self, arena: Tensor, addresses: list[int]) -> None:
+        self.calls.backward(arena.data_ptr(), addresses)
+        self._arenas.give(arena)
+        count_all(self._answers[1])
 
     def heard(self) -> bool:
         """Whether a hook of autograd's waits for a parameter's gradient."""
