@@ -5,8 +5,10 @@ import warnings
 from collections import Counter
 from dataclasses import replace
 from math import prod
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from hapgop import bench, engine
 from hapgop.bench import survey
@@ -77,6 +79,18 @@ def test_a_wrong_result_is_an_error(small, no_warnings, monkeypatch):
     monkeypatch.setattr(functional, "conv2d", lambda *given: right(*given) + 1)
     with pytest.raises(RuntimeError, match="forward: ours is not what PyTorch computes"):
         survey(3, 1, 1, lambda *told: None, repeats=1)
+
+
+def test_where_pytorch_is_wrong_that_is_said_and_the_rest_goes_on(small, no_warnings, monkeypatch):
+    right = torch.nn.functional.conv2d
+
+    def wrong_in_float32(*given):
+        return right(*given) + (1 if given[0].dtype is torch.float32 else 0)
+
+    monkeypatch.setattr("hapgop.bench.surveys.F", SimpleNamespace(conv2d=wrong_in_float32))
+    rows = survey(3, 1, 1, lambda *told: None, repeats=1)
+    assert [row.wrong for row in rows] == [row.op == "forward" for row in rows]
+    assert f"as ours is:\n  forward {rows[0].layer}" in surveying.text(rows)
 
 
 ROW = bench.SurveyRow("a layer", "3x3", "forward", 2, "direct", 1.0, 2.0, 2.0, 2.1, {"direct": (1.0, 1.0)}, 1.0)

@@ -39,7 +39,8 @@ class SurveyRow:
 
     ratio: PyTorch's time over ours, median of the rounds; best_ratio: of the best rounds. algorithm: ours, or
     "PyTorch: " and why it computed. candidates: for each algorithm that may do it, milliseconds predicted on one core
-    and measured; near: the time of the one chosen over the fastest one's, None where there is nothing to choose.
+    and measured; near: the time of the one chosen over the fastest one's, None where there is nothing to choose. wrong:
+    PyTorch's result is not that of float64, as ours is.
     """
 
     layer: str
@@ -53,6 +54,7 @@ class SurveyRow:
     best_ratio: float
     candidates: Mapping[str, tuple[float, float]]
     near: float | None
+    wrong: bool = False
 
     @property
     def slower(self) -> bool:
@@ -77,7 +79,7 @@ def survey(
 ) -> list[SurveyRow]:
     """Measures every operation of so many random layers. compare: also all algorithms that come into question.
 
-    Raises RuntimeError where ours does not compute what PyTorch does.
+    Raises RuntimeError where ours does not compute what PyTorch does, in float32 or at least in float64.
     """
     torch.set_num_threads(threads)
     engine.set_threads(threads)
@@ -95,11 +97,16 @@ def survey(
 
 def _row(layer: Drawn, op: str, threads: int, repeats: int, compare: bool) -> SurveyRow:
     measures_anew()
-    ours, theirs = _sides(layer, op)
+    tensors = _tensors(layer)
+    ours, theirs = _sides(layer, op, tensors)
     nn.reset_report()
     mine = ours()
     algorithm = _algorithm()
-    _check(mine, theirs(), f"{layer} {op}")
+    wrong = not _same(mine, theirs())
+    if wrong:
+        _, truth = _sides(layer, op, [None if t is None else t.double() for t in tensors])
+        if not _same(mine, truth()):
+            raise RuntimeError(f"{layer} {op}: ours is not what PyTorch computes")
     calls: dict[str, Callable[[], object]] = {_OURS: ours, _TORCH: theirs}
     predicted: dict[str, float] = {}
     if compare and not algorithm.startswith(_TORCH):
@@ -118,7 +125,7 @@ def _row(layer: Drawn, op: str, threads: int, repeats: int, compare: bool) -> Su
     candidates = {name: (predicted[name] * 1e3, measured[name] * 1e3) for name in predicted}
     return SurveyRow(
         str(layer), layer.kind, op, threads, algorithm, median(times[_OURS]) * 1e3, median(times[_TORCH]) * 1e3,
-        ratio, best, candidates, near,
+        ratio, best, candidates, near, wrong,
     )  # fmt: skip
 
 
@@ -134,10 +141,9 @@ def _algorithm() -> str:
     return " + ".join(dict.fromkeys(names)) or "?"
 
 
-def _check(mine: Tensor, want: Tensor, what: str) -> None:
+def _same(mine: Tensor, want: Tensor) -> bool:
     scale = float(want.abs().max().clamp(min=1e-30))
-    if mine.shape != want.shape or not float((mine - want).abs().max()) <= _ALLOWED * scale:
-        raise RuntimeError(f"{what}: ours is not what PyTorch computes")
+    return mine.shape == want.shape and float((mine - want).abs().max()) <= _ALLOWED * scale
 
 
 def _tensors(layer: Drawn) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
@@ -151,8 +157,8 @@ def _tensors(layer: Drawn) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     return normal(s.x_shape, layer.last), normal(s.w_shape, layer.w_last), bias, normal(s.y_shape, layer.last)
 
 
-def _sides(layer: Drawn, op: str) -> tuple[Call, Call]:
-    s, (x, w, bias, g) = layer.shape, _tensors(layer)
+def _sides(layer: Drawn, op: str, tensors: Sequence[Any]) -> tuple[Call, Call]:
+    s, (x, w, bias, g) = layer.shape, tensors
     pads = [s.padding[0], s.padding[2]]
     if op == "forward":
         setting = (s.stride, (pads[0], pads[1]), s.dilation, s.groups)

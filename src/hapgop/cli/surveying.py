@@ -17,6 +17,8 @@ def text(rows: Sequence[SurveyRow]) -> str:
     slower = sorted((row for row in rows if row.slower), key=lambda row: row.ratio)
     poor = sorted((row for row in rows if row.poor), key=lambda row: -(row.near or 0))
     lines = ["Slower than PyTorch, in median and best: " + ("" if slower else "none"), *map(_row, slower), ""]
+    if wrong := [row for row in rows if row.wrong]:
+        lines += ["PyTorch's result is not that of float64, as ours is:", *(f"  {r.op} {r.layer}" for r in wrong), ""]
     if total.within is not None:
         lines += ["Not the fastest of our algorithms: " + ("" if poor else "none"), *map(_choice, poor), ""]
     lines += ["PyTorch's time over ours:", *_histogram([row.ratio for row in rows]), ""]
