@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from hapgop.errors import InputError
 from hapgop.train import Recipe
 from hapgop.train.feeder import Batch
 from hapgop.train.objective import Objective, class_weights
@@ -82,6 +83,22 @@ def test_a_logit_that_is_no_number_makes_the_loss_none(bad: float) -> None:
     found = Objective(Recipe(), 4)(logits, Batch(torch.zeros(3, 1, 1, 1), np.array([0, 1, 2])))
     assert not np.isfinite(found.loss)
     assert not np.isfinite(found.plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_logits_of_another_type_get_a_derivative_of_theirs(dtype: torch.dtype) -> None:
+    logits = torch.tensor([[1.0, 2.0, -3.0], [0.5, 0.25, 0.0]], dtype=dtype)
+    batch = Batch(torch.zeros(2, 1, 1, 1), np.array([0, 2]))
+    found, wanted = Objective(Recipe(), 3)(logits, batch), Objective(Recipe(), 3)(logits.float(), batch)
+    assert found.gradient.dtype == dtype
+    assert torch.equal(found.gradient, wanted.gradient.to(dtype))
+    assert found[:3] == wanted[:3]
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3, 3), (2, 3, 1), (6,)])
+def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"wanted is \(2, 3\)"):
+        Objective(Recipe(), 3)(torch.zeros(shape), Batch(torch.zeros(2, 1, 1, 1), np.array([0, 2])))
 
 
 def test_large_logits_lose_nothing() -> None:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hapgop.algorithms import octets
 from hapgop.algorithms.octets import Octets
 from hapgop.engine.address import address
 from hapgop.engine.memory import empty
-from hapgop.engine.runnable import Runnable
+from hapgop.engine.small import prepare_octets
 from hapgop.machine import host
 
 if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
@@ -53,6 +52,5 @@ def _meant(pixels: NDArray[np.uint8], dense: tuple[int, ...]) -> tuple[int, ...]
 @lru_cache(maxsize=64)
 def _ready(pixels: Octets, *constants: bytes) -> tuple[Any, ...]:
     """The kernel, and scale and shift as it reads them."""
-    machine = host()
-    run = Runnable(octets.recipe(pixels, machine), octets.TENSORS, 4, octets.seconds(pixels, machine), machine)
-    return run, *(np.resize(np.frombuffer(c, np.float32), pixels.repeated(machine)) for c in constants)
+    repeated = pixels.repeated(host())
+    return prepare_octets(pixels), *(np.resize(np.frombuffer(c, np.float32), repeated) for c in constants)

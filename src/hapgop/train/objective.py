@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hapgop.algorithms.cross_entropy import SUMS, CrossEntropy
 from hapgop.engine import Runnable, address, prepare_cross_entropy
+from hapgop.errors import InputError
 from hapgop.train.feeder import Batch
 from hapgop.train.recipe import Recipe
 
@@ -64,19 +65,26 @@ class Objective:
         self._ready: dict[int, tuple[Runnable, NDArray[np.float32]]] = {}
 
     def __call__(self, logits: Tensor, batch: Batch, scale: float = 1.0) -> Judged:
-        """Judges logits, float32 (b, classes)."""
-        images, classes = logits.shape
+        """Judges logits (b, classes), in float32; the derivative has their type.
+
+        Raises InputError where they are of another shape.
+        """
+        images, classes = len(batch.y), len(self._names)
+        if logits.shape != (images, classes):
+            raise InputError(
+                f"The net gives {tuple(logits.shape)} for {images} images; wanted is ({images}, {classes})."
+            )
         if images not in self._ready:
             loss = CrossEntropy(images, classes)
             self._ready = {images: (prepare_cross_entropy(loss), np.empty((images, SUMS), np.float32))}
         run, sums = self._ready[images]
-        logits = logits.detach().contiguous()
-        gradient = torch.empty_like(logits)
+        numbers = logits.detach().float().contiguous()
+        gradient = torch.empty_like(numbers)
         y = batch.y.astype(np.float32)
         other = y if batch.other is None else batch.other.astype(np.float32)
         share, smoothing = batch.share, self._smoothing
         self._settings[:] = scale, share, 1 - share, 1 - smoothing, smoothing / classes
-        read = address(self._settings), logits.data_ptr(), address(y), address(other), *self._fixed
+        read = address(self._settings), numbers.data_ptr(), address(y), address(other), *self._fixed
         run(*read, gradient.data_ptr(), address(sums))
         loss, plain, right, _ = sums.sum(0, dtype=np.float64).tolist()
-        return Judged(loss, plain, right, gradient)
+        return Judged(loss, plain, right, gradient.to(logits.dtype))

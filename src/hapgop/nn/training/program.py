@@ -66,8 +66,8 @@ class TrainingProgram:
 
         That is called with the derivative of a loss by the result, and leaves those by the parameters in their `grad`,
         instead of what was there and in the same memory each time. The same numbers come out as by autograd, which
-        takes a tenth of a small net's step; where hooks wait for them, and where `program(x)` would go layer by layer,
-        it is autograd that is asked. Raises RuntimeError where the way back was gone before.
+        takes a twelfth of a small net's step; where hooks wait for them, and where `program(x)` would go layer by
+        layer, it is autograd that is asked. Raises RuntimeError where the way back was gone before.
 
         >>> program = TrainingProgram(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2)))
         >>> y, back = program.forth(torch.ones(5, 1, 8, 8))

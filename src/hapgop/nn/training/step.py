@@ -111,6 +111,7 @@ class Step:
             seconds = self.calls.seconds(arena.data_ptr(), self._forward(x, y), addresses)
             for buffer, before in kept:
                 buffer.copy_(before)
+        self._arenas.give(arena)
         if seconds is None:
             raise InputError("the CPU's clock cannot be read here")
         halves = (self.plan.forward, self.plan.backward)
