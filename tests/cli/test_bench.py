@@ -55,6 +55,8 @@ def test_what_was_written_is_drawn_without_measuring(measured, hapgop, tmp_path)
         (["--against", "tensorflow"], "--against tensorflow"),
         (["--allocator", "jemalloc"], "--allocator jemalloc"),
         (["--repeats", "0"], "--repeats"),
+        (["--json", "nowhere/out.json"], "--json nowhere/out.json: there is no folder nowhere"),
+        (["--json", "."], "--json .: that is a folder"),
         (["--picture", "a.jpg"], "--picture a.jpg: the name has to end with .svg or .png"),
         (["--cases", "nowhere.txt"], "nowhere.txt: cannot be read"),
         (["--from", "nowhere.json"], "nowhere.json: cannot be read"),
@@ -99,6 +101,21 @@ def test_random_layers(hapgop, tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 1
     assert hapgop("bench", "random", "--op", "sideways").code == 2
     assert hapgop("bench", "random", "--shapes", "0").code == 2
+
+
+def test_what_is_stopped_is_shown_and_written(hapgop, tmp_path, monkeypatch):
+    one = min(draw(50, 7), key=lambda layer: layer.shape.flops)
+
+    def layers(count, seed):
+        yield one
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hapgop.bench.surveys.draw", layers)
+    options = ["--threads", "1,2", "--repeats", "1", "--op", "forward"]
+    done = hapgop("bench", "random", "--shapes", "3", *options, "--json", tmp_path / "out.json")
+    assert (done.code, done.err.splitlines()[-1]) == (130, "hapgop: stopped; these are the rows until then.")
+    assert done.out.startswith("1 threads, 1 of 3 random layers, seed 0")
+    assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 1
 
 
 def test_training_steps_are_compared(hapgop, tmp_path):

@@ -119,7 +119,7 @@ def test_csv_to_standard_output_and_to_a_file(hapgop, run, pictures, tmp_path):
 def test_a_csv_that_cannot_be_written_leaves_nothing(hapgop, run, pictures, tmp_path):
     done = hapgop("predict", run, pictures / "left.png", "--csv", tmp_path / "no" / "labels.csv")
     assert done.code == 2
-    assert "labels.csv: cannot be written (No such file or directory)" in done.err
+    assert f"labels.csv: there is no folder {tmp_path / 'no'}" in done.err
     (tmp_path / "folder").mkdir()
     done = hapgop("predict", run, pictures / "left.png", "--csv", tmp_path / "folder")
     assert done.code == 2

@@ -15,6 +15,7 @@ from hapgop.bench.peak import Peak, measure_peak
 from hapgop.bench.peers import ALL, Peer
 from hapgop.bench.place import place
 from hapgop.bench.rows import BenchResult, Row
+from hapgop.bench.stopping import Stoppable
 from hapgop.bench.timing import LEAST_ROUNDS, SECONDS
 from hapgop.bench.work import work
 from hapgop.errors import InputError
@@ -92,27 +93,29 @@ def plan(
 def bench_layers(run: Run, command: str, progress: Progress) -> BenchResult:
     """Measures a run; all sides in this process with the same number of threads and the same allocator.
 
-    Raises InputError where the allocator cannot be had, and RuntimeError where ours does not compute what is asked.
+    Ctrl-C ends it early, with the rows so far. Raises InputError where the allocator cannot be had, and RuntimeError
+    where ours does not compute what is asked.
     """
     allocator = use_allocator(run.allocator)
     peaks = {threads: [measure_peak(threads)] for threads in run.threads}
     rows: list[Row] = []
     done = 0
     words = list(run.left_out)
-    for job in run.jobs:
-        judge = Judge(work(job.case, job.op))
-        for threads in run.threads:
-            progress(done, run.rows, f"{job.case.name} {job.op} n={job.case.batch} t={threads}")
-            row = measured(judge, run.peers, threads, run.repeats, run.again, peaks[threads][0], words)
-            rows += [] if row is None else [row]
-            done += 1
+    with Stoppable(rows) as end:
+        for job in run.jobs:
+            judge = Judge(work(job.case, job.op))
+            for threads in run.threads:
+                progress(done, run.rows, f"{job.case.name} {job.op} n={job.case.batch} t={threads}")
+                row = measured(judge, run.peers, threads, run.repeats, run.again, peaks[threads][0], words)
+                rows += [] if row is None else [row]
+                done += 1
     progress(run.rows, run.rows, "done")
     if not rows:
         raise InputError("nothing was measured: " + "; ".join(words))
     for threads in run.threads:
         peaks[threads].append(measure_peak(threads))
     versions = {peer.packages[0]: peer.version() for peer in run.peers}
-    machine = described(run.threads, run.repeats, versions, run.missing, words, command, allocator, peaks)
+    machine = described(run.threads, run.repeats, versions, run.missing, words, command, allocator, peaks, end.stopped)
     return BenchResult(machine, tuple(_of_higher_peak(row, *peaks[row.threads]) for row in rows))
 
 
@@ -132,8 +135,9 @@ def described(
     command: str,
     allocator: str,
     peaks: Mapping[int, Sequence[Peak]],
+    stopped: bool,
 ) -> dict[str, Any]:
-    """Where and how a benchmark was measured. words: what was left out."""
+    """Where and how a benchmark was measured. words: what was left out; stopped: whether rows were."""
     times = ("before", "after")
     return place(
         command,
@@ -142,6 +146,7 @@ def described(
         repeats=repeats,
         missing=dict(missing),
         left_out=[*words],
+        stopped=stopped,
         allocator=allocator,
         peaks=[{**peak.to_json(), "when": when} for t in threads for peak, when in zip(peaks[t], times, strict=True)],
     )

@@ -16,6 +16,7 @@ from hapgop import engine, nn
 from hapgop.algorithms import Problem
 from hapgop.bench.drawn import Drawn, draw
 from hapgop.bench.place import place
+from hapgop.bench.stopping import Stoppable
 from hapgop.bench.timing import interleave, measures_anew, paired
 from hapgop.bench.work import Call
 from hapgop.nn import functional, ops, routes
@@ -79,16 +80,18 @@ def survey(
 ) -> list[SurveyRow]:
     """Measures every operation of so many random layers. compare: also all algorithms that come into question.
 
-    Raises RuntimeError where ours does not compute what PyTorch does, in float32 or at least in float64.
+    Ctrl-C ends it early, with the layers so far. Raises RuntimeError where ours does not compute what PyTorch does, in
+    float32 or at least in float64.
     """
     torch.set_num_threads(threads)
     engine.set_threads(threads)
-    rows = []
+    rows: list[SurveyRow] = []
     layers = draw(shapes, seed)
     try:
-        for done, layer in enumerate(layers):
-            progress(done, shapes, str(layer))
-            rows += [_row(layer, op, threads, repeats, compare) for op in ops]
+        with Stoppable(rows):
+            for done, layer in enumerate(layers):
+                progress(done, shapes, str(layer))
+                rows += [_row(layer, op, threads, repeats, compare) for op in ops]
     finally:
         engine.set_threads(None)
     progress(shapes, shapes, "done")

@@ -89,6 +89,7 @@ def _machine(m: Mapping[str, Any]) -> list[str]:
         *(["versions: " + ", ".join(versions)] if versions else []),
         *(f"without {name}: {reason}" for name, reason in m.get("missing", {}).items()),
         *(f"left out: {words}" for words in m.get("left_out", ())),
+        *(["stopped before its end"] if m.get("stopped") else []),
         *(["peak: " + ", ".join(peaks)] if peaks else []),
         *([f"command: {m['command']}"] if "command" in m else []),
     ]

@@ -1,6 +1,7 @@
 """Where words and results go: results to standard output, everything else to standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -76,6 +77,18 @@ def show(value: Table) -> None:
     with console.capture() as captured:
         console.print(value, highlight=False)
     write("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def check_place(option: str, path: Path | None) -> None:
+    """Before long work: raises InputError where no file could be written in the end."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError(f"{option} {path}: that is a folder; the name of a file is wanted")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{option} {path}: nothing can be written into {path.parent}")
 
 
 def write_file(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from hapgop.bench.allocator import use_allocator
 from hapgop.bench.place import place
+from hapgop.bench.stopping import Stoppable
 from hapgop.bench.timing import interleave, measures_anew, paired, spread
 from hapgop.bench.training import sides
 from hapgop.bench.training.nets import NETS, TrainedNet, net_named
@@ -73,16 +74,20 @@ def plan_train(
 
 
 def bench_train(run: TrainRun, command: str, progress: Progress) -> TrainResult:
-    """Measures a run. Raises InputError where no peer can take part, RuntimeError where losses differ."""
+    """Measures a run; Ctrl-C ends it early, with the rows so far.
+
+    Raises InputError where no peer can take part, RuntimeError where losses differ.
+    """
     allocator = use_allocator(run.allocator)
     rows: list[TrainRow] = []
-    for threads in run.threads:
-        for net in run.nets:
-            for batch in run.batches or [net.batch]:
-                progress(len(rows), run.rows, f"{net.name} n={batch} t={threads}")
-                rows.append(_row(run, net, batch, threads))
+    with Stoppable(rows) as end:
+        for threads in run.threads:
+            for net in run.nets:
+                for batch in run.batches or [net.batch]:
+                    progress(len(rows), run.rows, f"{net.name} n={batch} t={threads}")
+                    rows.append(_row(run, net, batch, threads))
     progress(run.rows, run.rows, "done")
-    return TrainResult(_machine(run, command, allocator), tuple(rows))
+    return TrainResult(_machine(run, command, allocator, end.stopped), tuple(rows))
 
 
 def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
@@ -151,12 +156,13 @@ def _faults(step: Callable[[], object]) -> float:
     return (count().ru_minflt - before) / _FAULTS
 
 
-def _machine(run: TrainRun, command: str, allocator: str) -> dict[str, Any]:
+def _machine(run: TrainRun, command: str, allocator: str, stopped: bool) -> dict[str, Any]:
     return place(
         command,
         {"torch": torch.__version__},
         threads=[*run.threads],
         repeats=run.repeats,
         allocator=allocator,
+        stopped=stopped,
         optimiser=f"SGD, learning rate {sides.RATE}, Nesterov's momentum {sides.MOMENTUM}; PyTorch's is fused",
     )

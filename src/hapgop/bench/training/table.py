@@ -30,7 +30,7 @@ def train_table(result: TrainResult) -> str:
         "",
         "images a second; ratio: our speed over the strongest peer's; loss diff: of the first steps;"
         " faults: page faults in a step of ours",
-        f"geometric mean: {result.mean:.2f}",
+        f"geometric mean: {result.mean:.2f}" + (" (stopped before its end)" if m["stopped"] else ""),
         "",
         *(line for row in result.rows for line in _others(row)),
         *(line for row in result.rows if row.profile is not None for line in _profile(row.net, row.profile)),

@@ -14,6 +14,7 @@ from hapgop.bench.measuring import OURS, measurement
 from hapgop.bench.peak import measure_peak
 from hapgop.bench.peers.peer import Entry
 from hapgop.bench.rows import BenchResult, Row
+from hapgop.bench.stopping import Stoppable
 from hapgop.bench.timing import measures_anew
 from hapgop.bench.whole.peers import ALL, NetPeer
 from hapgop.bench.whole.task import NetJudge, Task, known, task
@@ -74,26 +75,28 @@ def plan_nets(
 def bench_nets(run: NetRun, command: str, progress: Progress) -> BenchResult:
     """Measures a run; all sides in this process with the same number of threads.
 
-    Raises InputError where nothing could be measured, and RuntimeError where ours gives a wrong result.
+    Ctrl-C ends it early, with the rows so far. Raises InputError where nothing could be measured, and RuntimeError
+    where ours gives a wrong result.
     """
     allocator = use_allocator(run.allocator)
     peaks = {threads: [measure_peak(threads)] for threads in run.threads}
     rows: list[Row] = []
     words: list[str] = []
-    for done, (name, batch) in enumerate((name, batch) for name in run.names for batch in run.batches):
-        progress(done * len(run.threads), run.rows, f"{name} n={batch}")
-        work = task(name, batch)
-        judge = NetJudge(work)
-        for threads in run.threads:
-            row = _row(work, judge, run, threads, words)
-            rows += [] if row is None else [row]
+    with Stoppable(rows) as end:
+        for done, (name, batch) in enumerate((name, batch) for name in run.names for batch in run.batches):
+            progress(done * len(run.threads), run.rows, f"{name} n={batch}")
+            work = task(name, batch)
+            judge = NetJudge(work)
+            for threads in run.threads:
+                row = _row(work, judge, run, threads, words)
+                rows += [] if row is None else [row]
     progress(run.rows, run.rows, "done")
     if not rows:
         raise InputError("nothing was measured: " + "; ".join(words))
     for threads in run.threads:
         peaks[threads].append(measure_peak(threads))
     versions = {peer.packages[0]: peer.version() for peer in run.peers}
-    machine = described(run.threads, run.repeats, versions, run.missing, words, command, allocator, peaks)
+    machine = described(run.threads, run.repeats, versions, run.missing, words, command, allocator, peaks, end.stopped)
     return BenchResult({**machine, "what": "nets"}, tuple(rows))
 
 

@@ -14,6 +14,7 @@ import typer
 
 from hapgop import bench, train
 from hapgop.cli import accuracy, console, surveying, training
+from hapgop.cli.app import INTERRUPTED
 from hapgop.cli.bars import Bar, clock
 from hapgop.errors import InputError
 
@@ -97,8 +98,11 @@ def command(
     `accuracy` trains one recipe in our layers and then in PyTorch's own, and compares the times; of the other options
     it takes --threads (the last number), --allocator and --json.
     `start` starts processes that label one picture; of the other options it takes --case, --repeats and --json.
-    Run it on a machine that does nothing else. docs/benchmarks.md says what is measured and how.
+    Run it on a machine that does nothing else; Ctrl-C ends it with the rows so far. docs/benchmarks.md says what is
+    measured and how.
     """
+    console.check_place("--json", json)
+    console.check_place("--picture", picture)
     if what is _What.ACCURACY:
         changes = training.recipe_changes(None, setting or ()) | {"seed": seed}
         if target is not None:
@@ -180,12 +184,10 @@ def command(
         )
         result = _measured(run)
     console.write(bench.table(result))
-    if json is not None:
-        console.write_file(json, codec.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
-        console.say(f"Wrote {json}.")
     if picture is not None:
         bench.draw(result, picture)
         console.say(f"Wrote {picture}.")
+    _end(json, result.to_json(), source is None and result.machine["stopped"])
 
 
 def _survey(
@@ -198,12 +200,13 @@ def _survey(
     for count in threads:
         with Bar() as bar:
             rows = bench.survey(shapes, seed, count, _counted(bar), ops=ops, repeats=repeats)
-        console.write(f"{count} threads, {shapes} random layers, seed {seed}\n\n{surveying.text(rows)}\n")
+        done = len(rows) // len(ops)
+        some = "" if done == shapes else f"{done} of "
+        console.write(f"{count} threads, {some}{shapes} random layers, seed {seed}\n\n{surveying.text(rows)}\n")
         found += rows
-    if json is not None:
-        values = bench.survey_json(found, _command())
-        console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
-        console.say(f"Wrote {json}.")
+        if done < shapes:
+            break
+    _end(json, bench.survey_json(found, _command()), done < shapes)
 
 
 def _start(nets: Sequence[str], repeats: int, json: Path | None) -> None:
@@ -219,18 +222,14 @@ def _start(nets: Sequence[str], repeats: int, json: Path | None) -> None:
     columns = ["net", "warm, s", "best", "cold, s", "best "]
     console.show(console.table(columns, rows, right=columns[1:]))
     console.write("\nSeconds from a process's start to its label; cold: all kernels are compiled first.")
-    if json is not None:
-        console.write_file(json, codec.dumps(bench.start_json(starts, _command()), indent=2, allow_nan=False) + "\n")
-        console.say(f"Wrote {json}.")
+    _end(json, bench.start_json(starts, _command()))
 
 
 def _train(run: bench.TrainRun, json: Path | None) -> None:
     with Bar() as bar:
         result = bench.bench_train(run, _command(), _counted(bar))
     console.write(bench.train_table(result))
-    if json is not None:
-        console.write_file(json, codec.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
-        console.say(f"Wrote {json}.")
+    _end(json, result.to_json(), result.machine["stopped"])
 
 
 def _accuracy(
@@ -244,10 +243,17 @@ def _accuracy(
     name = net or train.suggested_net(data)
     sides = accuracy.measured(data, recipe, name)
     accuracy.show(recipe, sides)
+    _end(json, accuracy.report(data, recipe, name, sides))
+
+
+def _end(json: Path | None, values: Mapping[str, Any], stopped: bool = False) -> None:
+    """Writes what --json asks for. What Ctrl-C has stopped keeps its rows, and still ends as what is stopped does."""
     if json is not None:
-        values = accuracy.report(data, recipe, name, sides)
         console.write_file(json, codec.dumps(values, indent=2, allow_nan=False) + "\n")
         console.say(f"Wrote {json}.")
+    if stopped:
+        console.complain("stopped; these are the rows until then.")
+        raise typer.Exit(INTERRUPTED)
 
 
 def _command() -> str:

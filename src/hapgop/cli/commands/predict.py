@@ -55,6 +55,8 @@ def command(
     """
     if json and csv_file == _STDOUT:
         raise InputError("--json and --csv - would both write to standard output; give --csv a file name.")
+    if csv_file not in (None, _STDOUT):
+        console.check_place("--csv", Path(csv_file))
     if threads is not None:
         set_threads(threads)
     use_precision(precision)
