@@ -1,4 +1,4 @@
-"""Whether a call can go to its kernel without the dispatcher, which costs as much as a small convolution."""
+"""Who listens to a call: without anyone it can go past the dispatcher, which costs as much as a small convolution."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch._C._autograd import _profiler_enabled
 def plain(*values: Any) -> bool:
     """Only plain CPU tensors (or no tensors), and nothing that wants to hear of the call.
 
-    What listens: compiling, modes (fake tensors, tracing), function transforms, the profiler.
+    What listens: whatever writes calls down, modes (fake tensors), function transforms, the profiler.
     """
     return ordinary(*values) and not _profiler_enabled()
 
@@ -23,6 +23,16 @@ def ordinary(*values: Any) -> bool:
                 return False
         elif isinstance(value, torch.Tensor):
             return False
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if written_down() or torch._C._len_torch_dispatch_stack():
         return False
     return torch._C._functorch.peek_interpreter_stack() is None
+
+
+def written_down() -> bool:
+    """Whether calls are recorded, to be computed later: by torch.compile, torch.export, torch.jit.trace, torch.onnx."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
+def for_others() -> bool:
+    """The same, where what is written down shall be computed without us: all but torch.compile."""
+    return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None

@@ -6,7 +6,6 @@ Only there, for a forward in Python may use a result twice, and what it does can
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
@@ -14,6 +13,7 @@ from torch.nn.modules import module as torch_module
 from hapgop.nn import functional
 from hapgop.nn.accelerating.choosing import chosen
 from hapgop.nn.accelerating.layers import AcceleratedBatchNorm2d, AcceleratedConv2d, AcceleratedMaxPool2d, padded
+from hapgop.nn.plain import written_down
 
 
 class AcceleratedSequential(nn.Sequential):
@@ -68,7 +68,7 @@ def _blank(original: type[nn.Sequential]) -> nn.Module:
 
 def _chain(conv: AcceleratedConv2d, after: Sequence[nn.Module | None]) -> _Chain | None:
     """The convolution with what follows it, if anything that can be done in one does."""
-    if torch.compiler.is_compiling() or torch_module._has_any_global_hook() or heard(conv):
+    if written_down() or torch_module._has_any_global_hook() or heard(conv):
         return None
     place, relu, pool = 0, False, None
     if place < len(after) and type(after[place]) is nn.ReLU and not heard(after[place]):
@@ -80,7 +80,7 @@ def _chain(conv: AcceleratedConv2d, after: Sequence[nn.Module | None]) -> _Chain
 
 
 def _normed_with_relu(norm: nn.BatchNorm2d, after: Sequence[nn.Module | None]) -> bool:
-    if not norm.training or torch.compiler.is_compiling() or torch_module._has_any_global_hook():
+    if not norm.training or written_down() or torch_module._has_any_global_hook():
         return False
     return len(after) == 1 and type(after[0]) is nn.ReLU and not heard(norm) and not heard(after[0])
 

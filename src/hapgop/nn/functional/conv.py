@@ -1,5 +1,7 @@
 """Convolution and its transpose in one, two and three dimensions."""
 
+from typing import Any, cast
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -156,13 +158,13 @@ def _conv(
     given = (stride, padding, dilation, groups, activation)
     stride, dilation = several("stride", stride, axes), several("dilation", dilation, axes)
     has_batch = batched(x, axes)
-    padding = sides(padding, x.shape[-axes:], w.shape[2:], stride, dilation)
     reason = "three dimensions" if axes == 3 else not_ours(x)
     if reason is not None:
         elsewhere(f"conv{axes}d", reason)
         y = _torch_conv(axes, x, w, bias, stride, padding, dilation, groups)
         y = y if activation is None else F.relu(y)
         return y if pool is None else F.max_pool2d(y, [*pool])
+    padding = sides(padding, x.shape[-axes:], w.shape[2:], stride, dilation)
     if has_batch and axes == 2 and pool is None:
         y = ops.conv(x, w, bias, stride, padding, dilation, groups, activation)
         shortcut.learn(x, w, bias, given, (stride, padding, dilation, groups, activation))
@@ -181,15 +183,19 @@ def _conv(
 
 
 def _torch_conv(
-    axes: int, x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int
+    axes: int, x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Padding, dilation: Ints, groups: int
 ) -> Tensor:
+    function: Any = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+    if padding in ("same", "valid") and set(stride) == {1}:
+        # In words, so that what is written down of it holds for images of other sizes.
+        return cast(Tensor, function(x, w, bias, stride, padding, dilation, groups))
+    padding = sides(padding, x.shape[-axes:], w.shape[2:], stride, dilation)
     before, after = padding[::2], padding[1::2]
     if before != after:
         # F.pad counts axes from the last.
         x = F.pad(x, [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair])
         before = (0,) * axes
-    function = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
-    return function(x, w, bias, stride, before, dilation, groups)
+    return cast(Tensor, function(x, w, bias, stride, before, dilation, groups))
 
 
 def _conv_transpose(

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from hapgop.nn.plain import for_others, written_down
 from hapgop.nn.report import Answer, count
 from hapgop.nn.routes import DTYPES
 from hapgop.shape import ShapeError
@@ -31,6 +32,8 @@ def overridable(function: Function) -> Function:
 def not_ours(x: Tensor) -> str | None:
     """The reason why PyTorch computes on this tensor, or None."""
     if x.is_cpu and x.dtype in DTYPES and x.layout is torch.strided:
+        if for_others():
+            return "written down for others (torch.export, torch.jit)"
         if torch.compiler.is_compiling():
             return None
         # Our operators have no forward derivatives and no rules for vmap; the former would be lost in silence.
@@ -44,8 +47,8 @@ def not_ours(x: Tensor) -> str | None:
 
 
 def elsewhere(op: str, reason: str) -> None:
-    """Count a call that goes to PyTorch; not while tracing, when nothing is computed."""
-    if not torch.compiler.is_compiling():
+    """Count a call that goes to PyTorch; not while calls are written down, when nothing is computed."""
+    if not written_down():
         count(Answer(op, None, reason))
 
 

@@ -61,6 +61,8 @@ def _refused(
     """The reason why PyTorch computes, or None."""
     if not training:
         return "running statistics"
+    if (reason := not_ours(x)) is not None:
+        return reason
     if x.dim() != 4 or x.numel() <= x.shape[1]:
         return "one value a channel, or other than four dimensions"
     if weight is None or bias is None:
@@ -69,7 +71,6 @@ def _refused(
         return "tensors of different dtypes"
     if x.dtype not in (torch.float32, torch.float64):
         return f"{str(x.dtype).removeprefix('torch.')} tensors"
-    reason = not_ours(x)
-    if reason is None and not suggests_channels_last(x.shape, x.stride()) and x.shape[1] > 1:
+    if not suggests_channels_last(x.shape, x.stride()) and x.shape[1] > 1:
         return "channels first"
-    return reason
+    return None
