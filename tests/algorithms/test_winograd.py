@@ -17,6 +17,7 @@ from problems import (
     assert_equal,
     assert_within,
     bounds,
+    machines,
     name,
     outputs,
     prepared,
@@ -80,7 +81,7 @@ def problems(draw, algorithm, op):
 
 
 def drawn(data, algorithm, op):
-    machine = data.draw(st.sampled_from([m for m in MACHINES if takes(algorithm, m)]))
+    machine = data.draw(machines.filter(lambda m: takes(algorithm, m)))
     if algorithm.r == 1:
         machine = replace(machine, l1=256, l2=256)  # which few weights are more than
     problem = data.draw(problems(algorithm, op))
@@ -230,14 +231,15 @@ def test_kernels_are_proved_safe(algorithm, op, data):
 
 @every_case
 @settings(max_examples=5, deadline=None)
-@given(seeds, st.sampled_from([1, 11]))
-def test_interpreted_and_emitted_are_one(algorithm, op, seed, n):
+@given(st.data(), seeds, st.sampled_from([1, 11]))
+def test_interpreted_and_emitted_are_one(algorithm, op, data, seed, n):
+    machine = data.draw(machines.filter(lambda m: takes(algorithm, m)))
     size = 9 if n == 1 else 2 * algorithm.r
     shape = ConvShape(n, 9, size, size + 1, 8, algorithm.r, algorithm.r, algorithm.stride, 1)
     problem = Problem(op, shape, "float64")
     inputs = random_inputs(problem, seed, whole=False)
-    kernel, arrays, sizes = arguments(algorithm, problem, MACHINES[0], inputs)
-    result = solved(algorithm, problem, MACHINES[0], inputs)
+    kernel, arrays, sizes = arguments(algorithm, problem, machine, inputs)
+    result = solved(algorithm, problem, machine, inputs)
     interpret(kernel, arrays, sizes)
     for key, values in outputs(problem, kernel, arrays).items():
         np.testing.assert_allclose(result[key], values, rtol=1e-9, atol=1e-9)
