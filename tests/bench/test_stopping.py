@@ -1,4 +1,7 @@
-"""Ctrl-C in the middle of a benchmark: what was measured until then is its result."""
+"""Ctrl-C or SIGTERM in the middle of a benchmark: what was measured until then is its result."""
+
+import os
+import signal
 
 import pytest
 
@@ -61,6 +64,29 @@ def test_random_layers_keep_those_so_far(monkeypatch):
 def test_without_a_row_it_is_stopped_like_anything_else():
     with pytest.raises(KeyboardInterrupt):
         bench.bench_layers(layers(), "the command", stopped_at(1))
+
+
+def test_a_process_that_is_told_to_end_keeps_its_rows_too():
+    rows = []
+    with Stoppable(rows) as end:
+        rows.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        rows.append(2)
+    assert end.stopped
+    assert rows == [1]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_who_listens_already_still_hears():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        with Stoppable([1]) as end:
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [1]
+    assert not end.stopped
 
 
 def test_other_failures_go_on():
