@@ -97,7 +97,11 @@ class Feeder:
             draws = self._drawn(step)
             partner = draws.partner[self.rows]
             share = float(draws.share[0])
-            x = torch.lerp(self._numbers(order.batch(step)[partner], draws.of(partner)), x, share)
+            if len(x) == len(labels):
+                mate = x[torch.from_numpy(partner)]
+            else:  # another process may have made it
+                mate = self._numbers(order.batch(step)[partner], draws.of(partner))
+            x = torch.lerp(mate, x, share)
             other = labels[partner]
         full = self.data.input_shape[1:]
         size = image_size(recipe, (full[0], full[1]), step, recipe.epochs * order.steps)
