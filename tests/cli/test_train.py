@@ -134,6 +134,19 @@ def test_evaluate_judges_on_the_images_that_this_run_has_not_seen(hapgop):
     assert "drawn with seed 5" in words.err
 
 
+def test_the_share_held_back_belongs_to_the_run(hapgop):
+    # As if killed after training: then the data are loaded anew to write the report.
+    assert hapgop("train", "digits", "--run", "most", "--validation", "3%", *QUICK).code == 0
+    told = json.loads(Path("most/config.json").read_text())["data"]
+    assert told["validation"] == pytest.approx(0.03 * (told["train"] + told["validation"]), abs=5)
+    again = json.loads(hapgop("evaluate", "most", "digits", "--split", "validation", "--json").out)
+    assert again["images"] == told["validation"]
+    Path("most/report.html").unlink()
+    resumed = hapgop("train", "--resume", "--run", "most")
+    assert resumed.code == 0, resumed.err
+    assert "3% of each class" in resumed.err
+
+
 def test_a_folder_of_pictures_with_a_bad_one(hapgop):
     random = np.random.default_rng(0)
     for name, low in (("dark", 0), ("light", 180)):
@@ -255,8 +268,10 @@ def test_any_knob_can_be_set_and_a_recipe_read_back(hapgop):
         (["--set", "cutuot=2"], "did you mean 'cutout'"),
         (["--set", "cutout=much"], "cutout is a whole number"),
         (["--recipe", "nowhere.json"], "cannot be read as JSON"),
-        (["--target-accuracy", "many"], "a share of right answers is wanted"),
-        (["--target-accuracy", "120%"], "a share of right answers is wanted"),
+        (["--target-accuracy", "many"], "a share is wanted"),
+        (["--target-accuracy", "120%"], "a share is wanted"),
+        (["--validation", "some"], "--validation some: a share is wanted"),
+        (["--validation", "1"], "validation is a share of the training images, above 0 and below 1"),
         (["--time-budget", "soon"], "a time is wanted, as in 90s, 10m or 2h"),
         (["--time-budget", "0s"], "a time is wanted"),
         (["--time-budget", "10m", "--resume"], "--time-budget belongs to a new one"),

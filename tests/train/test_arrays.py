@@ -56,7 +56,15 @@ def test_a_validation_split_is_a_tenth_of_each_class(tmp_path: Path) -> None:
     assert len(data.train) == 36
     assert np.bincount(data.validation.labels).tolist() == [2, 2]
     assert not set(data.train.names) & set(data.validation.names)
-    assert any("validation split is 4" in note for note in data.notes)
+    assert any("validation split is 4" in note and "10% of each class" in note for note in data.notes)
+
+
+def test_another_share_is_held_back_where_it_is_asked_for(tmp_path: Path) -> None:
+    data = load(idx_folder(tmp_path / "idx", packed=False), validation=0.375)
+    assert np.bincount(data.validation.labels).tolist() == [8, 8]
+    assert len(data.train) == 24
+    assert data.validation_share == 0.375
+    assert any("37.5% of each class" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,14 @@ def test_arrays_are_resized_and_greyed_on_request(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"size": 0}, "size"), ({"size": (3, 4, 5)}, "size"), ({"channels": 2}, "channels"), ({"resize": "?"}, "resize")],
+    [
+        ({"size": 0}, "size"),
+        ({"size": (3, 4, 5)}, "size"),
+        ({"channels": 2}, "channels"),
+        ({"resize": "?"}, "resize"),
+        ({"validation": 0.0}, "validation"),
+        ({"validation": 1.0}, "validation"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):

@@ -45,8 +45,7 @@ def _source(predictor: Predictor) -> tuple[str, Any]:
 
 def _split(predictor: Predictor, *, taught: bool) -> list[Sample]:
     source, _ = _source(predictor)
-    rules, seed = predictor.preprocessing, predictor.config["data"].get("seed", 0)
-    data = train.load(source, size=rules.size, channels=rules.channels, resize=rules.resize, seed=seed)
+    data = train.load(source, **train.loaded_as(predictor.config, predictor.preprocessing))
     split = data.split("train" if taught else data.unseen)
     return [
         Sample(f"{split.names[n]}", split.image(n), data.classes[split.labels[n]])

@@ -68,7 +68,7 @@ def share(option: str, text: str) -> float:
     # In decimals, so that 99.9% is 0.999.
     value = float(Decimal(found[1]) / (100 if found[2] else 1)) if found else -1.0
     if not 0 < value <= 1:
-        raise InputError(f"{option} {text}: a share of right answers is wanted, as in 0.99 or 99%.")
+        raise InputError(f"{option} {text}: a share is wanted, as in 0.99 or 99%.")
     return value
 
 

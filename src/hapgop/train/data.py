@@ -61,8 +61,9 @@ class Data:
     """A classification task: images of one size with their labels.
 
     test is None where a source has training and validation images only. notes are sentences for the user:
-    what was resized, cut off. seed: what the splits that were cut here were drawn with. passed_over: sentences on
-    files that are no part of the data; modes: how many picture files were grey, coloured and so on, by Pillow's names.
+    what was resized, cut off. seed: what the splits that were cut here were drawn with, validation_share: how much of
+    each class for validation. passed_over: sentences on files that are no part of the data; modes: how many picture
+    files were grey, coloured and so on, by Pillow's names.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Data:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     seed: int = 0
+    validation_share: float = VALIDATION_SHARE
     passed_over: tuple[str, ...] = ()
     modes: Mapping[str, int] = field(default_factory=dict)
 
@@ -158,12 +160,13 @@ def assembled(
     skipped: Iterable[Skipped] = (),
     notes: Iterable[str] = (),
     seed: int = 0,
+    validation: float = VALIDATION_SHARE,
     passed_over: Iterable[str] = (),
     modes: Mapping[str, int] | None = None,
 ) -> Data:
     """`Data` of the splits that a source has; the missing ones are cut from the training images.
 
-    Where nothing but training images is given, a fifth of each class becomes the test split; a tenth of each
+    Where nothing but training images is given, a fifth of each class becomes the test split; `validation` of each
     class of what is left becomes the validation split where that is missing. Given splits are kept as they are.
     Raises InputError where a class has no training image, there is but one class, or nothing can be cut off.
     """
@@ -176,9 +179,9 @@ def assembled(
         notes.append(_cut_note("test", TEST_SHARE, len(off), seed))
     if "validation" not in splits:
         train = splits["train"]
-        kept, off = cut(train.labels, VALIDATION_SHARE, seed)
+        kept, off = cut(train.labels, validation, seed)
         splits = {**splits, "train": train.select(kept), "validation": train.select(off)}
-        notes.append(_cut_note("validation", VALIDATION_SHARE, len(off), seed))
+        notes.append(_cut_note("validation", validation, len(off), seed))
     for name, split in splits.items():
         if len(split) == 0:
             raise InputError(
@@ -196,6 +199,7 @@ def assembled(
         skipped=tuple(skipped),
         notes=tuple(notes),
         seed=seed,
+        validation_share=validation,
         passed_over=tuple(passed_over),
         modes=modes or {},
     )
@@ -216,7 +220,8 @@ def _check_classes(source: str, classes: tuple[str, ...], train: Split) -> None:
 
 
 def _cut_note(name: str, share: float, count: int, seed: int) -> str:
-    return f"The {name} split is {count:,} of the training images: {share:.0%} of each class, drawn with seed {seed}."
+    part = f"{count:,} of the training images: {100 * share:g}% of each class"
+    return f"The {name} split is {part}, drawn with seed {seed}."
 
 
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hapgop.errors import InputError
 from hapgop.predict import Predictor, Preprocessing
 from hapgop.train.data import Data, Split
-from hapgop.train.load import load
+from hapgop.train.load import load, loaded_as
 
 _Z95 = 1.959963984540054
 _MOST_VALUES = 1_500_000
@@ -140,12 +140,8 @@ def evaluate(
     predictor = None if isinstance(run, torch.nn.Module) else run if isinstance(run, Predictor) else Predictor(run)
     rules = predictor.preprocessing if predictor is not None else preprocessing
     if not isinstance(data, Data):
-        if rules is None:
-            data = load(data)
-        else:
-            # With the seed of the training, so that what was held back then is what is held back now.
-            seed = predictor.config.get("data", {}).get("seed", 0) if predictor is not None else 0
-            data = load(data, size=rules.size, channels=rules.channels, resize=rules.resize, seed=seed)
+        config = predictor.config if predictor is not None else {}
+        data = load(data) if rules is None else load(data, **loaded_as(config, rules))
     rules = rules or data.preprocessing
     shape = (rules.channels, *rules.size)
     if data.input_shape != shape:

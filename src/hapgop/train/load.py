@@ -2,7 +2,9 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from hapgop.errors import InputError
 from hapgop.predict import Preprocessing
 from hapgop.train import arrays
 from hapgop.train.cache import decoded
-from hapgop.train.data import Data, Skipped, Split, assembled
+from hapgop.train.data import VALIDATION_SHARE, Data, Skipped, Split, assembled
 from hapgop.train.folder import listing
 from hapgop.train.progress import Progress, silent
 
@@ -24,6 +26,7 @@ def load(
     channels: int | None = None,
     resize: str = "stretch",
     seed: int = 0,
+    validation: float = VALIDATION_SHARE,
     progress: Progress = silent,
 ) -> Data:
     """Labelled images in three splits.
@@ -34,9 +37,9 @@ def load(
 
     size: a side or (height, width); None keeps what the images have, or finds a sensible one. channels: 1 or 3,
     None as the images are. resize: "stretch" or "crop", where the sides' ratio differs. seed: what missing splits
-    are drawn with (a fifth of each class for testing where there is nothing but training images, a tenth of each
-    class for validation). A picture folder is decoded once, into a cache; unreadable files are skipped and named.
-    Raises InputError on whatever else is no usable data.
+    are drawn with: a fifth of each class for testing where there is nothing but training images, and of what is left
+    a share of each class, `validation`, where there is no validation split. A picture folder is decoded once, into a
+    cache; unreadable files are skipped and named. Raises InputError on whatever else is no usable data.
 
     >>> data = load("digits")
     >>> data.input_shape, len(data.train), len(data.validation), len(data.test)
@@ -47,6 +50,8 @@ def load(
         raise InputError(f"channels is 1 (grey) or 3 (RGB), not {channels!r}.")
     if resize not in ("stretch", "crop"):
         raise InputError(f"resize is stretch or crop, not {resize!r}.")
+    if not 0 < validation < 1:
+        raise InputError(f"validation is a share of the training images, above 0 and below 1, not {validation!r}.")
     if source == "digits":
         kind, (classes, splits) = "digits", arrays.digits()
         name = "digits"
@@ -54,7 +59,7 @@ def load(
         path = _existing(Path(source).expanduser())
         name = str(path)
         if path.is_dir() and not arrays.is_idx(path):
-            return _folder(path, sides, channels, resize, seed, progress)
+            return _folder(path, sides, channels, resize, seed, validation, progress)
         if path.is_dir():
             kind, (classes, splits) = "idx", arrays.idx(path)
         elif path.suffix.lower() == ".npz":
@@ -64,7 +69,23 @@ def load(
             raise InputError(f"{path}: this file is no data set.{hint} What works: {_WORK}.")
     notes: list[str] = []
     splits = _refitted(splits, sides, channels, resize, notes)
-    return assembled(name, kind, classes, splits, resize=resize, notes=notes, seed=seed)
+    return assembled(name, kind, classes, splits, resize=resize, notes=notes, seed=seed, validation=validation)
+
+
+def loaded_as(config: Mapping[str, Any], rules: Preprocessing) -> dict[str, Any]:
+    """The arguments with which `load` makes the images and the splits of a run again, by its config.json.
+
+    What was held back in the training is held back then, and no image that the net has seen comes into a test.
+    """
+    told = config.get("data")
+    told = told if isinstance(told, Mapping) else {}
+    return {
+        "size": rules.size,
+        "channels": rules.channels,
+        "resize": rules.resize,
+        "seed": told.get("seed", 0),
+        "validation": told.get("validation_share", VALIDATION_SHARE),
+    }
 
 
 def _folder(
@@ -73,6 +94,7 @@ def _folder(
     channels: int | None,
     resize: str,
     seed: int,
+    validation: float,
     progress: Progress,
 ) -> Data:
     found = listing(root)
@@ -101,6 +123,7 @@ def _folder(
         skipped=skipped,
         notes=notes,
         seed=seed,
+        validation=validation,
         passed_over=passed_over,
         modes=pictures.modes,
     )

@@ -91,6 +91,7 @@ def write_config(folder: Path, data: Data, recipe: Recipe, net: Mapping[str, Any
             "test": 0 if data.test is None else len(data.test),
             "skipped": len(data.skipped),
             "seed": data.seed,
+            "validation_share": data.validation_share,
         },
         "versions": {
             "python": platform.python_version(),

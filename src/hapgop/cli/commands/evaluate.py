@@ -27,18 +27,9 @@ def command(
     use_precision(precision)
     briefly()
     predictor = Predictor(run)
-    rules = predictor.preprocessing
-    # The run's own seed: with another one, images that it was trained on would be drawn for the test.
-    seed = predictor.config.get("data", {}).get("seed", 0)
+    how = train.loaded_as(predictor.config, predictor.preprocessing)
     with Bar() as bar:
-        data = train.load(
-            source,
-            size=rules.size,
-            channels=rules.channels,
-            resize=rules.resize,
-            seed=seed,
-            progress=bar.training,
-        )
+        data = train.load(source, **how, progress=bar.training)
     training.notes(data)
     with Bar() as bar:
         evaluation = train.evaluate(predictor, data, split, progress=lambda done, n: bar.count("judging", done, n))

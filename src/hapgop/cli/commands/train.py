@@ -74,6 +74,14 @@ def command(
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour); as the images are otherwise.")] = None,
     resize: Annotated[_Resize, typer.Option(help="How images of other proportions are made to fit.")] = _Resize.STRETCH,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0.05|5%",
+            help="How much of the training images is held back to validate, where the data have no such part; 10%"
+            " otherwise.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
     check: Annotated[bool, typer.Option("--check", help="Only look at the data and say what is wrong.")] = False,
@@ -107,6 +115,8 @@ def command(
     changes = training.recipe_changes(recipe_from, setting or ())
     changes |= {name: value for name, value in given.items() if value is not None}
     how: dict[str, Any] = {"size": _sides(size), "channels": channels, "resize": resize.value, "seed": seed or 0}
+    if validation is not None:
+        how["validation"] = training.share("--validation", validation)
     seconds = None if time_budget is None else _seconds("--time-budget", time_budget)
     if resume and run is None:
         raise InputError("--resume needs the run: hapgop train --resume --run runs/NAME")
@@ -119,7 +129,7 @@ def command(
             assert run is not None
             begun = workers.told(training.begun(run) if workers.first else {})
             source = source or begun["data"]["source"]
-            how = _as_begun(begun)
+            how = train.loaded_as(begun, Preprocessing.from_json(begun.get("preprocessing")))
             recipe = train.Recipe.from_json(begun.get("recipe")).changed(**changes) if changes else None
         # The same number of threads gives the same bits.
         threads = threads or begun.get("threads") or _fair_share(workers)
@@ -241,17 +251,6 @@ def _sides(text: str | None) -> int | tuple[int, int] | None:
         raise InputError(f"--size {text}: a number of pixels, or height and width as in 48x64, is wanted.")
     height, width = sizes.groups()
     return int(height) if width is None else (int(height), int(width))
-
-
-def _as_begun(config: Any) -> dict[str, Any]:
-    """The arguments of `train.load` with which an unfinished run began."""
-    rules = Preprocessing.from_json(config.get("preprocessing"))
-    return {
-        "size": rules.size,
-        "channels": rules.channels,
-        "resize": rules.resize,
-        "seed": config["data"].get("seed", 0),
-    }
 
 
 def _free(source: str) -> Path:
