@@ -13,7 +13,8 @@ _FEW_IMAGES = 20
 _UNBALANCED = 10
 _NAMED = 3
 _MODES = {"L": "grey", "RGB": "colour", "RGBA": "colour with transparency", "P": "palette", "CMYK": "print colours",
-          "1": "black and white", "LA": "grey with transparency", "I;16": "deep grey"}  # fmt: skip
+          "1": "black and white", "LA": "grey with transparency", "PA": "palette with transparency",
+          "I": "deep grey", "I;16": "deep grey", "I;16B": "deep grey", "F": "floating-point grey"}  # fmt: skip
 
 
 @dataclass(frozen=True)
