@@ -41,6 +41,8 @@ def accelerated():
     return net
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
 NETS = pytest.mark.parametrize("made", [ours, accelerated], ids=lambda made: made.__name__)
 
 
