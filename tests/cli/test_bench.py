@@ -118,6 +118,23 @@ def test_what_is_stopped_is_shown_and_written(hapgop, tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 1
 
 
+def test_what_one_number_of_threads_gave_is_kept_when_the_next_is_stopped_at_once(hapgop, tmp_path, monkeypatch):
+    one = min(draw(50, 7), key=lambda layer: layer.shape.flops)
+    drawn = iter([[one], None])
+
+    def layers(count, seed):
+        found = next(drawn)
+        if found is None:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr("hapgop.bench.surveys.draw", layers)
+    options = ["--threads", "1,2", "--repeats", "1", "--op", "forward", "--json", tmp_path / "out.json"]
+    done = hapgop("bench", "random", "--shapes", "1", *options)
+    assert done.code == 130
+    assert [row["threads"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == [1]
+
+
 def test_training_steps_are_compared(hapgop, tmp_path):
     options = ["--against", "torch eager", "--threads", "1", "--repeats", "1", "--batch", "2", "--profile"]
     done = hapgop("bench", "train", "--case", "lenet5", *options, "--json", tmp_path / "out.json")

@@ -9,7 +9,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hapgop.errors import InputError
-from hapgop.train import load
+from hapgop.train import SPLITS, load
+from hapgop.train.data import assembled
 
 IMAGES = np.arange(40 * 3 * 4, dtype=np.int64).reshape(40, 3, 4).astype(np.uint8)
 LABELS = (np.arange(40) % 2).astype(np.uint8)
@@ -65,6 +66,15 @@ def test_another_share_is_held_back_where_it_is_asked_for(tmp_path: Path) -> Non
     assert len(data.train) == 24
     assert data.validation_share == 0.375
     assert any("37.5% of each class" in note for note in data.notes)
+
+
+def test_a_share_that_nothing_is_drawn_by_is_said(tmp_path: Path) -> None:
+    data = load(idx_folder(tmp_path / "idx", packed=False))
+    splits = {name: data.split(name) for name in SPLITS}
+    again = assembled("here", "idx", data.classes, splits, validation=0.3)
+    assert len(again.validation) == len(data.validation)
+    assert any("a validation split of their own" in note for note in again.notes)
+    assert not assembled("here", "idx", data.classes, splits).notes
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,8 @@ def assembled(
         kept, off = cut(train.labels, validation, seed)
         splits = {**splits, "train": train.select(kept), "validation": train.select(off)}
         notes.append(_cut_note("validation", validation, len(off), seed))
+    elif validation != VALIDATION_SHARE:
+        notes.append("The data have a validation split of their own, so no share of the training images is held back.")
     for name, split in splits.items():
         if len(split) == 0:
             raise InputError(

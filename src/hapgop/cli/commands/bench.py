@@ -196,10 +196,16 @@ def _survey(
     for op in ops:
         if op not in bench.SURVEY_OPS:
             raise InputError(f"--op {op}: wanted is one of {', '.join(bench.SURVEY_OPS)}")
-    found = []
+    found: list[bench.SurveyRow] = []
     for count in threads:
-        with Bar() as bar:
-            rows = bench.survey(shapes, seed, count, _counted(bar), ops=ops, repeats=repeats)
+        try:
+            with Bar() as bar:
+                rows = bench.survey(shapes, seed, count, _counted(bar), ops=ops, repeats=repeats)
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            done = 0
+            break
         done = len(rows) // len(ops)
         some = "" if done == shapes else f"{done} of "
         console.write(f"{count} threads, {some}{shapes} random layers, seed {seed}\n\n{surveying.text(rows)}\n")
