@@ -1,4 +1,4 @@
-"""Progress on standard error: one bar on a terminal, one line for each epoch elsewhere."""
+"""Progress on standard error: one bar on a terminal; elsewhere lines, one for each epoch or minute."""
 
 import time
 from types import TracebackType
@@ -9,18 +9,20 @@ from hapgop.cli import console
 from hapgop.train import EpochDone, Event, Reading, Step, Validating
 
 _REDRAW_SECONDS = 0.1
+_LINE_SECONDS = 60.0
 
 
 class Bar:
-    """A bar with the time left, gone when the work is done; nothing at all where there is no terminal.
+    """A bar with the time left, gone when the work is done; where there is no terminal, a line a minute.
 
-    lines: say the result of each epoch where no bar can be drawn, as a log wants it. quiet: neither.
+    lines: say the result of each epoch where no bar can be drawn, as a log wants it. quiet: nothing at all.
     """
 
     def __init__(self, *, lines: bool = False, quiet: bool = False) -> None:
         err = console.err()
         self._shown = err.is_terminal and not quiet
-        self._lines = lines and not self._shown and not quiet
+        self._told = not self._shown and not quiet
+        self._lines = lines and self._told
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -32,6 +34,7 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=None, words="", visible=False)
         self._drawn = 0.0
+        self._said = time.monotonic()
 
     def __enter__(self) -> "Bar":
         self._progress.start()
@@ -44,6 +47,13 @@ class Bar:
 
     def count(self, what: str, done: int, total: int, words: str = "") -> None:
         """`done` of `total` of something is over."""
+        self._draw(what, done, total, words)
+        now = time.monotonic()
+        if self._told and now - self._said > _LINE_SECONDS:
+            self._said = now
+            console.say(f"{what}: {words or f'{done:,} of {total:,}'}")
+
+    def _draw(self, what: str, done: int, total: int, words: str) -> None:
         now = time.monotonic()
         if self._shown and (now - self._drawn > _REDRAW_SECONDS or done == total):
             self._drawn = now
@@ -59,7 +69,7 @@ class Bar:
                 f"loss {event.loss:.3f}, {event.accuracy:.1%} right, {event.images_per_second:,.0f} images/s,"
                 f" {event.waiting:.1%} waiting for data, {clock(event.seconds_left)} left"
             )
-            self.count(f"epoch {event.epoch}/{event.epochs}", done, event.epochs * event.steps, words)
+            self._draw(f"epoch {event.epoch}/{event.epochs}", done, event.epochs * event.steps, words)
         elif isinstance(event, EpochDone) and self._lines:
             console.say(
                 f"epoch {event.epoch}/{event.epochs}: training {event.train_accuracy:.2%} right,"
