@@ -5,7 +5,7 @@ from hapgop.shape.error import ShapeError
 from hapgop.shape.padding import Padding
 from hapgop.shape.pool import PoolShape
 from hapgop.shape.receptive import ReceptiveField
-from hapgop.shape.unread import UnreadInputWarning, warn_if_unread
+from hapgop.shape.unread import UnreadInputWarning, warn_if_unread, without_warnings
 
 __all__ = [
     "ConvShape",
@@ -15,4 +15,5 @@ __all__ = [
     "ShapeError",
     "UnreadInputWarning",
     "warn_if_unread",
+    "without_warnings",
 ]

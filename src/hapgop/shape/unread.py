@@ -1,10 +1,17 @@
 """Saying once what a setting never reads."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
+from typing import Final
 
 from hapgop.shape.conv import ConvShape
 from hapgop.shape.pool import PoolShape
+
+
+_silent: Final = ContextVar("silent", default=False)
 
 
 class UnreadInputWarning(UserWarning):
@@ -17,8 +24,18 @@ def warn_if_unread(shape: ConvShape | PoolShape, where: str) -> None:
     `where` names the layer. A stride longer than the kernel skips pixels everywhere, on purpose; what it
     skips at the edge is counted in `shape.unread` but not warned about.
     """
-    if shape.unread != (0, 0):
+    if shape.unread != (0, 0) and not _silent.get():
         _warn_once(shape.with_batch(1), where)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Where somebody else's layer is computed by ours: whoever wrote it has not asked for our advice."""
+    before = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(before)
 
 
 @lru_cache(maxsize=1024)

@@ -30,7 +30,7 @@ class AcceleratedSequential(nn.Sequential):
                 input = layer.batch_normed(layers[at : at + 2], input, relu=True)
                 at += 2
                 continue
-            chain = _chain(layer, layers[at + 1 : at + 3]) if type(layer) is AcceleratedConv2d else None
+            chain = _chain(layer, layers[at + 1 : at + 4]) if type(layer) is AcceleratedConv2d else None
             if chain is None:
                 input = layer(input)
                 at += 1
@@ -75,6 +75,9 @@ def _chain(conv: AcceleratedConv2d, after: Sequence[nn.Module | None]) -> _Chain
         relu, place = True, place + 1
     if place < len(after) and type(after[place]) is AcceleratedMaxPool2d and not heard(after[place]):
         pool = _windows(after[place])
+        # The way back reads what came out, and so nobody may write there; PyTorch's pool reads what went in.
+        written = place + 1 < len(after) and getattr(after[place + 1], "inplace", False)
+        pool = None if written else pool
         place += pool is not None
     return _Chain(conv, relu, pool, (conv, *filter(None, after[:place]))) if place else None
 
@@ -86,14 +89,19 @@ def _normed_with_relu(norm: nn.BatchNorm2d, after: Sequence[nn.Module | None]) -
 
 
 def heard(layer: Any) -> bool:
-    """Does someone listen to this layer alone?"""
+    """Does someone listen to this layer alone, or is it called otherwise than its class says?"""
+    if "forward" in layer.__dict__ or "_conv_forward" in layer.__dict__:
+        return True
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _windows(pool: Any) -> tuple[int, int] | None:
     """The windows of a pool whose windows lie side by side; None of others."""
-    rows, columns = (value if isinstance(value, tuple) else (value, value) for value in (pool.kernel_size, pool.stride))
-    plain = (pool.padding, pool.dilation) in ((0, 1), ((0, 0), (1, 1)))
+    rows, columns, padding, dilation = (
+        tuple(value) if isinstance(value, tuple | list) else (value, value)
+        for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    )
+    plain = padding == (0, 0) and dilation == (1, 1)
     return rows if rows == columns and plain and not pool.ceil_mode and not pool.return_indices else None
 
 

@@ -2,10 +2,11 @@
 
 The first call of each kind measures both, forward and where it is wanted backward, on the tensors that it was given.
 What is tried are pure functions, on detached tensors where a gradient is wanted: no hook fires, no gradient is
-accumulated, no statistic moves.
+accumulated, no statistic moves, and who keeps or counts what a forward saves (checkpoints) is not told of the trials.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -16,9 +17,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.autograd.graph import saved_tensors_hooks
 
 from hapgop.nn.plain import plain
 from hapgop.nn.report import Answer, count
+from hapgop.shape import without_warnings
 
 Tensors = tuple[Tensor | None, ...]
 Compute = Callable[..., Any]
@@ -49,21 +52,32 @@ def chosen(
     layers: Sequence[nn.Module], op: str, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]
 ) -> Any:
     """The result of the faster of `ours` and `theirs` on (*tensors, *setting); `layers`: of whom it is the result."""
-    return (ours if prefers_ours(layers, op, ours, theirs, tensors, setting) else theirs)(*tensors, *setting)
+    if not prefers_ours(layers, op, ours, theirs, tensors, setting):
+        return theirs(*tensors, *setting)
+    if torch.are_deterministic_algorithms_enabled():
+        with without_warnings():  # nothing was tried before
+            return ours(*tensors, *setting)
+    return ours(*tensors, *setting)
 
 
 def prefers_ours(
     layers: Sequence[nn.Module], op: str, ours: Compute, theirs: Compute, tensors: Tensors, setting: tuple[Any, ...]
 ) -> bool:
     """Whether `ours` is the faster one on (*tensors, *setting); a call that is PyTorch's then is counted."""
+    if any(not isinstance(t, Tensor | None) for t in tensors):
+        # A tracer's stand-ins: what it writes down are PyTorch's operators.
+        return False
     if not plain(*tensors) or torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
         # Tracing, transforms, other devices: ours knows what to do with each.
         return True
+    key = (op, setting, torch.is_grad_enabled(), torch.get_num_threads(), *map(_facts, tensors))
     try:
-        key = (op, setting, torch.is_grad_enabled(), torch.get_num_threads(), *map(_facts, tensors))
-        choice = _choices.get(key) or _decide(key, ours, theirs, tensors, setting)
+        choice = _choices.get(key)
     except TypeError:  # a setting that cannot be hashed: a list
-        return prefers_ours(layers, op, ours, theirs, tensors, _hashable(setting))
+        key = (op, _hashable(setting), *key[2:])
+        choice = _choices.get(key)
+    if choice is None:
+        choice = _decide(key, ours, theirs, tensors, setting)
     for layer in layers:
         if key not in _seen.get(layer, ()):
             _remember(layer, key, choice)
@@ -110,7 +124,8 @@ def _decide(key: Key, ours: Compute, theirs: Compute, tensors: Tensors, setting:
         # What was measured differs from run to run, and with it the last bits.
         choice = Choice(True, None)
     else:
-        choice = measured(ours, theirs, tensors, setting)
+        with without_warnings():
+            choice = measured(ours, theirs, tensors, setting)
     with _lock:
         if len(_choices) >= _MOST:
             _choices.clear()
@@ -138,9 +153,17 @@ def _seconds(compute: Compute, tensors: Tensors, setting: tuple[Any, ...]) -> fl
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         given = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in tensors]
         wanted = [t for t in given if t is not None and t.requires_grad]
-    start = perf_counter()
-    result = compute(*given, *setting)
-    if wanted:
-        y = result[0] if isinstance(result, tuple) else result
-        torch.autograd.grad(y, wanted, torch.ones_like(y))
-    return perf_counter() - start
+    with _unheard():
+        start = perf_counter()
+        result = compute(*given, *setting)
+        if wanted:
+            y = result[0] if isinstance(result, tuple) else result
+            torch.autograd.grad(y, wanted, torch.ones_like(y))
+        return perf_counter() - start
+
+
+def _unheard() -> AbstractContextManager[None]:
+    """Hides what is saved from the hooks of others, where there are any: the last ones given are asked alone."""
+    if torch._C._autograd._top_saved_tensors_default_hooks(False) is None:
+        return nullcontext()
+    return saved_tensors_hooks(Tensor.detach, lambda tensor: tensor)

@@ -57,8 +57,9 @@ def restore(model: Model) -> Model:
             layer.__class__ = layer.original  # type: ignore[assignment]
         elif type(layer) in _ORIGINALS:
             layer.__class__ = _ORIGINALS[type(layer)]
-        if layer.__dict__.pop(_TURNED, False):
-            weight: Any = layer.weight
+        # Of a layer whose weight became computed since, there is none to lay out.
+        weight = layer._parameters.get("weight")
+        if layer.__dict__.pop(_TURNED, False) and weight is not None:
             weight.data = weight.data.contiguous()
     return model
 

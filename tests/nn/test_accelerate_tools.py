@@ -1,0 +1,118 @@
+"""Accelerated models under PyTorch's other tools: checkpoints, tracers, patched forwards, parametrizations."""
+
+import warnings
+
+import pytest
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations, parametrize
+from torch.utils.checkpoint import checkpoint
+
+from hapgop.nn import accelerate, restore
+from hapgop.nn.accelerating import choosing
+
+
+@pytest.fixture(autouse=True)
+def _measured_anew():
+    choosing.forget_choices()
+    yield
+    choosing.forget_choices()
+
+
+@pytest.fixture
+def always_ours():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def _gradients(called, net, x):
+    net.zero_grad()
+    called(x).square().sum().backward()
+    return [p.grad.clone() for p in net.parameters()]
+
+
+def test_trials_are_hidden_from_a_checkpoint():
+    net = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)))
+    for side in (8, 9):
+        x = torch.randn(2, 3, side, side)
+        found = _gradients(lambda x: checkpoint(net, x, use_reentrant=False), net, x)
+        for one, other in zip(found, _gradients(net, net, x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_trials_are_hidden_from_hooks_on_what_is_saved():
+    net = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()))
+    kept = []
+    for _ in range(2):
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: (saved.append(1), t)[1], lambda t: t):
+            net(torch.ones(2, 3, 8, 8)).sum().backward()
+        kept.append(len(saved))
+    assert kept[0] == kept[1] > 0
+
+
+@pytest.mark.usefixtures("always_ours")
+@pytest.mark.parametrize("after", [nn.Dropout2d(0.0, inplace=True), nn.ReLU6(inplace=True)])
+def test_what_a_pool_gives_may_be_written_over(after):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), after)
+    x = torch.randn(2, 3, 8, 8)
+    wanted = _gradients(net, net, x)
+    for one, other in zip(_gradients(accelerate(net), net, x), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("always_ours")
+def test_windows_may_be_given_as_a_list():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d([2, 2]), nn.MaxPool2d(2, stride=[2, 2]))
+    x = torch.randn(2, 3, 12, 12)
+    wanted = net(x)
+    torch.testing.assert_close(accelerate(net)(x), wanted)
+
+
+@pytest.mark.usefixtures("always_ours")
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_forward_that_was_replaced_is_called(when, at):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
+    x = torch.randn(2, 3, 8, 8)
+    values = [x, *(net[: n + 1](x) for n in range(3))]
+    wanted = net[at + 1 :](3 * values[at + 1])
+    if when == "after":
+        accelerate(net)
+    net[at].forward = lambda _, y=values[at + 1]: 3 * y
+    if when == "before":
+        accelerate(net)
+    torch.testing.assert_close(net(x), wanted)
+
+
+def test_a_symbolic_trace_holds_pytorchs_own_operators():
+    net = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2)))
+    x = torch.randn(2, 3, 8, 8)
+    traced = fx.symbolic_trace(net)
+    assert F.conv2d in {node.target for node in traced.graph.nodes}
+    torch.testing.assert_close(traced(x), net(x))
+
+
+def test_what_was_parametrized_since_is_restored():
+    net = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3)))
+    parametrizations.weight_norm(net[0])
+    x = torch.randn(2, 3, 8, 8)
+    wanted = net(x)
+    torch.testing.assert_close(restore(net)(x), wanted)
+    parametrize.remove_parametrizations(net[0], "weight")
+    torch.testing.assert_close(restore(net)(x), wanted)
+    assert type(net[0]) is nn.Conv2d
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_layers_of_others_are_not_advised(deterministic):
+    torch.use_deterministic_algorithms(deterministic)
+    net = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.MaxPool2d(2), nn.AvgPool2d(2)))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            net(torch.ones(2, 3, 36, 38)).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
