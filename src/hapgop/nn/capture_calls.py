@@ -184,6 +184,12 @@ def _elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Call:
     return Call("elu", [input], {"alpha": alpha}, inplace=inplace)
 
 
+def _hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Call:
+    if (min_val, max_val) != (0, 6):
+        raise TypeError(f"{min_val} to {max_val}, where a graph knows 0 to 6")
+    return Call("relu6", [input], {}, inplace=inplace)
+
+
 def _permute(input: Any, *dims: Any) -> Call:
     """A view; the translation knows which two of them it can follow."""
     dims = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
@@ -237,8 +243,9 @@ FUNCTIONS: Final[dict[Any, Translate]] = {
     F.gelu: _gelu,
     F.leaky_relu: _leaky_relu,
     F.elu: _elu,
+    F.hardtanh: _hardtanh,
     torch.permute: _permute,
-    # Our operators, as compiled graphs call them; of a max pool's two results a graph knows the first.
+    # Our operators, as compiled graphs call them.
     torch.ops.hapgop.conv.default: _conv,
     torch.ops.hapgop.conv_pool.default: _conv,
     torch.ops.hapgop.linear.default: _linear,
@@ -247,6 +254,9 @@ FUNCTIONS: Final[dict[Any, Translate]] = {
     operator.getitem: _size_of,
     getattr: _size_of,
 }
+
+# Those with two results, of which a graph knows the first.
+WITH_WINNERS: Final = (torch.ops.hapgop.conv_pool.default, torch.ops.hapgop.max_pool.default)
 
 METHODS: Final[dict[str, Translate]] = {
     **{name: _unary(name) for name in ("relu", "sigmoid", "tanh")},

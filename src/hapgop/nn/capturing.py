@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,6 +21,9 @@ from hapgop.nn.translation import Translation
 from hapgop.program import Graph, check_tensors
 
 __all__ = ["capture"]
+
+# `torch.fx` replaces methods of `nn.Module` while it traces.
+_tracing: Final = Lock()
 
 
 class _Proxy(fx.Proxy):
@@ -36,6 +43,8 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if "forward" in m.__dict__ or "_conv_forward" in m.__dict__:
+            return False  # replaced in this one alone
         if type(m).__module__.startswith((f"{modules.__name__}.", layers.__name__)):
             return True
         kind = next((k for k in MODULES if isinstance(m, k)), None)
@@ -55,24 +64,48 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int], training: bool
     >>> [node.op for node in capture(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (1, 8, 8)).nodes]
     ['flatten', 'linear']
     """
-    modes = [(part, part.training) for part in module.modules()]
-    if not training:
-        module.eval()
-    try:
-        traced = _Tracer().trace(module)
-    except InputError:
-        raise
-    except Exception as error:  # whatever a foreign forward does while it is traced
-        raise InputError(
-            f"{type(module).__name__} cannot be captured as a graph: its forward does what tracing cannot follow "
-            f"({error}); loops and branches have to depend on settings, not on values"
-        ) from None
-    finally:
-        # Each its own: a frozen batch norm stays frozen.
-        for part, training in modes:
-            part.training = training
+    with _tracing, _as_it_was(module) as changed:
+        if not training:
+            module.eval()
+        drawn = _drawn()
+        try:
+            traced = _Tracer().trace(module)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a foreign forward does while it is traced
+            raise InputError(
+                f"{type(module).__name__} cannot be captured as a graph: its forward does what tracing cannot follow "
+                f"({error}); loops and branches have to depend on settings, not on values"
+            ) from None
+        if drawn != _drawn():
+            raise InputError(f"{type(module).__name__} draws random numbers in its forward; a graph is always the same")
+    if changed and training:
+        raise InputError(f"the forward sets {changed[0]!r}; calls of a graph set nothing")
     state = module.state_dict(keep_vars=True)
     return _Capture(module, state).graph(traced, input_shape)
+
+
+@contextmanager
+def _as_it_was(module: nn.Module) -> Iterator[list[str]]:
+    """Puts every attribute back in the end, and says in the list which ones a forward had set."""
+    before = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        for path, part, known in before:
+            now = vars(part)
+            names = [name for name in now.keys() | known.keys() if now.get(name) is not known.get(name)]
+            # `training` is ours to set. A frozen batch norm stays frozen.
+            changed += [f"{path}.{name}".lstrip(".") for name in sorted(names) if name != "training"]
+            if names:
+                now.clear()
+                now.update(known)
+
+
+def _drawn() -> tuple[Any, ...]:
+    """Where the generators are from which a forward may draw."""
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(np.random.get_state())
 
 
 class _Capture(Translation):
@@ -116,12 +149,15 @@ class _Capture(Translation):
         kind = next((k for k in MODULES if isinstance(layer, k)), None)
         if kind is None:
             raise InputError(f"layer {path!r} is a {type(layer).__name__}, for which a graph has no word")
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            raise InputError(f"layer {path!r} has hooks, of which a graph knows nothing")
         op, attrs = MODULES[kind](path, layer)
+        given = node.args[0] if node.args else node.kwargs.get("input")
         keys = dict(layer.named_parameters()) | dict(layer.named_buffers())
         params = {role: f"{path}.{role}" for role in keys if role != "num_batches_tracked"}
-        self.add(node, path, op, [node.args[0]], attrs, params)
+        self.add(node, path, op, [given], attrs, params)
         if getattr(layer, "inplace", False) and op != "dropout":
-            self.overwrite(node.args[0], node)  # type: ignore[arg-type]
+            self.overwrite(given, node)  # type: ignore[arg-type]
         if op == "batch_norm2d":
             self.add_after_norm(node, path, layer)
         pool = getattr(layer, "pool", None)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from torch import fx
 
 from hapgop.errors import InputError
-from hapgop.nn.capture_calls import FUNCTIONS, METHODS, Call
+from hapgop.nn.capture_calls import FUNCTIONS, METHODS, WITH_WINNERS, Call
 from hapgop.program import Node
 
 # What can be said of an image whose channels were turned to the end: each looks at one pixel.
@@ -97,9 +97,13 @@ class Translation:
                 self.names[known] = self.names[node]
 
     def add_part(self, node: fx.Node) -> None:
-        """The first of an operator's several results is the one that a graph knows."""
-        if node.target is operator.getitem and node.args[0] in self.names and node.args[1] == 0:
-            self.names[node] = self.names[node.args[0]]  # type: ignore[index]
+        """The first of an operator's several results is the one that a graph knows; of a tensor it is an image."""
+        if node.target is not operator.getitem or node.args[0] not in self.names:
+            return
+        whole, index = node.args
+        if index != 0 or getattr(whole, "target", None) not in WITH_WINNERS:
+            raise InputError(f"{node.name!r} takes [{index!r}] of {whole}; a graph has no word for parts of a batch")
+        self.names[node] = self.names[whole]  # type: ignore[index]
 
     def as_scale(self, call: Call) -> Call:
         """A multiplication by a tensor of the net's own is a scale of the channels, or nothing that is known."""
