@@ -20,7 +20,8 @@ class Call(torch.autograd.Function):
         # Not among what is saved: it is another step's as soon as this way back has been gone.
         ctx.arena = arena
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, y, *parameters)
+        # A result that the way back does not read may be written over.
+        ctx.save_for_backward(x, y if step.reads_result else None, *parameters)
         return y
 
     @staticmethod

@@ -84,6 +84,13 @@ class TrainingProgram:
             y, arena = step.forward(x)
         return y, _Back(step, x, y, arena)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Plans are of tensors where they lie: a copy makes its own.
+        return {"net": self.net}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["net"])  # type: ignore[misc]
+
     def measure(self, x: Tensor) -> tuple[CallTime, ...]:
         """What each kernel takes in a step on images like x, forward and then back; the net stays as it is.
 
@@ -101,6 +108,10 @@ class TrainingProgram:
         if self._seen is None or not self._seen.unchanged():
             self._seen = Seen(self.net)
             self._steps.clear()
+        elif not self._seen.set_alike():
+            self._seen.look_at_settings()
+            kept = [(key, step) for key, step in self._steps.items() if isinstance(step, Step) and step.holds()]
+            self._steps = OrderedDict(kept)
         reason = self._seen.refused()
         if reason is not None:
             return reason
@@ -122,13 +133,22 @@ class _Back:
     """The way back of a step, without autograd."""
 
     def __init__(self, step: Step, x: Tensor, y: Tensor, arena: Tensor) -> None:
-        self._step, self._x, self._y = step, x, y
+        self._step, self._x, self._y = step, x, y if step.reads_result else None
+        self._versions = [t._version for t in self._read]
         self._arena: Tensor | None = arena
+
+    @property
+    def _read(self) -> list[Tensor]:
+        return [self._x] if self._y is None else [self._x, self._y]
 
     def __call__(self, g: Tensor) -> None:
         arena, self._arena = self._arena, None
         if arena is None:
             raise RuntimeError("This way back has been gone: it writes over what it has read. forth() opens another.")
+        if self._versions != [t._version for t in self._read]:
+            raise RuntimeError(
+                "The way back reads the images or the result, which were written over; a clone() can be."
+            )
         with torch.no_grad():
             self._step.learn(self._x, self._y, arena, self._step.laid(g))
 

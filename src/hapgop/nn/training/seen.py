@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from torch import nn
 
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NORMS: Final = nn.modules.batchnorm._BatchNorm
 _DROPOUTS: Final = nn.modules.dropout._DropoutNd
+# Attributes of a module that are looked at in other ways.
+_KNOWN: Final = frozenset((*vars(nn.Module()), "momentum"))
 
 
 class Seen:
@@ -23,6 +25,8 @@ class Seen:
             for held in (module._modules, module._parameters, module._buffers)
             for name, value in held.items()
         ]
+        self._sizes = [(held, len(held)) for m in modules for held in (m._modules, m._parameters, m._buffers)]
+        self.look_at_settings()
         self._hooks = [getattr(module, kind) for module in modules for kind in _HOOKS]
         self._norms = {path: module for path, module in self.modules.items() if isinstance(module, _NORMS)}
         self._training = [net, *(m for m in modules if isinstance(m, _NORMS | _DROPOUTS))]
@@ -50,7 +54,23 @@ class Seen:
 
     def unchanged(self) -> bool:
         """Whether every module and tensor is still the one that it was, and every tensor where it was."""
-        return all(held.get(name) is value for held, name, value in self._parts) and self._addresses == self._places()
+        return (
+            all(held.get(name) is value for held, name, value in self._parts)
+            and all(len(held) == size for held, size in self._sizes)
+            and self._addresses == self._places()
+        )
+
+    def look_at_settings(self) -> None:
+        """Remembers what layers and forwards are told by: numbers, flags, a forward of one's own."""
+        held = [vars(module) for module in self.modules.values()]
+        self._settings = [(h, name, value) for h in held for name, value in h.items() if name not in _KNOWN]
+        self._numbers = [(h, len(h)) for h in held]
+
+    def set_alike(self) -> bool:
+        """Whether these are still what they were."""
+        return all(len(held) == number for held, number in self._numbers) and all(
+            held.get(name) is value or _same(held.get(name), value) for held, name, value in self._settings
+        )
 
     def refused(self) -> str | None:
         """Why the net cannot be called in one just now."""
@@ -60,7 +80,14 @@ class Seen:
             return "a net, or a layer of it, that is not in training"
         if None in self.momenta:
             return "a batch norm without momentum"
+        if not all(norm.track_running_stats for norm in self._norms.values()):
+            return "a batch norm that keeps no statistics"
         return None
 
     def _places(self) -> list[int]:
         return [tensor.data_ptr() for tensor in self.tensors.values()]
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Of numbers and words it counts what they are; of anything else, that it is the same object."""
+    return type(a) is type(b) and isinstance(a, int | float | str | tuple) and bool(a == b)

@@ -40,7 +40,7 @@ class Step:
         self._arenas = arenas
         self.net, self.parameters, self._seen = net, list(seen.parameters.values()), seen
         n, c, h, w = x.shape
-        graph = capture(net, (c, h, w), training=True)
+        self._graph = graph = capture(net, (c, h, w), training=True)
         for node in graph.nodes:
             if node.op == "dropout" and type(seen.modules.get(node.name)) is not nn.Dropout:
                 raise Refused(f"{node.name}: dropout other than nn.Dropout")
@@ -64,6 +64,13 @@ class Step:
         self._found: dict[str, Tensor] = {}
         self._answers = [_answers(part) for part in (self.calls.runnables[:forward], self.calls.runnables[forward:])]
 
+    def holds(self) -> bool:
+        """Whether the net still computes what it did when this step was made."""
+        try:
+            return capture(self.net, self._graph.input_shape, training=True) == self._graph
+        except InputError:
+            return False
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(result, arena): what the way back reads."""
         plan = self.plan
@@ -79,14 +86,19 @@ class Step:
         count_all(self._answers[0])
         return y, arena
 
-    def backward(self, x: Tensor, y: Tensor, arena: Tensor, g: Tensor) -> list[Tensor | None]:
+    @property
+    def reads_result(self) -> bool:
+        """Whether the way back reads what the way forth has given."""
+        return self.plan.result in self.plan.backward.outside
+
+    def backward(self, x: Tensor, y: Tensor | None, arena: Tensor, g: Tensor) -> list[Tensor | None]:
         """The gradients of the images, if they are wanted, and of all parameters; the arena is at its end."""
         found: dict[str, Tensor] = {}
         addresses, dx = self._backward(x, y, g, found)
         self._go_back(arena, addresses)
         return [dx, *(found.get(name) if p.requires_grad else None for name, p in self._seen.parameters.items())]
 
-    def learn(self, x: Tensor, y: Tensor, arena: Tensor, g: Tensor) -> None:
+    def learn(self, x: Tensor, y: Tensor | None, arena: Tensor, g: Tensor) -> None:
         """The gradients of all parameters, in their `grad`; their memory is that of the call before."""
         addresses, _ = self._backward(x, y, g, self._found)
         self._go_back(arena, addresses)
@@ -126,11 +138,15 @@ class Step:
         plan = self.plan
         return self._addresses(plan.forward.outside, {plan.images: x.data_ptr(), plan.result: y.data_ptr()})
 
-    def _backward(self, x: Tensor, y: Tensor, g: Tensor, found: dict[str, Tensor]) -> tuple[list[int], Tensor | None]:
+    def _backward(
+        self, x: Tensor, y: Tensor | None, g: Tensor, found: dict[str, Tensor]
+    ) -> tuple[list[int], Tensor | None]:
         """The addresses for the backward call, and where the images' gradient will be; in `found`, those of
         parameters, of which those that are there stay where they are."""
         plan = self.plan
-        ends = {plan.images: x.data_ptr(), plan.result: y.data_ptr(), plan.gradient: g.data_ptr()}
+        ends = {plan.images: x.data_ptr(), plan.gradient: g.data_ptr()}
+        if y is not None:
+            ends[plan.result] = y.data_ptr()
         dx = None if plan.by_images is None else torch.empty_like(x)
         if plan.by_images is not None and dx is not None:
             ends[plan.by_images] = dx.data_ptr()
