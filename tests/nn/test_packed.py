@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hapgop import engine, nn
 from hapgop.nn import functional, kernels, packed, routes
+from hapgop.nn.probes import probe
 
 pytestmark = pytest.mark.usefixtures("plain_sums")
 
@@ -219,3 +220,14 @@ def test_with_a_pool():
         want = F.max_pool2d(F.relu(F.conv2d(x, layer.weight, layer.bias, padding=1)), 2)
         for _ in range(2):
             assert torch.equal(layer(x), want)
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3, 3), (256, 64, 3, 3), (96, 16, 1, 1), (3, 500, 5, 5)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_filter_that_is_cleared_behind_pytorchs_back_is_seen(shape, order):
+    weights = torch.ones(shape).to(memory_format=order)
+    seen = probe(weights, 256)
+    for at in range(shape[0]):
+        before = seen.tobytes()
+        weights.data[at].zero_()
+        assert seen.tobytes() != before, at

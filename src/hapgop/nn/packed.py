@@ -2,7 +2,7 @@
 
 Only a `Parameter` whose gradient nobody wants is packed so: that is how a net predicts. PyTorch counts changes of a
 tensor (`_version`), and a change that it does not count, through `.data` or NumPy, is found by comparing: small weights
-whole, large ones by numbers spread over them. What that cannot find is a change of few numbers of large weights.
+whole, of large ones a number of each filter. What that cannot find is a change of few numbers of large weights.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from hapgop import engine
+from hapgop.nn.probes import probe
 
 _MOST: Final = 256 << 20  # bytes of packed weights together; Winograd's are four times as large as the weights
 _WHOLE: Final = 4096  # weights that are compared all
-_SOME: Final = 61  # of more than that
-_BITS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +71,14 @@ def _pack(run: engine.Prepared, w: Tensor, key: tuple[int, str]) -> _Held:
     while _gone:
         _kept.drop(_gone.popleft())
     version, address = w._version, w.data_ptr()
-    # As whole numbers: NumPy has no bfloat16.
-    flat = w.detach().as_strided((w.numel(),), (1,)).view(_BITS[w.element_size()]).numpy()
-    probe = flat if flat.size <= _WHOLE else flat[:: flat.size // _SOME | 1]
-    seen = probe.tobytes()
+    numbers = probe(w, _WHOLE)
+    seen = numbers.tobytes()
     inside = np.dtype(run.plan.problem.inside)
     memory = engine.empty((run.packed_size + engine.ALIGN // inside.itemsize,), inside)
     first = -memory.ctypes.data % engine.ALIGN // inside.itemsize
     at = memory[first:].ctypes.data
     run.pack(address, at)
-    held = _Held(weakref.ref(w, lambda _: _gone.append(key)), version, address, probe, seen, memory, at)
+    held = _Held(weakref.ref(w, lambda _: _gone.append(key)), version, address, numbers, seen, memory, at)
     _kept.put(key, held, memory.nbytes)
     return held
 

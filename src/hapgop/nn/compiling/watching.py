@@ -1,17 +1,17 @@
 """Whether weights still are what a program was made of.
 
 PyTorch counts changes of a tensor. Those that it does not count, through `.data` or NumPy, are found by comparing:
-small tensors whole, large ones by numbers spread over them.
+small tensors whole, of large ones a number of each filter.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from torch import Tensor
 
+from hapgop.nn.probes import probe
+
 _WHOLE: Final = 256  # numbers that are compared all
-_SOME: Final = 13  # of more than that
 
 
 class Watch:
@@ -20,7 +20,7 @@ class Watch:
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._known = [_signature(tensor) for tensor in tensors]
         # They keep the memory too: an address stays taken.
-        self._probes = [_probe(tensor) for tensor in tensors]
+        self._probes = [probe(tensor, _WHOLE) for tensor in tensors]
         self._seen = [probe.tobytes() for probe in self._probes]
 
     def holds(self, tensors: Sequence[Tensor]) -> bool:
@@ -32,11 +32,3 @@ class Watch:
 
 def _signature(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
-
-
-def _probe(tensor: Tensor) -> np.ndarray[Any, Any]:
-    tensor = tensor.detach()
-    dense = tensor.is_contiguous() or tensor.dim() == 0
-    flat = tensor.reshape(-1) if dense else tensor.permute(*np.argsort(tensor.stride())[::-1].tolist()).flatten()
-    some: np.ndarray[Any, Any] = flat.numpy()
-    return some if some.size <= _WHOLE else some[:: some.size // _SOME | 1]
