@@ -297,3 +297,31 @@ def test_an_unknown_option_is_named():
         backend(None, [], options={"nest": "x"})
     with pytest.raises(InputError, match="mode='max-autotune'"):
         backend(None, [], mode="max-autotune")
+
+
+class Aliased(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.a, self.b, self.norm = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        h = self.a(x)
+        kept = h.view_as(h) if self.kind == "view" else h
+        h += self.norm(self.b(x))
+        return h + kept
+
+
+@pytest.mark.parametrize("kind", ["name", "view"])
+def test_a_sum_into_what_has_other_names_stays_in_place(kind):
+    net = Aliased(kind)
+    twin, x = copy.deepcopy(net), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(torch.compile(net, backend=backend)(x), twin(x), rtol=1e-4, atol=1e-4)
+
+
+def test_relu6_becomes_a_program():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6()).eval()
+    x = 9 * torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(net, backend=backend)(x), net(x), rtol=1e-4, atol=1e-4)
+    assert not _reasons()

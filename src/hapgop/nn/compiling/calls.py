@@ -117,7 +117,8 @@ def with_ours(module: fx.GraphModule) -> fx.GraphModule:
 
 
 _RELUS: Final = (F.relu, torch.relu, torch.relu_, "relu", "relu_")
-_SUMS: Final = (operator.add, operator.iadd, torch.add, "add", "add_")
+_IN_PLACE: Final = (operator.iadd, "add_")
+_SUMS: Final = (operator.add, torch.add, "add", *_IN_PLACE)
 
 
 def _with_relu(graph: fx.Graph, node: fx.Node) -> None:
@@ -140,6 +141,8 @@ def _with_sum(graph: fx.Graph, norm: fx.Node) -> fx.Node:
     # Of a sum with itself both are the norm.
     if total.target not in _SUMS or total.kwargs or len(total.args) != 2 or len(others) != 1:
         return norm
+    if total.target in _IN_PLACE and total.args[0] is not norm:
+        return norm  # the other one is written over, and may have other names
     other = others[0]
     if not isinstance(other, fx.Node) or not _alike(other, norm):
         return norm
