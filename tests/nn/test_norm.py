@@ -175,3 +175,10 @@ def test_in_autocast_it_is_as_precise_as_what_it_is_given():
     with torch.autocast("cpu", torch.bfloat16):
         y = net(x)
     torch.testing.assert_close(y.float(), net(x), rtol=0.05, atol=0.05)
+
+
+def test_a_norm_that_no_longer_tracks_counts_no_batches():
+    norm = hapgop.nn.BatchNorm2d(3)
+    norm.track_running_stats = False
+    norm(torch.randn(2, 3, 4, 4))
+    assert norm.num_batches_tracked.item() == 0

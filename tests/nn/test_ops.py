@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
 
-from hapgop.nn import ops
+from hapgop.nn import functional, ops
 
 pytestmark = pytest.mark.filterwarnings("ignore::hapgop.shape.UnreadInputWarning")
 
@@ -262,3 +262,19 @@ def test_tensors_are_never_read_past_their_end(definition):
 def test_the_engine_gets_pytorchs_number_of_threads(definition):
     ops.grad_b(torch.zeros(1, 2, 3, 3))
     assert definition.threads == [torch.get_num_threads()]
+
+
+def test_gradients_may_come_in_batches():
+    x = torch.randn(1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(3, 2, 3, 3, dtype=torch.float64)
+
+    def pooled(x):
+        return functional.conv2d(x, w, activation="relu", pool=2).sum(1)
+
+    jacobian = torch.autograd.functional.jacobian
+    torch.testing.assert_close(jacobian(pooled, x, vectorize=True), jacobian(pooled, x))
+    hessian = torch.autograd.functional.hessian
+    torch.testing.assert_close(
+        hessian(lambda x: pooled(x).square().sum(), x, vectorize=True),
+        hessian(lambda x: pooled(x).square().sum(), x),
+    )

@@ -61,3 +61,8 @@ def test_momentum_moves_too_and_counts_as_before():
     assert m.data_ptr() % HUGE == 0
     torch.testing.assert_close(p, p_there, rtol=2**-20, atol=2**-20)
     torch.testing.assert_close(m, m_there, rtol=2**-20, atol=2**-20)
+
+
+def test_layers_of_three_dimensions_stay():
+    net = nn.Sequential(nn.Conv3d(3, 8, 3), nn.Conv1d(3, 8, 3))
+    assert settle(net)[0].weight.is_contiguous()

@@ -215,7 +215,8 @@ def _max_pool_grad_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:
 def _max_pool_grad_backward(ctx: Any, c: Tensor) -> Grads:
     (winners,) = ctx.saved_tensors
     places = fallback.indices_of(winners, *ctx.setting).flatten(2)
-    return c.flatten(2).gather(2, places).view(winners.shape), *(None,) * 8
+    # Not flatten(): batched gradients know no rule for it.
+    return c.reshape(*c.shape[:2], -1).gather(2, places).view(winners.shape), *(None,) * 8
 
 
 def _avg_pool_save(ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch._C._autograd import _profiler_enabled
 
+# Of the transform under `is_grads_batched`, which no stack tells of.
+_batched = torch._C._functorch.is_legacy_batchedtensor
+
 
 def plain(*values: Any) -> bool:
     """Only plain CPU tensors (or no tensors), and nothing that wants to hear of the call.
@@ -25,7 +28,9 @@ def ordinary(*values: Any) -> bool:
             return False
     if written_down() or torch._C._len_torch_dispatch_stack():
         return False
-    return torch._C._functorch.peek_interpreter_stack() is None
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    return not any(isinstance(value, torch.Tensor) and _batched(value) for value in values)
 
 
 def written_down() -> bool:

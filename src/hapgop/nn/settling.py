@@ -17,10 +17,11 @@ def settle(net: nn.Module) -> nn.Module:
     >>> settle(nn.Conv2d(3, 8, 3)).weight.is_contiguous(memory_format=torch.channels_last)
     True
     """
-    laid_out: nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
-        for parameter in laid_out.parameters():
-            there = lasting(parameter)
+        for parameter in net.parameters():
+            images = parameter.dim() == 4
+            laid_out = parameter.contiguous(memory_format=torch.channels_last) if images else parameter
+            there = lasting(laid_out)
             if there is not parameter:
                 parameter.data = there
-    return laid_out
+    return net
