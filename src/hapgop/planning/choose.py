@@ -85,7 +85,9 @@ def rank(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | N
         else:
             lost.append(Lost(algorithm.name, reason))
     if not able:
-        raise InputError(f"no algorithm takes {problem.op}: " + "; ".join(f"{x.algorithm} {x.reason}" for x in lost))
+        # Those that compute something else say what; the others say what they want of the problem.
+        told = [x for x in lost if not x.reason.startswith("computes ")] or lost
+        raise InputError(f"no algorithm takes {problem.op}: " + "; ".join(f"{x.algorithm} {x.reason}" for x in told))
     least = min(seconds for seconds, _ in able)
     near = [(s, a) for s, a in able if s <= least * machine.cores * _FAR]
     candidates = [_candidate(a, s, problem, machine) for s, a in near]

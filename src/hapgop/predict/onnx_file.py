@@ -213,6 +213,8 @@ class _Reader:
         size = self.size(node.input[0])
         wanted = [int(side) for side in self.constant(node, 1)]
         count = int(np.prod(size))
+        if len(wanted) == 2 and wanted[1] == -1 and wanted[0] > 1:
+            raise InputError(f"rows of {wanted[0]} images are no flattening; known are 0, 1 or -1 for the batch")
         if len(wanted) == 2 and wanted[1] in (-1, count):
             if len(size) == 1:
                 self.same(node)
