@@ -1,5 +1,6 @@
 """Accelerated models under PyTorch's other tools: checkpoints, tracers, patched forwards, parametrizations."""
 
+import copy
 import warnings
 
 import pytest
@@ -8,6 +9,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from hapgop.nn import accelerate, restore
 from hapgop.nn.accelerating import choosing
@@ -116,3 +118,17 @@ def test_layers_of_others_are_not_advised(deterministic):
             net(torch.ones(2, 3, 36, 38)).sum().backward()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("always_ours")
+def test_operations_are_counted_as_pytorchs_are():
+    net = nn.Sequential(
+        nn.Conv2d(4, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 6, 3, 2, 1), nn.ReLU(), nn.Flatten()
+    )
+    x = torch.randn(2, 4, 10, 12, requires_grad=True)
+    counted = []
+    for model in (copy.deepcopy(net), accelerate(net)):
+        with FlopCounterMode(display=False) as counter:
+            model(x).sum().backward()
+        counted.append(counter.get_total_flops())
+    assert counted[0] == counted[1] > 0

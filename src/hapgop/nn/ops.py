@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 
-from hapgop.nn import kernels, maps
+from hapgop.nn import flops, kernels, maps
 from hapgop.nn.autograd import CALLS, FORMULAS
 from hapgop.nn.fakes import FAKES
 from hapgop.nn.register import register
@@ -94,3 +94,4 @@ avg_pool_grad = _registered("avg_pool_grad")
 batch_norm = _registered("batch_norm")
 batch_norm_grad = _registered("batch_norm_grad")
 relu_grad = _registered("relu_grad")
+flops.register()
