@@ -1,5 +1,6 @@
 """The choice is a pure function, and its text tells all of it."""
 
+import time
 from dataclasses import dataclass, replace
 
 import pytest
@@ -211,3 +212,29 @@ def test_variants_are_candidates():
     plan = choose(CONV, AVX512, [Several("several"), Stub("other", 3.0)])
     assert plan.algorithm.name == "blocks of 8"
     assert [lost.algorithm for lost in plan.losers] == ["blocks of 4", "other"]
+
+
+@pytest.mark.parametrize("machine", [AVX2, AVX512])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        ConvShape(16, 512, 7, 7, 2048, 1, 1),
+        ConvShape(16, 1024, 14, 14, 2048, 1, 1, stride=(2, 2)),
+        ConvShape(1, 64, 2048, 2048, 64, 1, 1),
+    ],
+)
+def test_large_layers_are_planned_at_once(shape, machine):
+    """As often as planning asks, it does not add up every tile of every pixel."""
+    for op in ("conv", "grad_x", "grad_w"):
+        before = time.process_time()
+        choose(Problem(op, shape, x_layout="nhwc", y_layout="nhwc", w_layout="ohwi"), machine)
+        assert time.process_time() - before < 2.0
+
+
+def test_what_needs_too_much_code_is_refused():
+    for shape in (
+        ConvShape(1, 3, 64, 64, 8, 16, 16, stride=(16, 16)),
+        ConvShape(1, 3, 99, 99, 8, 3, 3, stride=(50, 50)),
+    ):
+        with pytest.raises(InputError, match="too many"):
+            choose(Problem("grad_x", shape), AVX2)

@@ -28,11 +28,12 @@ from hapgop.tile import Affine, Buffer, Builder, Kernel
 
 _FETCHED = 1.2  # cycles for an input channel of groups, which is used once
 _RAW_TILES = 8  # weights that fewer tiles read are not worth packing
+_CLASSES = 64  # of the pixels of grad_x, by their places between the strides: each has code of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Direct(Algorithm):
-    """`conv` and `grad_x` of every shape."""
+    """`conv` of every shape, and `grad_x` of strides up to 8 x 8."""
 
     name: str = "direct"
 
@@ -40,6 +41,8 @@ class Direct(Algorithm):
         if problem.op not in ("conv", "grad_x"):
             return f"computes conv and grad_x, not {problem.op}"
         reason = unfused(problem, "residual", "pooled")
+        if reason is None and problem.op == "grad_x" and prod(problem.shape.stride) > _CLASSES:
+            reason = f"has code for each pixel between the strides, and {prod(problem.shape.stride)} are too many"
         if reason is None and problem.pooled:
             gathers = _Program.of(problem, machine).gathers()
             if any(segment.dynamic for g in gathers for segment in segments(g.cols, g.pixels)):
@@ -91,7 +94,7 @@ def _bundle_pixels(cols: Track, machine: Machine) -> int:
 def _cycles(g: Gather, machine: Machine) -> float:
     """Of a gather, for one image and group."""
     packing = g.packing
-    vectors = registers.blocks(len(vector_counts(packing.oc, packing.lanes)), packing.vectors)
+    vectors = registers.runs(len(vector_counts(packing.oc, packing.lanes)), packing.vectors)
     square = g.target.c > 1 and g.cols.out_step * g.target.w == 1
     lanes = min(packing.oc, packing.lanes)
     result = costs.STORE
@@ -101,8 +104,8 @@ def _cycles(g: Gather, machine: Machine) -> float:
     # A tile makes its steps for the taps that are inside.
     steps = g.rows.hits / max(g.rows.count, 1) * g.cols.hits / max(g.cols.count, 1) * packing.ic
     cycles = 0.0
-    for pixels in registers.blocks(g.cols.count, g.pixels):
-        for block in vectors:
+    for m, pixels in registers.runs(g.cols.count, g.pixels):
+        for n, block in vectors:
             store = costs.SQUARE * ceil(pixels / packing.lanes) * packing.lanes if square else result * pixels
             step = costs.step_cycles(pixels, block, machine.vector_bytes)
             if packing.bundle > 1:
@@ -110,7 +113,7 @@ def _cycles(g: Gather, machine: Machine) -> float:
             if g.fetches:
                 # Inputs come from the second cache, and each is multiplied by few weights.
                 step += _FETCHED * pixels / packing.ic
-            cycles += steps * step + block * store + costs.TILE
+            cycles += m * n * (steps * step + block * store + costs.TILE)
     return g.rows.count * cycles
 
 

@@ -4,7 +4,7 @@ A register tile is some channels of one side, broadcast, times some vectors of c
 runs over the pixels of a row. Vectors lie along the output channels, or along the input's where those are neighbours in
 the weights. With few input channels, a tile takes (tap column, input channel) pairs instead of channels.
 Threads share out tiles and groups of images, never the terms of one sum in an order that depends on them: the images
-are dealt to a number of groups that depends on the shape alone, and the groups' sums are added in order.
+are dealt to a number of groups that depends on the shape and the machine, and the groups' sums are added in order.
 What comes with its channels first is laid out with its channels last before anything else.
 """
 
@@ -38,16 +38,17 @@ class DirectGradW(Algorithm):
         plan = Sums.of(problem, machine)
         s = plan.shape
         steps = plan.rows.hits * plan.cols.hits / (s.kw if plan.narrow else 1)
-        tiles = [
-            costs.step_cycles(pairs, vectors, machine.vector_bytes)
-            for pairs in registers.blocks(plan.tall * (s.kw if plan.narrow else 1), plan.pairs)
-            for vectors in registers.blocks(len(plan.counts), plan.vectors)
-        ]
-        if plan.bundle > 1:
-            tiles = [tile + costs.PERMUTE * plan.pairs + costs.LOOP for tile in tiles]
+        bundled = costs.PERMUTE * plan.pairs + costs.LOOP if plan.bundle > 1 else 0
+        down = registers.runs(plan.tall * (s.kw if plan.narrow else 1), plan.pairs)
+        across = registers.runs(len(plan.counts), plan.vectors)
+        tiles = sum(
+            m * n * (costs.step_cycles(pairs, vectors, machine.vector_bytes) + bundled)
+            for m, pairs in down
+            for n, vectors in across
+        )
         # Each visit of a tile loads and stores its sums, but for one that sees all there is to add.
         visits = 0 if plan.at_once else plan.batch * ceil(s.oh / plan.row_block) + plan.image_groups
-        cycles = plan.batch * plan.groups * steps * sum(tiles) + visits * plan.size / plan.lanes * 2 * costs.STORE
+        cycles = plan.batch * plan.groups * steps * tiles + visits * plan.size / plan.lanes * 2 * costs.STORE
         total = max(cycles / costs.CLOCK, costs.traffic(plan.batch * plan.image_bytes, machine))
         for name, size in _scratch(plan, plan.batch):
             if name != "sums":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import ceil, gcd
 
 from hapgop.algorithms import costs, registers
@@ -23,9 +23,12 @@ _LONG = 96  # pixels at least for which a tile's sums come and go
 _BORDER_COLUMNS = 16  # more border columns than this are not unrolled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sums:
-    """How the sums are shared out: everything that the kernel depends on (the batch size is passed at run time)."""
+    """How the sums are shared out: everything that the kernel depends on (the batch size is passed at run time).
+
+    What is asked for a thousand times for a plan is remembered.
+    """
 
     problem: Problem
     machine: Machine
@@ -72,7 +75,7 @@ class Sums:
     def lanes(self) -> int:
         return self.machine.lanes(self.problem.dtype)
 
-    @property
+    @cached_property
     def bundle(self) -> int:
         """Groups that lie side by side in a vector: each of its lanes meets the input channels of its own group."""
         s = self.shape
@@ -90,7 +93,7 @@ class Sums:
     def ic(self) -> int:
         return self.shape.ic // self.shape.groups
 
-    @property
+    @cached_property
     def along_input(self) -> bool:
         """Whether vectors lie along the input channels: the sums then are stored as they are wanted."""
         p, s = self.problem, self.shape
@@ -103,8 +106,8 @@ class Sums:
         """Of one pixel, with vectors along so many channels."""
         count = len(vector_counts(wide, self.lanes))
         pairs, vectors = self.fitting(tall, count)
-        down, across = registers.blocks(tall, pairs), registers.blocks(count, vectors)
-        return sum(registers.step_cycles(p, v) + costs.LOOP for p in down for v in across)
+        down, across = registers.runs(tall, pairs), registers.runs(count, vectors)
+        return sum(m * n * (registers.step_cycles(p, v) + costs.LOOP) for m, p in down for n, v in across)
 
     @property
     def wide(self) -> int:
@@ -116,7 +119,7 @@ class Sums:
         """Channels of the side that is broadcast."""
         return self.oc if self.along_input else self.ic
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, ...]:
         return vector_counts(self.wide, self.lanes)
 
@@ -130,7 +133,7 @@ class Sums:
         s = self.shape
         return forward(s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
 
-    @property
+    @cached_property
     def narrow(self) -> bool:
         """Few input channels: a tile's pairs run over the tap columns too, so that it is large enough."""
         first, last = self.cols.interior
@@ -153,7 +156,7 @@ class Sums:
         room = (room - 3) // 2 if len(self.counts) > 1 else room
         return registers.balanced(self.ic, max(1, room // self.shape.kw))
 
-    @property
+    @cached_property
     def tile(self) -> tuple[int, int]:
         """(pairs, vectors) of a register tile."""
         if self.narrow:
@@ -167,7 +170,7 @@ class Sums:
 
     def _narrow_cycles(self, pairs: int, vectors: int) -> float:
         """Of one pixel, in tiles of so many pairs and vectors."""
-        return sum(registers.step_cycles(pairs, v) for v in registers.blocks(len(self.counts), vectors))
+        return sum(n * registers.step_cycles(pairs, v) for n, v in registers.runs(len(self.counts), vectors))
 
     def fitting(self, tall: int, vectors: int) -> tuple[int, int]:
         """(pairs, vectors) of a tile for so many channels and vectors."""

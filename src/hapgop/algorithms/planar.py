@@ -81,12 +81,12 @@ def _cycles(plane: Plane, machine: Machine) -> float:
     """Of a plane, for one image and group."""
     steps = plane.rows.hits / max(plane.rows.count, 1) * plane.cols.taps * plane.ic
     cycles = 0.0
-    for strip in registers.blocks(ceil(plane.cols.count / plane.lanes), plane.vectors):
-        for channels in registers.blocks(plane.oc, plane.channels):
+    for m, strip in registers.runs(ceil(plane.cols.count / plane.lanes), plane.vectors):
+        for n, channels in registers.runs(plane.oc, plane.channels):
             step = costs.step_cycles(channels, strip, machine.vector_bytes)
             # Taps but one load vectors that lie across two cache lines.
             step += _ACROSS * strip * (plane.cols.taps - 1) / max(plane.cols.taps, 1)
-            cycles += steps * step + channels * strip * costs.STORE + costs.TILE
+            cycles += m * n * (steps * step + channels * strip * costs.STORE + costs.TILE)
     return plane.rows.count * cycles
 
 

@@ -3,7 +3,7 @@
 A register tile is some output channels times some input channels (with few of those, times the taps of a row too); each
 of its sums is a vector whose lanes hold the terms of every 16th pixel, and which are added at the very end. So there
 are as many vectors of sums as weights, and this is for layers with few of them: first layers, and 1x1 filters.
-Images are dealt to a number of groups that depends on the shape alone, and the groups' sums are added in order.
+Images are dealt to a number of groups that depends on shape and registers, and the groups' sums are added in order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
 _ITEMS = 32  # enough for any usual number of cores to share out evenly; fixed, so that the bits are
 _MOST_GROUPS = 16
 _PAIRS = 9  # (tap column, input channel) pairs that one tile takes
+_WIDEST = 64  # tap columns, of which each is unrolled
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +44,21 @@ class PlanarGradW(Algorithm):
         work = _Work.of(problem, machine)
         if work.weights * machine.vector_bytes > machine.l2:
             return f"keeps a vector of sums for each weight, too much for {work.weights} of them"
-        if work.pieces > 4 * s.kw + 8:
+        if s.kw > _WIDEST or work.pieces > 4 * s.kw + 8:
             return "unrolls the borders of a row, and this one has too many"
         return None
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         work = _Work.of(problem, machine)
         s = work.shape
-        tiles = [
-            costs.step_cycles(i, j, machine.vector_bytes)
-            for i in registers.blocks(work.oc, work.outputs)
-            for j in registers.blocks(work.ic * len(work.sets[0]), work.inputs * len(work.sets[0]))
-        ]
+        taps = len(work.sets[0])
+        tiles = sum(
+            m * n * costs.step_cycles(i, j, machine.vector_bytes)
+            for m, i in registers.runs(work.oc, work.outputs)
+            for n, j in registers.runs(work.ic * taps, work.inputs * taps)
+        )
         steps = work.rows.hits * sum(ceil((hi - lo) / work.lanes) for lo, hi in map(work.span, range(s.kw)))
-        cycles = work.batch * s.groups * steps / len(work.sets[0]) * sum(tiles)
+        cycles = work.batch * s.groups * steps / taps * tiles
         visits = work.batch * ceil(s.oh / work.row_block)
         tensors = problem.itemsize * work.batch * (s.ic * s.ih * s.iw + s.oc * s.oh * s.ow)
         kept = (3 * visits + 2 * work.image_groups) * work.weights * costs.STORE

@@ -89,7 +89,8 @@ class Algorithm(ABC):
     def growth(self, problem: Problem) -> float:
         """How many times the error bound of plain sums the results may need; 1 where they are plain sums.
 
-        The bound is (16 + 2 sqrt(terms)) unit roundings of the sum of the terms' magnitudes, element by element.
+        The bound is (16 + 2 sqrt(terms)) unit roundings of the sum of the terms' magnitudes: of plain sums element by
+        element; of what needs more, that of the largest such sum in the result, for a tile's values share their terms.
         """
         return 1.0
 

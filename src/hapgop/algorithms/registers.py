@@ -59,18 +59,16 @@ def choose_tile(width: int, vectors: int, machine: Machine, most_pixels: int = 1
         if most < 1:
             break
         p = balanced(width, most)
-        cycles = 0.0
-        for block in blocks(vectors, v):
-            for run in blocks(width, p):
-                # An extra cycle a step for what the model leaves out (loop, addresses): it favours larger tiles.
-                cycles += step_cycles(run, block) + 0.25
+        # An extra cycle a step for what the model leaves out (loop, addresses): it favours larger tiles.
+        tiles = ((m * n, step_cycles(run, block) + 0.25) for m, block in runs(vectors, v) for n, run in runs(width, p))
+        cycles = sum(count * each for count, each in tiles)
         if best is None or cycles < best[0]:
             best = cycles, p, v
     assert best is not None
     return best[1], best[2]
 
 
-def blocks(total: int, size: int) -> list[int]:
-    """A total cut into blocks: 40 by 16 is [16, 16, 8]."""
+def runs(total: int, size: int) -> list[tuple[int, int]]:
+    """A total cut into blocks, as (how many, of what size): 40 by 16 is [(2, 16), (1, 8)]."""
     full, rest = divmod(total, size)
-    return [size] * full + ([rest] if rest else [])
+    return [run for run in ((full, size), (1, rest)) if all(run)]
