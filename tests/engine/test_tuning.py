@@ -1,7 +1,12 @@
 """What is measured decides, is kept, and is measured once; what cannot be kept or afforded is not measured."""
 
 import json
+import os
+import signal
 import threading
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from problems import answers, assert_equal, random_inputs, solve
@@ -9,7 +14,7 @@ from problems import answers, assert_equal, random_inputs, solve
 from hapgop import engine
 from hapgop.algorithms import Problem
 from hapgop.engine import ready, tuning
-from hapgop.engine.choices import Choices
+from hapgop.engine.choices import Choices, _alone
 from hapgop.errors import InputError
 from hapgop.shape import ConvShape
 
@@ -237,3 +242,45 @@ def test_where_something_else_had_the_core_it_is_measured_once_more(monkeypatch)
         tuning._interleaved(calls)
         took.append(clock[0])
     assert took[1] > 1.3 * took[0], "only where the first one is not the fastest"
+
+
+def test_a_machine_without_a_home_keeps_nothing(monkeypatch):
+    for name in ("HAPGOP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", staticmethod(homeless))
+    for _ in _tuned(None):
+        found = tuning.choices()
+        assert found.put("key", {"a": 1.0}) is None
+        assert found.get("key") is None
+        assert not found.writable()
+        plain = replace(CLOSE, precision="exact")
+        given = random_inputs(plain, 0)
+        assert_equal(solve(engine.prepare(plain), plain, given), answers(plain, given))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_does_not_hold_the_lock_of_its_parent(tmp_path):
+    """A file's lock belongs to all who have it open, and a child has what its parent had."""
+    kept = Choices(tmp_path / "choices.json")
+    with _alone(kept.path):
+        child = os.fork()
+        if not child:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        before = time.monotonic()
+        assert kept.writable()
+        assert time.monotonic() - before < 10
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_file_of_brackets_counts_as_empty(tmp_path):
+    path = tmp_path / "choices.json"
+    path.write_text("[" * 100_000)
+    assert Choices(path).get("key") is None

@@ -280,3 +280,33 @@ def test_a_machine_without_a_home_is_no_error(monkeypatch):
 
     monkeypatch.setattr(Path, "home", staticmethod(homeless))
     assert works(tripled(5.0), 5.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path):
+    program = """
+        import os, signal, threading
+        import numpy as np, hapgop
+        def convolved(n):
+            hapgop.conv2d(np.ones((1, 4, n, n), "f"), np.ones((8, 4, 3, 3), "f"))
+        def work():
+            for n in range(8, 10_000):
+                convolved(n)
+        convolved(7)
+        threading.Thread(target=work, daemon=True).start()
+        for n in range(20):
+            child = os.fork()
+            if not child:
+                signal.alarm(60)
+                convolved(300 + n)
+                os._exit(0)
+            if os.waitpid(child, 0)[1]:
+                print("hung", n, flush=True)
+                break
+        print("done", flush=True)
+        os._exit(0)
+    """
+    environment = {**os.environ, "HAPGOP_CACHE": str(tmp_path), "HAPGOP_TUNE": "off"}
+    command = [sys.executable, "-W", "ignore", "-c", dedent(program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.split() == ["done"], done.stderr

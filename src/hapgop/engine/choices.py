@@ -35,9 +35,10 @@ class Choices:
     """Seconds by name, for each key that was measured. Safe from several threads and processes.
 
     The first who measures decides: whoever comes later takes what is kept, so that results do not depend on who came.
+    path: None where there is no place to keep anything.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._kept: dict[str, dict[str, float]] = {}
         self._seen: tuple[int, int] | None = None
@@ -51,7 +52,7 @@ class Choices:
 
     def put(self, key: str, times: Times) -> Times | None:
         """Keeps what was measured, and returns what is kept: the first one's. None where nothing can be kept."""
-        with self._lock, contextlib.suppress(OSError), _alone(self.path.parent):
+        with self._lock, contextlib.suppress(OSError), _alone(self.path):
             self._look()
             kept = self._kept.setdefault(_short(key), dict(times))
             while len(self._kept) > _MOST:
@@ -63,7 +64,7 @@ class Choices:
     def writable(self) -> bool:
         """Whether anything can be kept."""
         try:
-            with _alone(self.path.parent):
+            with _alone(self.path):
                 return True
         except OSError:
             return False
@@ -74,6 +75,8 @@ class Choices:
 
     def _look(self) -> None:
         """Reads the file where it is not the one that was read last."""
+        if self.path is None:
+            return
         try:
             stat = self.path.stat()
         except OSError:
@@ -84,6 +87,7 @@ class Choices:
             self._kept, self._seen = _read(self.path), seen
 
     def _write(self) -> None:
+        assert self.path is not None
         text = json.dumps({"format": _FORMAT, "choices": self._kept}, separators=(",", ":"))
         write_whole(self.path, text.encode(), durable=False)
         stat = self.path.stat()
@@ -95,7 +99,10 @@ class Choices:
 def choices_for(machine: Machine) -> Choices:
     """Those of this machine, made with this generator."""
     version = hashlib.sha256(f"{generator()} {identity(machine.cpu)} {machine}".encode()).hexdigest()[:20]
-    return Choices(Path(cache_folder()).parent / "choices" / f"{version}.json")
+    try:
+        return Choices(Path(cache_folder()).parent / "choices" / f"{version}.json")
+    except RuntimeError:  # a user without a home
+        return Choices(None)
 
 
 def _short(key: str) -> str:
@@ -108,7 +115,7 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
         whole = json.loads(path.read_bytes())
         kept = whole["choices"] if whole["format"] == _FORMAT else {}
         return {str(key): _times(times) for key, times in kept.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
@@ -119,14 +126,23 @@ def _times(times: Mapping[str, float]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """While no other process writes. Raises OSError where nothing can be written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("ab") as file:
-        if sys.platform != "win32":
+def _alone(path: Path | None) -> Iterator[None]:
+    """While no other process writes beside it. Raises OSError where nothing can be written."""
+    if path is None:
+        raise FileNotFoundError("there is no place to keep anything")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / "lock").open("ab") as file:
+        if sys.platform == "win32":
+            yield
+            return
+        try:
             with contextlib.suppress(OSError):  # a file system without locks: at worst a choice is measured again
                 fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            yield
+        finally:
+            # Closing is not enough: a child that was forked meanwhile has the file open, too.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _trim(folder: Path) -> None:

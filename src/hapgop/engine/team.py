@@ -19,8 +19,8 @@ _threads: int | None = None
 def set_threads(threads: int | None) -> None:
     """Sets the most threads that a call uses; None means as many as there are cores. Raises InputError below 1."""
     global _threads
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}; it has to be 1 or more, or None for one a core")
+    if threads is not None and (not hasattr(threads, "__index__") or threads < 1):
+        raise InputError(f"threads is {threads!r}; it has to be a whole number, 1 or more, or None for one a core")
     _threads = threads
 
 
@@ -32,7 +32,7 @@ def get_threads() -> int:
 @cache
 def _default() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return max(1, int(wanted)) if wanted.isdigit() else host().cores
+    return max(1, int(wanted)) if wanted.isdecimal() else host().cores
 
 
 def most_threads(seconds: float, items: int) -> int:

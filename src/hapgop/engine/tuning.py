@@ -63,7 +63,8 @@ def set_tuning(mode: str, seconds: float = _BUDGET) -> None:
     many `seconds` together at most; the next one goes on. The environment variable HAPGOP_TUNE sets the same (also 0
     for "off", 1 for "close"). Raises InputError for anything else.
 
-    With "off" the same machine gives the same bits everywhere and always; else it does as long as its cache is kept.
+    With "off" the same machine, with as many cores, gives the same bits everywhere and always; else it does as long as
+    its cache is kept.
 
     >>> set_tuning("off"); get_tuning()
     'off'

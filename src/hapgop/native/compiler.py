@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Mapping
 
@@ -14,7 +15,7 @@ from hapgop.native.emit import emit
 from hapgop.native.target import is_x86
 from hapgop.tile import Kernel
 
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 # `sroa` makes registers of the accumulators, `simplifycfg` tidies the branches. The rest of -O2 finds nothing more in
 # this code and takes ten times as long.
 _PASSES = ("sroa", "simplify_cfg")
@@ -125,3 +126,19 @@ class Loaded:
 def text(kernel: Kernel, cpu: str) -> str:
     """A kernel as LLVM's text."""
     return emit(kernel, is_x86(), has_fma(cpu), has_bf16(cpu))
+
+
+def _alone_at_a_fork() -> None:
+    """A child has no other thread that could give back what is held: nobody is within LLVM when it is made.
+
+    llvmlite's lock is among its internals; without it, as in other versions, only ours is looked after.
+    """
+    # Those of `before` are called from the last to the first: in the order in which they are taken elsewhere.
+    for lock in (getattr(ffi.lib, "_lock", None), _LOCK):
+        if lock is not None:
+            enter, leave = lock.__enter__, functools.partial(lock.__exit__, None, None, None)
+            os.register_at_fork(before=enter, after_in_parent=leave, after_in_child=leave)
+
+
+if hasattr(os, "register_at_fork"):
+    _alone_at_a_fork()
