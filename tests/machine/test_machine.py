@@ -240,3 +240,47 @@ def test_lanes():
     with pytest.raises(InputError) as caught:
         AVX2.lanes("float33")
     assert str(caught.value) == "dtype: got 'float33', wanted a NumPy dtype such as 'float32'."
+
+
+def cfs(folder, quota):
+    return {f"{folder}/cpu.cfs_quota_us": f"{quota}", f"{folder}/cpu.cfs_period_us": "100000"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "250000 100000"}, 2),
+        ("0::/box/job", {"box/job/cpu.max": "max 100000", "box/cpu.max": "300000 100000"}, 3),
+        # Within a container: the path is that outside.
+        ("0::/outside/job", {"cpu.max": "100000 100000"}, 1),
+        ("5:cpuset:/\n4:cpu,cpuacct:/job", cfs("cpu,cpuacct/job", 200000), 2),
+        ("4:cpu,cpuacct:/job", cfs("cpu", 400000), 4),
+        ("4:cpu:/", cfs("cpu", -1), 8),
+        ("nonsense", {}, 8),
+    ],
+)
+def test_the_limit_of_every_control_group_counts(tmp_path, groups, files, cores):
+    root = system(tmp_path)
+    for name, text in {"proc/self/cgroup": groups, **{f"sys/fs/cgroup/{n}": f for n, f in files.items()}}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    assert linux("x86_64", range(8), root).cores == cores
+
+
+@pytest.mark.parametrize(
+    ("files", "usable", "cores"),
+    [
+        ({"sys/devices/cpu_core/cpus": "0-3,8"}, range(12), 5),
+        ({"sys/devices/cpu_core/cpus": "0-3"}, range(4, 12), 8),
+        ({f"sys/devices/system/cpu/cpu{n}/cpu_capacity": "1024" if n > 3 else "430" for n in range(8)}, range(8), 4),
+        ({f"sys/devices/system/cpu/cpu{n}/cpu_capacity": "1024" for n in range(8)}, range(8), 8),
+    ],
+)
+def test_of_cores_of_two_kinds_the_fast_ones_count(tmp_path, files, usable, cores):
+    root = system(tmp_path)
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    assert linux("x86_64", usable, root).cores == cores

@@ -5,7 +5,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from hapgop.machine.machine import KIB, MIB
@@ -18,11 +18,12 @@ _MAC_KEYS: Final = (
     "hw.l1dcachesize",
     "hw.l2cachesize",
     "hw.l3cachesize",
-    # Level 0 are the performance cores: work split evenly would wait for the others.
+    # Level 0 are the performance cores: see `_fast`.
     "hw.perflevel0.physicalcpu",
     "hw.perflevel0.l1dcachesize",
     "hw.perflevel0.l2cachesize",
 )
+_FAST: Final = 0.8  # of the fastest one's speed
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def linux(architecture: str, usable: Iterable[int], root: Path = Path("/")) -> F
         if level.isdigit() and size and _read(index / "type") != "Instruction":
             caches[int(level)] = size
     # Two logical CPUs of one core share its arithmetic units: only one of them pays.
-    cores = {_read(folder / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in cpus}
-    quota = _quota(_read(root / "sys/fs/cgroup/cpu.max"))
+    fast = _fast(cpus, root)
+    cores = {_read(folder / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in fast}
+    quota = min(_quotas(root), default=0)
     name = info.get("model name") or architecture
     flags = frozenset(info.get("flags", info.get("Features", "")).lower().split())
     return Facts(name, architecture, flags, caches, min(len(cores), quota or len(cores)))
@@ -112,7 +114,46 @@ def _bytes(size: str) -> int:
     return int(size[:-1]) * unit if size[:-1].isdigit() else 0
 
 
-def _quota(cpu_max: str) -> int:
-    """Whole cores that a container may use, from `quota period`; 0 where there is no limit."""
-    quota, _, period = cpu_max.partition(" ")
-    return max(int(quota) // int(period), 1) if quota.isdigit() and period.isdigit() and int(period) else 0
+def _fast(cpus: list[int], root: Path) -> list[int]:
+    """Of CPUs of several kinds the fast ones: work split evenly would wait for the others."""
+    devices = root / "sys/devices"
+    # Intel's kinds are devices of their own; elsewhere the kernel says what each can do.
+    named = _list(_read(devices / "cpu_core/cpus"))
+    capacity = {cpu: _read(devices / f"system/cpu/cpu{cpu}/cpu_capacity") for cpu in cpus}
+    known = {cpu: int(text) for cpu, text in capacity.items() if text.isdecimal()}
+    able = {cpu for cpu in known if known[cpu] >= _FAST * max(known.values())}
+    return [cpu for cpu in cpus if cpu in (named or able)] or cpus
+
+
+def _list(text: str) -> set[int]:
+    """`0-7,16` as numbers; none where it is no such list."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _quotas(root: Path) -> list[int]:
+    """Whole cores that this process's control groups may use, of those that have a limit: its own, and all above."""
+    found = []
+    for line in _read(root / "proc/self/cgroup").splitlines() or ["0::/"]:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        mounts = [controllers, *controllers.split(",")] if controllers else [""]
+        if controllers and "cpu" not in mounts:
+            continue
+        # Within a container the path may be that outside, of which only the root is seen.
+        for group in {PurePosixPath("/"), PurePosixPath(path), *PurePosixPath(path).parents}:
+            for mount in mounts:
+                folder = root / "sys/fs/cgroup" / mount / str(group).lstrip("/")
+                first = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+                found += [*_quota(*first), *_quota(*_read(folder / "cpu.max").partition(" ")[::2])]
+    return found
+
+
+def _quota(quota: str, period: str) -> list[int]:
+    """One number, or none where there is no limit (`max`, -1)."""
+    if not quota.isdecimal() or not period.isdecimal() or not int(period):
+        return []
+    return [max(int(quota) // int(period), 1)]
