@@ -10,7 +10,6 @@ from typing import Final
 from hapgop.shape.conv import ConvShape
 from hapgop.shape.pool import PoolShape
 
-
 _silent: Final = ContextVar("silent", default=False)
 
 
