@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 
 from hapgop.algorithms import registers
@@ -50,12 +51,14 @@ def across(height: int, width: int, m: int, dilation: tuple[int, int]) -> tuple[
     return down, over
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tiling:
     """Everything that a kernel of `conv` or `grad_x` depends on.
 
     m      output rows and columns of a tile; of an input gradient, those of each residue class of the stride
     batch  the number of images; one that is few tiles is part of the program, else it is passed at run time
+
+    What follows from these is asked for a thousand times for a plan, and remembered.
     """
 
     problem: Problem
@@ -68,7 +71,7 @@ class Tiling:
         assert isinstance(self.problem.shape, ConvShape)
         return self.problem.shape
 
-    @property
+    @cached_property
     def triple(self) -> Triple:
         r, step = self.shape.kh, self.shape.stride[0]
         return gradient(self.m, r, step, self.shape.padding[0])[0] if self.backward else triple(self.m, r, step)
@@ -86,13 +89,13 @@ class Tiling:
     def backward(self) -> bool:
         return self.problem.op == "grad_x"
 
-    @property
+    @cached_property
     def source(self) -> Side:
         s = self.shape
         x, y = Side(s.ic // s.groups, s.ic, s.ih, s.iw), Side(s.oc // s.groups, s.oc, s.oh, s.ow)
         return y if self.backward else x
 
-    @property
+    @cached_property
     def target(self) -> Side:
         s = self.shape
         x, y = Side(s.ic // s.groups, s.ic, s.ih, s.iw), Side(s.oc // s.groups, s.oc, s.oh, s.ow)
@@ -113,7 +116,7 @@ class Tiling:
         side = self.target
         return replace(side, height=side.height // 2, width=side.width // 2) if self.problem.pooled else side
 
-    @property
+    @cached_property
     def origin(self) -> tuple[int, int]:
         """Row and column of the source that the first tile starts at."""
         s = self.shape
@@ -124,7 +127,7 @@ class Tiling:
             return gradient(self.m, s.kh, s.stride[0], top)[1], gradient(self.m, s.kw, s.stride[1], left)[1]
         return top - (s.kh - 1) * s.dilation[0], left - (s.kw - 1) * s.dilation[1]
 
-    @property
+    @cached_property
     def across(self) -> tuple[int, int]:
         """Tiles down and across an image."""
         return across(self.target.height, self.target.width, self.outputs, self.shape.dilation)
@@ -133,17 +136,17 @@ class Tiling:
     def dilation(self) -> tuple[int, int]:
         return self.shape.dilation
 
-    @property
+    @cached_property
     def tiles(self) -> int:
         """Of one image."""
         return self.across[0] * self.across[1]
 
-    @property
+    @cached_property
     def filters_bytes(self) -> int:
         """Of the transformed filters of a group."""
         return self.products * self.source.channels * self.target.channels * self.problem.itemsize
 
-    @property
+    @cached_property
     def few(self) -> bool:
         """Whether filters are so many for so few tiles that they go through the caches only once."""
         packed = self.problem.packed
@@ -170,11 +173,11 @@ class Tiling:
         """Into how many parts the blocks of channels are cut where each begins with all tiles."""
         return min(len(self.filters.blocks), self.machine.cores)
 
-    @property
+    @cached_property
     def out_vectors(self) -> int:
         return len(vector_counts(self.target.channels, self.lanes))
 
-    @property
+    @cached_property
     def in_vectors(self) -> int:
         return len(vector_counts(self.source.channels, self.lanes))
 
@@ -190,7 +193,7 @@ class Tiling:
         least = 2 * _LEAST if self.filters_bytes > 2 * self.machine.l2 else _LEAST
         return max(least, min(_MOST, self.machine.l2 // 4 // one))
 
-    @property
+    @cached_property
     def cut(self) -> tuple[int, int]:
         """(tiles of a register tile, register tiles of a block): each core gets as many as the others."""
         every = max(1, self.batch * self.tiles)
@@ -204,19 +207,19 @@ class Tiling:
         fitting, spare = range(ceil(self.room / pixels), 0, -1), max(units // 16, _LEAST // 2 // pixels)
         return pixels, next(n for n in fitting if ceil(units / n) * n - units <= spare)
 
-    @property
+    @cached_property
     def tile(self) -> tuple[int, int]:
         """(tiles, vectors) of a register tile."""
         # Of one vector where a block's filters of a product then stay in the first cache for all tiles.
         return registers.choose_tile(self.cut[0], 1 if self.own else self.out_vectors, self.machine)
 
-    @property
+    @cached_property
     def block(self) -> int:
         """Tiles of a block: whole register tiles."""
         pixels, units = self.cut
         return ceil(pixels / self.tile[0]) * self.tile[0] * units
 
-    @property
+    @cached_property
     def filters(self) -> Filters:
         s = self.shape
         strides = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw)
