@@ -19,13 +19,13 @@ ARGUMENTS = [
 
 
 @contextmanager
-def chromium():
-    """Debian's Chromium; the test is skipped where it is not installed."""
+def chromium(**options):
+    """Debian's Chromium; the test is skipped where it is not installed. Options are playwright's `launch`'s."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not installed (Debian's package chromium)")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS, **options)
         yield browser
         browser.close()
 

@@ -13,8 +13,23 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Which child of which child of `parent` an element is.
+function path(parent, element) {
+  const steps = [];
+  for (let at = element; at !== parent; at = at.parentElement) steps.unshift([...at.parentElement.children].indexOf(at));
+  return steps;
+}
+
+// What had the keyboard's focus hands it on to its like in the new children: a control often rebuilds its own parent.
 export function replace(parent, ...children) {
+  const held = document.activeElement, steps = held !== parent && parent.contains(held) ? path(parent, held) : null;
   parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  if (!steps) return;
+  const last = steps.pop(), place = steps.reduce((at, step) => at?.children[step], parent);
+  const like = (element) => element?.tagName === held.tagName && element.type === held.type;
+  const found = [place?.children[last], ...(place?.querySelectorAll(held.tagName) ?? [])].find(like);
+  found?.focus({ preventScroll: true });
+  if (typeof held.selectionStart === "number") found?.setSelectionRange(held.selectionStart, held.selectionEnd);
 }
 
 // Choices of which one holds: radio buttons that look like words in a row.

@@ -1,4 +1,4 @@
-// Draw a digit, drop a photograph, or look through the camera: every layer follows.
+// Draw a digit, drop a photograph, or look through the camera: the answer and the first convolutions follow.
 
 import { h, replace, say } from "./dom.js";
 import { percent } from "./format.js";
@@ -11,14 +11,15 @@ import { t } from "./words.js";
 
 const SIZE = 280;
 const PER_LAYER = 16;
+// What was drawn, for when one comes back, or turns on the light.
+let kept = null;
 
 export async function draw(root, ctx) {
   const { facts } = ctx, [channels] = facts.input_shape;
   const pad = canvas(t("draw.pad"), { tabIndex: 0, role: "application", class: "pad" }), context = (pad.width = pad.height = SIZE, pad.getContext("2d", { willReadFrequently: true }));
   const sent = Math.min(SIZE, Math.max(64, ...facts.input_shape.slice(1))), small = new OffscreenCanvas(sent, sent).getContext("2d", { willReadFrequently: true });
   small.imageSmoothingQuality = "high";
-  const followed = facts.layers.filter((layer) => layer.output.length === 3 && ["conv2d", "max_pool2d", "avg_pool2d", "relu"].includes(layer.op));
-  const layers = [...followed.filter((layer) => layer.op === "conv2d")].slice(0, 6);
+  const layers = facts.layers.filter((layer) => layer.output.length === 3 && layer.op === "conv2d").slice(0, 6);
   const bars = h("ol", { class: "bars" }), word = h("h1", { "aria-live": "polite", class: "begin" }, t("draw.begin")), rate = h("p", { class: "note figure" });
   const camera = h("video", { autoplay: true, muted: true, playsInline: true, hidden: true });
   const rows = layers.map((layer) => {
@@ -102,13 +103,15 @@ export async function draw(root, ctx) {
   function stop() { stream?.getTracks().forEach((track) => track.stop()); stream = null; }
 
   const file = h("input", { type: "file", accept: "image/*", class: "unseen", id: "photo", onchange: async () => {
+    if (!file.files[0]) return;
     try {
       const bitmap = await createImageBitmap(file.files[0]), side = Math.min(bitmap.width, bitmap.height);
       context.drawImage(bitmap, (bitmap.width - side) / 2, (bitmap.height - side) / 2, side, side, 0, 0, SIZE, SIZE);
       blank = false; dirty = true;
     } catch { tell(t("no.picture")); }
+    file.value = "";
   } });
-  clear();
+  if (kept) { context.putImageData(kept, 0, 0); blank = false; } else clear();
   replace(root,
     h("section", { class: "hero" },
       h("figure", { class: "photo" }, pad, camera, h("figcaption", {}, h("div", { class: "buttons" },
@@ -119,5 +122,5 @@ export async function draw(root, ctx) {
         why)),
     rows.map((row) => row.element));
   tick();
-  return { update() {}, leave() { alive = false; stop(); } };
+  return { update() {}, leave() { alive = false; kept = blank || stream ? null : context.getImageData(0, 0, SIZE, SIZE); stop(); } };
 }

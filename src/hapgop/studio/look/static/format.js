@@ -17,7 +17,12 @@ export function num(value) {
 // Every digit that a float32 has.
 export const full = (value) => String(Number(Math.fround(value).toPrecision(9)));
 
-export const short = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 10 ? 2 : 1)).replace("-", "−");
+// For narrow cells: two decimals, or what is too small for them in two figures.
+export function short(value) {
+  const size = Math.abs(value);
+  const text = Number.isInteger(value) ? String(value) : size < 0.1 ? value.toPrecision(2) : value.toFixed(size < 10 ? 2 : 1);
+  return text.replaceAll("-", "−");
+}
 
 export const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : share < 1 && share > 0.9995 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
 

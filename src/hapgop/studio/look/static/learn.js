@@ -16,14 +16,22 @@ export async function learn(root, ctx) {
   const chapters = lessons[language()], nav = h("nav", { "aria-label": t("chapters") }), article = h("article", {});
   let shown = -1, left = null, turn = 0;
 
+  // On a narrow screen the chapters lie in a strip that scrolls: the current one is brought into its middle.
+  function centre() {
+    const strip = nav.firstChild;
+    if (strip.scrollWidth > strip.clientWidth) nav.querySelector("[aria-current]").scrollIntoView({ inline: "center", block: "nearest" });
+  }
+
   async function update() {
     const step = Math.min(chapters.length - 1, Math.max(0, (state.step ?? 1) - 1)), mine = ++turn;
+    document.title = `${chapters[step].title} · ${t("view.learn")} · ${ctx.facts.title}`;
     if (step === shown) return;
     left?.();
     left = null;
     shown = step;
     const { key, title, text, after } = chapters[step], place = h("section", { class: "widget", "aria-label": title });
     replace(nav, h("ol", {}, chapters.map((chapter, i) => h("li", {}, h("a", { href: address({ step: i + 1 }), "aria-current": i === step ? "step" : null }, h("span", {}, chapter.title))))));
+    centre();
     replace(article, h("h1", {}, title), text.map((words) => h("p", {}, prose(words))), place, (after ?? []).map((words) => h("p", {}, prose(words))),
       h("p", { class: "turn" },
         step > 0 ? h("a", { href: address({ step }) }, `← ${chapters[step - 1].title}`) : h("span"),
@@ -35,5 +43,5 @@ export async function learn(root, ctx) {
 
   replace(root, h("div", { class: "course" }, nav, article));
   await update();
-  return { update, leave: () => left?.() };
+  return { update, placed: centre, leave: () => left?.() };
 }

@@ -7,7 +7,7 @@ import { network } from "./network.js";
 import { play } from "./play.js";
 import { question } from "./question.js";
 import { tell } from "./notice.js";
-import { offline, once, post } from "./source.js";
+import { Refused, offline, once, post } from "./source.js";
 import { address, go, listen, state } from "./state.js";
 import { restore, turn as turnTheme } from "./theme.js";
 import { inspect } from "./inspect.js";
@@ -25,20 +25,20 @@ let mounted = null, shownAs = "";
 
 async function accept(file) {
   const found = await post("show", file, { name: file.name ?? "" });
-  go({ image: found.image, view: state.view === "draw" ? "question" : state.view });
+  go({ image: found.image, label: null, view: state.view === "draw" ? "question" : state.view });
 }
 
+// What the address names, or the first sample where it names none.
 async function picture() {
-  if (state.image && state.image !== ctx.image?.image) {
-    try {
-      ctx.image = await once("picture", { image: state.image });
-      return;
-    } catch (error) {
-      if (offline || !ctx.facts) throw error;
-      tell(error.message);
-    }
+  if (!state.image) return once("sample", { n: 0 });
+  if (state.image === ctx.image?.image) return ctx.image;
+  try {
+    return await once("picture", { image: state.image });
+  } catch (error) {
+    if (offline) throw error;
+    tell(error.message);
+    return ctx.image ?? once("sample", { n: 0 });
   }
-  if (!ctx.image) ctx.image = await once("sample", { n: 0 });
 }
 
 function header() {
@@ -65,8 +65,9 @@ let turn = 0;
 async function show() {
   const mine = ++turn, view = state.view in VIEWS ? state.view : "question";
   try {
-    await picture();
+    const image = await picture();
     if (mine !== turn) return;
+    ctx.image = image;
     header();
     const as = [view, ctx.image.image, language(), document.documentElement.dataset.theme].join(" ");
     if (as === shownAs && mounted?.update) { mounted.update(); return; }
@@ -82,8 +83,8 @@ async function show() {
     main.dataset.ready = view;
     mounted?.placed?.();
   } catch (error) {
-    replace(document.getElementById("main"), h("p", { class: "wait", role: "alert" }, error.message === "offline" ? t("not.in.file") : error.message));
-    if (error.constructor.name !== "Refused") throw error;
+    replace(document.getElementById("main"), h("p", { class: "wait", role: "alert" }, error.message));
+    if (!(error instanceof Refused)) throw error;
   }
 }
 
@@ -101,9 +102,20 @@ function dropping() {
 
 restore();
 listen((before) => {
-  if (before.view !== state.view) { scrollTo(0, 0); document.getElementById("main").focus({ preventScroll: true }); }
-  document.querySelector(".notice")?.remove();
+  const other = (...names) => names.some((name) => before[name] !== state[name]);
+  if (other("view", "image", "step")) {
+    scrollTo(0, 0);
+    // Who goes through the chapters by keyboard stays among them.
+    if (other("view", "image") || !document.activeElement.closest("nav")) document.getElementById("main").focus({ preventScroll: true });
+  }
+  if (other("view", "image", "step", "layer")) document.querySelector(".notice")?.remove();
   show();
+});
+// What a view asked for in passing, and did not get: its reason is told all the same.
+addEventListener("unhandledrejection", (event) => {
+  if (!(event.reason instanceof Refused)) return;
+  event.preventDefault();
+  tell(event.reason.message);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { shownAs = ""; show(); });
 ctx.facts = await once("net", {});

@@ -10,6 +10,8 @@ import { address, go, state } from "./state.js";
 import { t } from "./words.js";
 
 const SIDE = 132;
+// The longer side of a deep layer's small maps, so that they can still be seen and pointed at.
+const LEAST = 36;
 const PLANES = 14;
 const FOLDED_FROM = 17;
 const JOINS = new Set(["add", "concat", "mul"]);
@@ -142,7 +144,8 @@ const depthOf = (channels, widest) => 4 + 44 * Math.sqrt(channels / widest);
 
 function stackCanvas(shape, scale, widest) {
   const [c, height, width] = shape, vector = height * width === 1, depth = vector ? 0 : depthOf(c, widest);
-  const wide = vector ? 16 : Math.max(10, width * scale), high = vector ? Math.min(SIDE, 8 + 6 * Math.min(c, 20)) : Math.max(10, height * scale);
+  const size = Math.max(scale, LEAST / Math.max(height, width));
+  const wide = vector ? 16 : Math.max(10, width * size), high = vector ? Math.min(SIDE, 8 + 6 * Math.min(c, 20)) : Math.max(10, height * size);
   const made = canvas("", { "aria-hidden": "true" });
   made.style.width = `${wide + depth}px`;
   made.style.height = `${high + depth}px`;

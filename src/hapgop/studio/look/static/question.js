@@ -22,9 +22,10 @@ export async function question(root, ctx) {
 
   function label() { return !offline && state.label < facts.classes.length ? state.label : best; }
 
+  // Answers come in any order: what was asked for another label than the last is dropped.
   let turn = 0;
-  async function evidence() {
-    const mine = ++turn, asked = label(), small = height * width <= 64 * 64;
+  async function evidence(mine) {
+    const asked = label(), small = height * width <= 64 * 64;
     const method = METHODS.includes(state.method) ? state.method : small ? "occlusion" : "gradcam";
     replace(methods, choice(t("method"), METHODS.map((key) => [key, t(`method.${key}`)]), method, (key) => go({ method: key }, true)));
     caption.textContent = t("computing");
@@ -35,7 +36,7 @@ export async function question(root, ctx) {
       over.dataset.drawn = `${method} ${asked}`;
       caption.textContent = t(`explain.${method}`, { label: facts.classes[asked], layer: found.layer, h: found.patch?.[0], w: found.patch?.[1] });
       over.setAttribute("aria-label", `${t("evidence")}: ${caption.textContent} ${where(found.arrays.heat.data, height, width)}`);
-    } catch (error) { caption.textContent = error.message === "offline" ? t("not.in.file") : error.message; }
+    } catch (error) { if (mine === turn) caption.textContent = error.message; }
   }
 
   function ranking() {
@@ -47,11 +48,21 @@ export async function question(root, ctx) {
         h("span", { class: "figure" }, percent(p))))));
   }
 
-  async function channels() {
-    let found;
-    try { found = await once("mattered", { image: image.image, label: offline ? null : label() }); }
-    catch (error) { replace(mattered, h("li", { class: "note" }, error.message)); return; }
-    replace(mattered, await Promise.all(found.channels.map((one) => card(ctx, one))));
+  async function channels(mine) {
+    // As high as what it takes the place of, so that nothing below jumps.
+    mattered.style.minHeight = `${mattered.offsetHeight}px`;
+    replace(mattered, h("li", { class: "note" }, t("computing")));
+    replace(changes);
+    mark.hidden = true;
+    let found, cards;
+    try {
+      found = await once("mattered", { image: image.image, label: offline ? null : label() });
+      cards = await Promise.all(found.channels.map((one) => card(ctx, one)));
+    } catch (error) { cards = h("li", { class: "note" }, error.message); }
+    if (mine !== turn) return;
+    replace(mattered, cards);
+    mattered.style.minHeight = "";
+    if (!found) return;
     const [first] = found.changes;
     mark.hidden = !first;
     if (first) frame(mark, [first.top, first.left, first.top + first.patch[0], first.left + first.patch[1]], height, width);
@@ -59,21 +70,28 @@ export async function question(root, ctx) {
   }
 
   const alike = h("section", { hidden: true });
-  async function lessons() {
-    let found;
-    try { found = await once("alike", { image: image.image, label: label() }); } catch { return; }
-    if (!found.found.length) return;
-    const items = await Promise.all(found.found.map(async (one) => {
-      const { data, shape } = (await once("maps", { image: one.image, layers: facts.input })).arrays["pixels:"];
-      const box = h("i", { class: "frame thin" });
-      frame(box, one.box, height, width);
-      return h("li", {}, h("a", { href: address({ view: "window", image: one.image, layer: found.layer, y: one.y, x: one.x }) },
-        h("span", { class: "layers" }, photo(h("canvas", { "aria-hidden": "true" }), data, shape), box),
-        h("span", { class: "under" }, h("span", {}, one.truth), h("span", { class: "figure" }, num(one.similarity)))));
-    }));
-    replace(alike, h("h2", {}, t("alike")), h("p", { class: "lead" }, t("alike.lead", { n: found.looked, layer: found.layer })), h("ul", { class: "strip wide" }, items));
-    alike.hidden = false;
-    alike.dataset.label = String(label());
+  async function lessons(mine) {
+    const asked = label();
+    try {
+      const found = await once("alike", { image: image.image, label: asked });
+      const items = await Promise.all(found.found.map((one) => lesson(one, found.layer)));
+      if (mine !== turn) return;
+      replace(alike, h("h2", {}, t("alike")), h("p", { class: "lead" }, t("alike.lead", { n: found.looked, layer: found.layer })), h("ul", { class: "strip wide" }, items));
+      alike.hidden = !items.length;
+      alike.dataset.label = String(asked);
+    } catch {
+      // Not every net has maps to compare by: then there is nothing to show, and nothing of another label either.
+      if (mine === turn) alike.hidden = true;
+    }
+  }
+
+  async function lesson(one, layer) {
+    const { data, shape } = (await once("maps", { image: one.image, layers: facts.input })).arrays["pixels:"];
+    const box = h("i", { class: "frame thin" });
+    frame(box, one.box, height, width);
+    return h("li", {}, h("a", { href: address({ view: "window", image: one.image, layer, y: one.y, x: one.x }) },
+      h("span", { class: "layers" }, photo(h("canvas", { "aria-hidden": "true" }), data, shape), box),
+      h("span", { class: "under" }, h("span", {}, one.truth), h("span", { class: "figure" }, num(one.similarity)))));
   }
 
   replace(root,
@@ -89,15 +107,21 @@ export async function question(root, ctx) {
     h("section", {}, h("h2", {}, t("mattered")), h("p", { class: "lead" }, t("mattered.lead")), mattered,
       h("p", { class: "on" }, h("a", { href: address({ view: "network" }) }, t("to.network")))),
     alike,
-    offline || empty ? null : h("section", { class: "others" }, h("h2", {}, t("another")), await strip(ctx)));
+    offline || empty ? null : h("section", { class: "others" }, h("h2", {}, t("another")), strip(ctx)));
 
-  function update() { ranking(); evidence(); channels(); if (facts.taught && !offline && !empty) lessons(); }
+  function update() {
+    const mine = ++turn;
+    ranking();
+    evidence(mine);
+    channels(mine);
+    if (facts.taught && !offline && !empty) lessons(mine);
+  }
   update();
   return { update };
 }
 
 // Names of many letters are set smaller, so that they stay beside the picture.
-export const size = (name) => (name.length > 24 ? "longest" : name.length > 11 ? "long" : null);
+export const size = (name) => (name.length > 24 ? "longest" : name.length > 8 ? "long" : null);
 
 async function pixels(ctx) {
   const { data, shape } = await ctx.pixels();
@@ -139,21 +163,29 @@ export function strongest(filter, each, size) {
   return best;
 }
 
-export async function strip(ctx) {
-  const shown = await Promise.all(ctx.facts.samples.slice(0, 24).map(async (sample, n) => {
+// The samples to choose from come when they come: the answer above does not wait for them.
+function strip(ctx) {
+  const list = h("ul", { class: "strip" }), empty = !ctx.facts.samples.length && !state.image;
+  thumbnails(ctx).then((shown) => replace(list, shown), (error) => replace(list, h("li", { class: "note" }, error.message)));
+  return [list, empty ? null : h("p", {}, opener(ctx), " ", h("span", { class: "note" }, t("or.drop")))];
+}
+
+function thumbnails(ctx) {
+  return Promise.all(ctx.facts.samples.slice(0, 24).map(async (sample, n) => {
     const found = await once("pixels", { n });
     const { data, shape } = found.arrays["pixels:"];
     return h("li", {}, h("a", { href: address({ image: found.image, label: null }), "aria-current": found.image === ctx.image.image ? "true" : null,
       "aria-label": sample.truth === null ? sample.name : t("sample.of", { truth: sample.truth }) },
     photo(h("canvas", { "aria-hidden": "true" }), data, shape)));
   }));
-  const empty = !ctx.facts.samples.length && !state.image;
-  return [h("ul", { class: "strip" }, shown), empty ? null : h("p", {}, opener(ctx), " ", h("span", { class: "note" }, t("or.drop")))];
 }
 
 function opener(ctx) {
   const input = h("input", { type: "file", accept: "image/*", class: "unseen", id: "file", onchange: async () => {
+    if (!input.files[0]) return;
     try { await ctx.accept(input.files[0]); } catch (error) { tell(error.message); }
+    // Emptied, or the same file once more would be no change, and say nothing.
+    input.value = "";
   } });
   return [input, h("label", { for: "file", class: "button" }, t("open"))];
 }

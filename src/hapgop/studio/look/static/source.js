@@ -1,5 +1,7 @@
 // Where answers come from: the server, or, in a single file, what was written into it.
 
+import { t } from "./words.js";
+
 const element = document.getElementById("data");
 const stored = element ? JSON.parse(element.textContent) : null;
 
@@ -20,6 +22,15 @@ export function unpack(buffer) {
   return { ...head, arrays };
 }
 
+// What `fetch` itself throws is a TypeError, whatever cut the way: in English only, and of no use to who reads it.
+async function reach(address, options) {
+  try {
+    return await fetch(address, options);
+  } catch (error) {
+    throw error instanceof TypeError ? new Refused(t("server.gone")) : error;
+  }
+}
+
 async function answer(response) {
   if (!response.ok) {
     let text = response.statusText;
@@ -31,7 +42,7 @@ async function answer(response) {
 
 function kept(question, parameters) {
   const coded = stored[[question, parameters.layer ?? parameters.layers ?? parameters.method].filter(Boolean).join(" ")];
-  if (coded === undefined) throw new Refused("offline");
+  if (coded === undefined) throw new Refused(t("not.in.file"));
   const bytes = Uint8Array.from(atob(coded.slice(1)), (letter) => letter.charCodeAt(0));
   return coded[0] === "b" ? unpack(bytes.buffer) : JSON.parse(new TextDecoder().decode(bytes));
 }
@@ -39,12 +50,12 @@ function kept(question, parameters) {
 export async function ask(question, parameters = {}) {
   if (offline) return kept(question, parameters);
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
-  return answer(await fetch(`/api/${question}?${new URLSearchParams(given)}`));
+  return answer(await reach(`/api/${question}?${new URLSearchParams(given)}`));
 }
 
 export async function post(question, body, parameters = {}) {
-  if (offline) throw new Refused("offline");
-  return answer(await fetch(`/api/${question}?${new URLSearchParams(parameters)}`, { method: "POST", body }));
+  if (offline) throw new Refused(t("not.in.file"));
+  return answer(await reach(`/api/${question}?${new URLSearchParams(parameters)}`, { method: "POST", body }));
 }
 
 const cache = new Map();

@@ -9,6 +9,7 @@ import { restore, turn } from "./theme.js";
 import { language, languages, t } from "./words.js";
 
 const EVERY = 1000;
+const PATIENCE = 5;
 const WIDTH = 520, HEIGHT = 220;
 const now = { told: null, points: [], epochs: [], filters: null, drawn: -1 };
 
@@ -96,11 +97,16 @@ function draw() {
   main.dataset.ready = "watch";
 }
 
+let failed = 0;
 async function look() {
-  let told;
+  let told, filters;
   try {
     told = await ask("watch", { since: now.points.length });
+    filters = told.stage !== "done" && told.filters !== now.drawn ? (await ask("filters")).arrays.filters : now.filters;
+    failed = 0;
   } catch {
+    // A busy machine, or one that slept, misses a question: only silence that lasts is an end.
+    if (++failed <= PATIENCE) { setTimeout(look, EVERY); return; }
     replace(document.getElementById("main"), h("p", { class: "wait", role: "alert" }, t("watch.gone")));
     return;
   }
@@ -112,15 +118,13 @@ async function look() {
     say(t("watch.said", { epoch: last.epoch, accuracy: percent(last.val_accuracy) }));
   }
   now.epochs = told.done;
-  if (told.filters !== now.drawn) {
-    now.filters = (await ask("filters")).arrays.filters;
-    now.drawn = told.filters;
-  }
+  now.filters = filters;
+  now.drawn = told.filters;
   now.told = told;
   draw();
   setTimeout(look, EVERY);
 }
 
 restore();
-listen(draw);
+listen(() => { if (now.told) draw(); });
 await look();
