@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hapgop.explain.opened import Model, Opened, opened, prepared
 from hapgop.explain.taps import Taps, taps
 from hapgop.program import Node
+from hapgop.program.sizes import pool_shape
 
 Mask = NDArray[np.bool_]
 
@@ -22,6 +23,7 @@ class Field:
     `mask`, bool (h, w), is exact: the pixels of the image on which the unit depends, gaps of dilation left out.
     `box` (top, left, bottom, right), the last two excluded, is the smallest rectangle around them. `span` is
     that rectangle as it would be on an endless image, and `padding` the share of `span` that lies outside this one.
+    Behind windows of unequal size, as adaptive pooling has them, no endless image is thought of: `span` is `box`.
     """
 
     layer: str
@@ -51,9 +53,13 @@ def receptive_field(model: Model, image: Any, layer: str, oh: int, ow: int, oc: 
         seen[slice(None) if oc is None else oc, oh, ow] = True
     mask: Mask = np.logical_or.reduce(_image_mask(net, layer, seen), axis=0)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if rows.size else (0, 0, 0, 0)
+    box = (0, 0, 0, 0)
+    if rows.size:
+        box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    if _unequal(net, layer):
+        return Field(layer, mask, box, box, 0.0)
     span = _span(net, layer, oh, ow)
-    return Field(layer, mask, (int(box[0]), int(box[1]), int(box[2]), int(box[3])), span, _outside(span, mask.shape))
+    return Field(layer, mask, box, span, _outside(span, mask.shape))
 
 
 def effective_field(model: Model, image: Any, layer: str, oc: int, oh: int, ow: int) -> NDArray[np.float32]:
@@ -152,6 +158,17 @@ def _unbroadcast(mask: Mask, size: tuple[int, ...]) -> Mask:
     axes = tuple(axis for axis, side in enumerate(size) if side == 1 and mask.shape[axis] != 1)
     summed: Mask = np.logical_or.reduce(mask, axis=axes, keepdims=True) if axes else mask
     return summed
+
+
+def _unequal(net: Opened, layer: str) -> bool:
+    """Is there, on the way to the layer, a pooling whose windows differ in size?"""
+    wanted = {layer}
+    for node in reversed(net.graph.nodes):
+        if node.name in wanted:
+            if node.op.endswith("pool2d") and pool_shape(node, net.sizes[node.inputs[0]]) is None:
+                return True
+            wanted.update(node.inputs)
+    return False
 
 
 def _span(net: Opened, layer: str, oh: int, ow: int) -> tuple[int, int, int, int]:

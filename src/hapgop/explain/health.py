@@ -17,10 +17,12 @@ _CLOSE = 0.01
 
 @dataclass(frozen=True)
 class FilterHealth:
-    """Of one convolution, over some images. dead: channels that are never above zero after their activation.
+    """Of one convolution, over some images.
 
-    duplicates: pairs whose weights point the same way (cosine above 0.98). saturated: channels that stand at a
-    limit of their activation nearly everywhere. activation: the layer whose results were watched.
+    dead: channels that are never above zero after their ReLU, or still. still: those of them whose map is one other
+    number throughout. duplicates: pairs of one group whose weights point the same way (cosine above 0.98). saturated:
+    channels that stand at a limit of their activation nearly everywhere. activation: the layer whose results were
+    watched. rectified: whether that is a ReLU; without one, only still maps are known to be dead.
     """
 
     layer: str
@@ -29,6 +31,8 @@ class FilterHealth:
     duplicates: tuple[tuple[int, int], ...]
     saturated: tuple[int, ...]
     images: int
+    still: tuple[int, ...] = ()
+    rectified: bool = True
 
 
 def filter_health(net: Opened, images: Sequence[Array], layer: str) -> FilterHealth:
@@ -40,21 +44,31 @@ def filter_health(net: Opened, images: Sequence[Array], layer: str) -> FilterHea
         raise InputError("Filters are judged by what they make of images; give at least one.")
     watched, op = _activation(net, layer)
     highest = np.full(net.sizes[watched][0], -np.inf, np.float32)
+    lowest = -highest
     at_limit = np.zeros(len(highest))
     low, high = _LIMITS.get(op, (0.0, 0.0))
     for image in images:
         y = net.maps(image)[watched]
-        highest = np.maximum(highest, y.max(axis=(1, 2)))
+        highest, lowest = np.maximum(highest, y.max(axis=(1, 2))), np.minimum(lowest, y.min(axis=(1, 2)))
         close = (np.abs(y - high) < _CLOSE) | ((np.abs(y - low) < _CLOSE) & (op != "relu6"))
         at_limit += close.mean(axis=(1, 2))
+    weight = np.asarray(net.tensors[node.params["weight"]], np.float64)
+    saturated = tuple(np.flatnonzero(at_limit / len(images) > _ALWAYS).tolist()) if op in _LIMITS else ()
     rectified = op in ("relu", "relu6")
+    silent = (highest <= 0) & rectified
+    # Of pictures without any detail, every map is still.
+    detailed = any(np.ptp(image, axis=(1, 2)).any() for image in images)
+    still = (highest == lowest) & ~silent & detailed
+    still[list(saturated)] = False
     return FilterHealth(
         layer,
         watched,
-        tuple(np.flatnonzero(highest <= 0).tolist()) if rectified else (),
-        _duplicates(np.asarray(net.tensors[node.params["weight"]], np.float64)),
-        tuple(np.flatnonzero(at_limit / len(images) > _ALWAYS).tolist()) if op in _LIMITS else (),
+        tuple(np.flatnonzero(silent | still).tolist()),
+        _duplicates(weight, node.attrs["groups"]),
+        saturated,
         len(images),
+        tuple(np.flatnonzero(still).tolist()),
+        rectified,
     )
 
 
@@ -70,8 +84,11 @@ def _activation(net: Opened, layer: str) -> tuple[str, str]:
     return name, op
 
 
-def _duplicates(weight: NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
+def _duplicates(weight: NDArray[np.float64], groups: int) -> tuple[tuple[int, int], ...]:
+    """Of the filters of one group only: those of two groups read different channels, however alike they look."""
     rows = weight.reshape(len(weight), -1)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     rows = rows / np.where(length > 0, length, 1)
-    return tuple((int(a), int(b)) for a, b in np.argwhere(np.triu(rows @ rows.T > _SAME, 1)))
+    group = np.arange(len(rows)) * groups // len(rows)
+    same = (rows @ rows.T > _SAME) & (group[:, None] == group)
+    return tuple((int(a), int(b)) for a, b in np.argwhere(np.triu(same, 1)))

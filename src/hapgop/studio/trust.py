@@ -27,18 +27,25 @@ _NEARLY_ONE = 0.03
 
 
 def calibration(found: "Calibration") -> Section:
-    """Sureness against accuracy, the error between them, and the temperature that lessens it."""
-    t = found.temperature
-    words = "too sure of itself" if t > 1 + _NEARLY_ONE else "less sure than it could be"
+    """Sureness against accuracy, the error between them, and the temperature that lessens it, if it does."""
     body = part(
         "calibration",
         error=percent(found.error),
         after=percent(found.error_with_temperature),
-        temperature=f"{t:.2f}",
-        verdict="about as sure as it is right" if abs(t - 1) <= _NEARLY_ONE else words,
+        temperature=f"{found.temperature:.2f}",
+        verdict=_verdict(found),
         plot=_reliability(found),
     )
     return Section("calibration", "Calibration", "When it says it is sure, is it?", body)
+
+
+def _verdict(found: "Calibration") -> str:
+    if abs(found.temperature - 1) <= _NEARLY_ONE:
+        return "about as sure as it is right"
+    # Fitted on other images: on these it may do harm, and then it says nothing about how sure the net is.
+    if found.error_with_temperature > found.error:
+        return "best left as it is: no temperature helps here"
+    return "too sure of itself" if found.temperature > 1 else "less sure than it could be"
 
 
 def _reliability(found: "Calibration") -> Html:

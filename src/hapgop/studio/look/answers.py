@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hapgop import explain
 from hapgop.errors import InputError
+from hapgop.program.sizes import pool_shape
 from hapgop.studio.look.facts import net_facts
 from hapgop.studio.look.subject import Shown, Subject
 
@@ -20,6 +21,18 @@ Ask = Mapping[str, str]
 _LOOKED_THROUGH = 64
 _MOST_FILTERS = 64
 _MOST_SIDE = 31
+
+
+def net(subject: Subject, _: Ask) -> dict[str, Any]:
+    """What is known before any picture; of an average pooling also where the padding ends that it counts."""
+    facts = net_facts(subject)
+    for layer in facts["layers"]:
+        node = subject.net.nodes[layer["name"]]
+        if node.op == "avg_pool2d" and node.attrs.get("count_include_pad", True):
+            pool = pool_shape(node, tuple(layer["input"]))
+            assert pool is not None, "only adaptive windows differ in size"
+            layer["counted"] = [pool.ih + pool.padding[1], pool.iw + pool.padding[3]]
+    return facts
 
 
 def shown(subject: Subject, one: Shown) -> dict[str, Any]:
@@ -110,7 +123,7 @@ def mattered(subject: Subject, ask: Ask) -> dict[str, Any]:
     one = subject.picture(text(ask, "image"))
     label = whole(ask, "label") if ask.get("label") else None
     found = explain.channels_that_mattered(subject.net, one.x, label)
-    changes = explain.what_changes(subject.net, one.x)
+    changes = subject.changes(one)
     return {
         "channels": [{"layer": m.layer, "channel": m.channel, "share": m.share} for m in found],
         "changes": [{"top": c.top, "left": c.left, "patch": c.patch, "label": c.label} for c in changes],
@@ -154,7 +167,9 @@ def health(subject: Subject, ask: Ask) -> dict[str, Any]:
     seen = [subject.sample(n).x for n in range(max(1, min(len(subject.samples), _LOOKED_THROUGH)))]
     found = explain.filter_health(subject.net, seen, text(ask, "layer"))
     return {
-        "dead": found.dead, "duplicates": found.duplicates, "saturated": found.saturated, "images": found.images
+        "dead": [one for one in found.dead if one not in found.still], "still": found.still,
+        "duplicates": found.duplicates, "saturated": found.saturated, "images": found.images,
+        "rectified": found.rectified,
     }  # fmt: skip
 
 
@@ -190,7 +205,7 @@ def learning(subject: Subject, ask: Ask) -> Packed:
 
 
 QUESTIONS: Final[Mapping[str, Callable[[Subject, Any], Any]]] = {
-    "net": lambda subject, _: net_facts(subject),
+    "net": net,
     "sample": sample,
     "picture": picture,
     "pixels": pixels_of,

@@ -48,7 +48,7 @@ def application(subject: Subject) -> Starlette:
 
         def answer() -> bytes:
             h, w, c = (_number(ask.get(name)) for name in ("h", "w", "c"))
-            one = subject.show(pixels(data, h, w, c), "live")
+            one = subject.frame(pixels(data, h, w, c))
             return packed(*answers.maps(subject, one, _names(ask.get("layers"))))
 
         return _binary(await run_in_threadpool(answer))
@@ -59,8 +59,7 @@ def application(subject: Subject) -> Starlette:
 
     def asked(answer: Callable[[Subject, Any], Any]) -> Handler:
         async def handler(request: Request) -> Response:
-            found = await run_in_threadpool(answer, subject, request.query_params)
-            return _binary(packed(*found)) if isinstance(found, tuple) else JSONResponse(found)
+            return _told(await run_in_threadpool(answer, subject, request.query_params))
 
         return handler
 
@@ -135,6 +134,13 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _too_large(_: Request, __: Exception) -> Response:
     return JSONResponse({"error": f"More than {MOST_BYTES // 2**20} MB are not taken."}, 413)
+
+
+def _told(found: Any) -> Response:
+    try:
+        return _binary(packed(*found)) if isinstance(found, tuple) else JSONResponse(found)
+    except ValueError as error:  # JSON has no NaN
+        raise InputError("A number in this answer is NaN or infinite; the net's weights cannot be right.") from error
 
 
 def _binary(data: bytes) -> Response:

@@ -9,7 +9,6 @@ from typing import Any
 
 from hapgop.errors import InputError
 from hapgop.studio.look import answers
-from hapgop.studio.look.facts import net_facts
 from hapgop.studio.look.packing import packed
 from hapgop.studio.look.subject import Shown, Subject
 
@@ -58,7 +57,7 @@ def _data(subject: Subject, shown: Shown) -> dict[str, str]:
             found[question] = coded
             room -= len(coded)
 
-    facts = net_facts(subject)
+    facts = answers.net(subject, {})
     facts["samples"] = []
     keep("net", facts)
     keep("sample", answers.shown(subject, shown))

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -19,6 +20,8 @@ from hapgop.errors import InputError
 from hapgop.predict import Picture, Predictor, Preprocessing, open_image
 
 _PICTURES = 512
+# Of a drawing or a camera: enough that one can still ask about the last frame, for a few visitors at once.
+_FRAMES = 8
 _LARGER = 128
 _MAPS_BYTES = 256 * 2**20
 
@@ -59,8 +62,12 @@ class Subject:
     taught: Callable[[], Sequence[Sample]] | None = None
     """Pictures that the net was trained on, if they are known; asked for when they are first wanted."""
     _pictures: "OrderedDict[str, Shown]" = field(default_factory=OrderedDict)
+    _frames: "OrderedDict[str, Shown]" = field(default_factory=OrderedDict)
+    _given: dict[str, Shown] = field(default_factory=dict)
+    """Samples and lessons by their id: as many as there are, so they need not be forgotten."""
     _maps: "OrderedDict[str, dict[str, NDArray[np.float32]]]" = field(default_factory=OrderedDict)
     _sampled: dict[int, Shown] = field(default_factory=dict)
+    _changes: "OrderedDict[str, tuple[explain.Change, ...]]" = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
     @classmethod
@@ -98,40 +105,70 @@ class Subject:
 
     def show(self, picture: Picture, name: str = "", truth: str | None = None) -> Shown:
         """Takes a picture in; equal pixels have equal ids."""
-        pixels = self.preprocessing.pixels(picture)
-        x = np.ascontiguousarray(self.preprocessing.batch(pixels[np.newaxis])[0])
-        shown = Shown(
-            hashlib.sha256(pixels.tobytes()).hexdigest()[:12], name, pixels, x, _larger(picture, pixels), truth
-        )
-        with self._lock:
-            self._pictures.setdefault(shown.id, shown)
-            self._pictures.move_to_end(shown.id)
-            if len(self._pictures) > _PICTURES:
-                self._pictures.popitem(last=False)
-        return shown
+        return self._keep(self._pictures, _PICTURES, self._made(picture, name, truth))
+
+    def frame(self, picture: Picture) -> Shown:
+        """Takes in one of many pictures that follow each other; it is soon forgotten, unless it is asked for."""
+        return self._keep(self._frames, _FRAMES, self._made(picture, "live", None))
 
     def sample(self, number: int) -> Shown:
         """One of the pictures to begin with."""
         if not self.samples:
-            return self.show(np.full((*self.preprocessing.size, 3), 128, np.uint8), "grey")
+            return self._give(Sample("grey", np.full((*self.preprocessing.size, 3), 128, np.uint8)))
         number %= len(self.samples)
-        one = self.samples[number]
-        if number not in self._sampled or self._sampled[number].id not in self._pictures:
-            self._sampled[number] = self.show(one.picture, one.name, one.truth)
+        if number not in self._sampled:
+            self._sampled[number] = self._give(self.samples[number])
         return self._sampled[number]
 
     @cached_property
     def lessons(self) -> list[Shown]:
         """Some of the pictures that the net was trained on, made to fit; none where they are not known."""
-        return [self.show(one.picture, one.name, one.truth) for one in (self.taught() if self.taught else ())]
+        return [self._give(one) for one in (self.taught() if self.taught else ())]
 
     def picture(self, identity: str) -> Shown:
         """Raises InputError where it was never shown, or has been forgotten."""
+        found = self._found(identity) or self._samples_by_id.get(identity)
+        if found is None:
+            raise InputError("This picture is not here any more. Choose or drop it again.")
+        return found
+
+    @cached_property
+    def _samples_by_id(self) -> dict[str, Shown]:
+        """Every sample, shown once: a link to one outlives the server that it was made on."""
+        found = {}
+        for number in range(max(1, len(self.samples))):
+            with suppress(InputError):
+                found[self.sample(number).id] = self.sample(number)
+        return found
+
+    def _found(self, identity: str) -> Shown | None:
         with self._lock:
-            if identity not in self._pictures:
-                raise InputError("This picture is not here any more. Choose or drop it again.")
-            self._pictures.move_to_end(identity)
-            return self._pictures[identity]
+            if identity in self._given:
+                return self._given[identity]
+            if identity in self._frames:
+                self._pictures[identity] = self._frames.pop(identity)
+            if identity in self._pictures:
+                self._pictures.move_to_end(identity)
+            return self._pictures.get(identity)
+
+    def _made(self, picture: Picture, name: str, truth: str | None) -> Shown:
+        pixels = self.preprocessing.pixels(picture)
+        x = np.ascontiguousarray(self.preprocessing.batch(pixels[np.newaxis])[0])
+        identity = hashlib.sha256(pixels.tobytes()).hexdigest()[:12]
+        return Shown(identity, name, pixels, x, _larger(picture, pixels), truth)
+
+    def _give(self, one: Sample) -> Shown:
+        shown = self._made(one.picture, one.name, one.truth)
+        with self._lock:
+            return self._given.setdefault(shown.id, shown)
+
+    def _keep(self, shelf: "OrderedDict[str, Shown]", room: int, shown: Shown) -> Shown:
+        with self._lock:
+            shelf.setdefault(shown.id, shown)
+            shelf.move_to_end(shown.id)
+            if len(shelf) > room:
+                shelf.popitem(last=False)
+        return shown
 
     def maps(self, shown: Shown) -> Mapping[str, NDArray[np.float32]]:
         """Everything that the engine makes of a picture; kept for the last few."""
@@ -146,9 +183,24 @@ class Subject:
                 self._maps.popitem(last=False)
         return maps
 
+    def changes(self, shown: Shown) -> "tuple[explain.Change, ...]":
+        """The coverings that change the answer, which takes many runs; kept, as every label asks for the same ones."""
+        with self._lock:
+            found = self._changes.get(shown.id)
+        if found is None:
+            found = explain.what_changes(self.net, shown.x)
+            with self._lock:
+                self._changes[shown.id] = found
+                if len(self._changes) > _PICTURES:
+                    self._changes.popitem(last=False)
+        return found
+
     def answer(self, shown: Shown) -> list[float]:
-        """The probability of each label."""
-        values: list[float] = explain.probabilities(self.maps(shown)[self.net.graph.output]).tolist()
+        """The probability of each label. Raises InputError where that is no number."""
+        scores = self.maps(shown)[self.net.graph.output]
+        if not np.isfinite(scores).all():
+            raise InputError("The net's answer is no number (NaN or infinite); its weights cannot be right.")
+        values: list[float] = explain.probabilities(scores).tolist()
         return values
 
 

@@ -1,9 +1,9 @@
 // The window: any number of any layer, and how it was made.
 
 import { h, replace, say, still } from "./dom.js";
-import { numbers, products, sum } from "./equation.js";
+import { byChannel, numbers, products, strongest, sum } from "./equation.js";
 import { full, num, percent } from "./format.js";
-import { channelsOf, clipped, imageLike, reading, spanOf, sumOf, windowOf } from "./geometry.js";
+import { channelsOf, clipped, imageLike, readBox, reading, sourceOf, spanOf, strip, sumOf, valueAt, windowOf } from "./geometry.js";
 import { canvas, cell, frame, heat, most, paint, photo } from "./plane.js";
 import { offline, once } from "./source.js";
 import { address, go, state } from "./state.js";
@@ -56,7 +56,11 @@ export async function inspect(root, ctx) {
   return {
     update() {
       const wanted = (ctx.layers.get(state.layer) ?? first).name;
-      if (wanted !== view.layer.name) { stop(); build(); } else view.update();
+      if (wanted !== view.layer.name) { stop(); build(); return; }
+      view.update();
+      // Not while it is being emptied, to type another.
+      const field = root.querySelector(".chooser input");
+      if (field.value || field !== document.activeElement) field.value = String(view.unit()[0]);
     },
     leave: stop,
   };
@@ -79,7 +83,8 @@ class Layer {
     this.shape = imageLike(layer.output);
     this.reads = imageLike(layer.input);
     this.outScale = most(output.data);
-    this.inScale = most(inputs[0].data);
+    this.inScales = inputs.map((input) => most(input.data));
+    [this.inScale] = this.inScales;
     this.weightScale = weight ? most(weight.data) : 1;
     const [, oh, ow] = this.shape, [, ih, iw] = this.reads, [, height, width] = ctx.facts.input_shape;
     this.photo = photo(canvas(t("picture.of", { name: ctx.image.name || t("yours") })), pixels.data, pixels.shape);
@@ -137,16 +142,17 @@ class Layer {
 
   update() {
     const [c, y, x] = this.unit(), { layer } = this, [, oh, ow] = this.shape, [, ih, iw] = this.reads;
-    this.channels = layer.op === "linear" ? [0] : layer.op === "concat" ? [0] : channelsOf(layer, c);
+    this.channels = layer.op === "linear" ? [0] : channelsOf(layer, c);
     const k = Math.min(this.channels.length - 1, state.k ?? 0);
     const value = this.output.data[(c * oh + y) * ow + x];
-    this.planes(c, k);
-    this.beforeTitle.textContent = layer.op === "linear" ? layer.reads[0] : `${layer.reads[0]} · ${this.channels[k]}`;
+    const from = this.from = sourceOf(layer, this.inputs, c, y, x, k);
+    this.planes(c);
+    this.beforeTitle.textContent = layer.op === "linear" ? layer.reads[0] : `${layer.reads[from.n]} · ${from.channel}`;
     this.afterTitle.textContent = `${layer.name} · ${c}`;
     frame(this.afterFrame, [y, x, y + 1, x + 1], oh, ow);
     const window_ = windowOf(layer, y, x);
-    const box = window_ ? window_.box : layer.op === "linear" ? [0, 0, 1, 1] : [y, x, y + 1, x + 1];
-    frame(this.beforeFrame, layer.op === "concat" || layer.op === "flatten" ? [0, 0, 0, 0] : clipped(box, ih, iw), ih, iw);
+    const box = window_ ? readBox(window_) : layer.op === "linear" ? [0, 0, 1, 1] : [from.y, from.x, from.y + 1, from.x + 1];
+    frame(this.beforeFrame, clipped(box, ih, iw), ih, iw);
     this.sees(y, x);
     this.arithmetic(c, y, x, k, value);
     const spoken = t("spoken", { layer: layer.name, c, y, x, value: num(value) });
@@ -154,17 +160,15 @@ class Layer {
     if (this.spoken) { say(spoken); this.spoken = false; }
   }
 
-  planes(c, k) {
-    const key = `${c} ${k}`;
+  planes(c) {
+    const { n, channel } = this.from, key = `${c} ${n} ${channel}`;
     if (key === this.drawn) return;
     this.drawn = key;
-    const [, oh, ow] = this.shape, [, ih, iw] = this.reads, channel = this.channels[k];
+    const [, oh, ow] = this.shape, [, ih, iw] = this.reads, whole = this.layer.op === "linear", { data } = this.inputs[n];
     paint(this.after, this.output.data.subarray(c * oh * ow, (c + 1) * oh * ow), oh, ow, this.outScale);
-    const all = this.layer.op === "linear" || this.layer.op === "flatten";
-    const [rows, columns] = this.layer.op === "linear" ? strip(this.reads[0]) : [ih, iw];
-    const values = this.layer.op === "linear" ? padded(this.inputs[0].data, rows * columns) : this.inputs[0].data.subarray(channel * ih * iw, (channel + 1) * ih * iw);
-    paint(this.before, values, rows, columns, this.inScale);
-    if (all) this.before.parentElement.style.aspectRatio = `${columns}/${rows}`;
+    const [values, rows, columns] = whole ? strip(data) : [data.subarray(channel * ih * iw, (channel + 1) * ih * iw), ih, iw];
+    paint(this.before, values, rows, columns, this.inScales[n]);
+    if (whole) this.before.parentElement.style.aspectRatio = `${columns}/${rows}`;
     this.exciting(c);
   }
 
@@ -173,7 +177,7 @@ class Layer {
     const span = spanOf(this.layer, y, x), box = clipped(span, height, width), vector = this.layer.output.length < 3;
     frame(this.field, vector ? [0, 0, height, width] : box, height, width);
     const padding = 1 - (box[2] - box[0]) * (box[3] - box[1]) / ((span[2] - span[0]) * (span[3] - span[1]));
-    this.fieldText.textContent = t(padding > 0.0005 && !vector ? "sees.padding" : "sees", { h: Math.min(height, span[2] - span[0]), w: Math.min(width, span[3] - span[1]), p: percent(padding) });
+    this.fieldText.textContent = t(padding > 0.0005 && !vector ? "sees.padding" : "sees", { h: box[2] - box[0], w: box[3] - box[1], p: percent(padding) });
     this.mask.hidden = this.moves.hidden = true;
     if (offline) return;
     this.strength.setAttribute("aria-pressed", String(Boolean(state.strong)));
@@ -182,17 +186,20 @@ class Layer {
     const wanted = { layer: this.layer.name, c, y, x };
     this.exactly = setTimeout(async () => {
       const elsewhere = () => { const now = this.unit(); return now[0] !== c || now[1] !== y || now[2] !== x; };
+      let held = false;
       if (state.strong) {
         const { heat: felt } = (await once("effective", { image: this.image, ...wanted })).arrays;
         if (elsewhere() || !state.strong) return;
         heat(this.moves, felt.data, height, width);
         this.moves.hidden = false;
-        if (!most(felt.data)) this.fieldText.textContent = t("strength.none");
+        held = !most(felt.data);
       }
-      const found = await once("field", wanted);
+      const { box: [top, left, bottom, right], padding: beyond, arrays } = await once("field", wanted), seen = arrays.mask.data;
       if (elsewhere()) return;
-      if (!state.strong) shade(this.mask, found.arrays.mask.data, height, width);
-      frame(this.field, found.box, height, width);
+      const count = seen.reduce((a, b) => a + b, 0), sees = count === 1 ? "sees.one" : beyond > 0.0005 && !vector ? "sees.exact.padding" : "sees.exact";
+      this.fieldText.textContent = held ? t("strength.none") : t(sees, { n: count, h: bottom - top, w: right - left, p: percent(beyond) });
+      if (!state.strong) shade(this.mask, seen, height, width);
+      frame(this.field, [top, left, bottom, right], height, width);
     }, 60);
   }
 
@@ -217,10 +224,12 @@ class Layer {
       const made = layer.op.endsWith("max_pool2d") ? Math.max(...inside) : value;
       replace(this.total, sum([[t(layer.op.endsWith("max_pool2d") ? "largest" : "mean"), made]], [[t("engine"), value]]));
     } else {
-      const from = this.inputs.map((input, n) => [layer.reads[n], input.data[(c * this.reads[1] + y) * this.reads[2] + x]]);
+      const passed = layer.op === "concat" || layer.op === "flatten", { n, channel } = this.from;
+      const from = passed ? [[`${layer.reads[n]} · ${channel}`, valueAt(this.inputs[n], channel, this.from.y, this.from.x)]]
+        : this.inputs.map((input, i) => [layer.reads[i], valueAt(input, c, y, x)]);
       replace(this.equation);
-      const simple = !["concat", "flatten", "softmax", "log_softmax", "mean", "layer_norm"].includes(layer.op) && from.every(([, v]) => v !== undefined);
-      replace(this.total, simple ? sum(from, [[t(`op.${layer.op}`), value]], from.length < 2 ? null : layer.op === "mul" ? "×" : "+") : h("p", { class: "sum" }, h("span", { class: "term" }, h("b", { class: "figure", "data-value": full(value) }, num(value)), h("small", {}, t(`op.${layer.op}`)))));
+      const simple = !["softmax", "log_softmax", "mean", "layer_norm"].includes(layer.op);
+      replace(this.total, simple ? sum(from, [[t(`op.${layer.op}`), value]], from.length < 2 && !passed ? null : layer.op === "mul" ? "×" : "+") : h("p", { class: "sum" }, h("span", { class: "term" }, h("b", { class: "figure", "data-value": full(value) }, num(value)), h("small", {}, t(`op.${layer.op}`)))));
     }
     this.algorithm();
   }
@@ -233,39 +242,24 @@ class Layer {
 
   fully(c, bias, value) {
     const weights = this.weight.data.subarray(c * this.weight.shape[1], (c + 1) * this.weight.shape[1]), x = this.inputs[0].data;
-    const terms = Array.from(weights, (w, i) => [w * x[i], i]), total = terms.reduce((a, [p]) => a + p, 0);
-    terms.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
-    const shown = terms.slice(0, 8);
-    replace(this.equation, h("table", { class: "terms" }, h("caption", {}, t("strongest", { n: shown.length, all: terms.length })),
-      h("thead", {}, h("tr", {}, [t("input"), t("value"), t("weight"), t("product")].map((words) => h("th", { scope: "col" }, words)))),
-      h("tbody", {}, shown.map(([p, i]) => h("tr", {}, [String(i), num(x[i]), num(weights[i]), num(p)].map((text) => h("td", { class: "figure" }, text)))))));
-    this.result([[t("sum.all", { n: terms.length }), total], [t("bias"), bias]], total + bias, value);
+    const total = weights.reduce((a, w, i) => a + w * x[i], 0);
+    strongest(this.equation, x, weights, 8);
+    this.result([[t("sum.all", { n: weights.length }), total], [t("bias"), bias]], total + bias, value);
   }
 
   byChannel(sums, k) {
     if (sums.length < 2) return;
     this.partial.hidden = this.partialTitle.hidden = false;
-    const [, ih, iw] = this.reads, scale = Math.max(...sums.map(Math.abs));
-    if (this.partial.childElementCount !== Math.min(SHOWN, sums.length) || this.partialOf !== this.drawn) {
-      this.partialOf = this.drawn;
-      replace(this.partial, this.channels.slice(0, SHOWN).map((channel, number) => h("li", {}, h("button", { type: "button", onclick: () => go({ k: number }, true) },
-        paint(canvas("", { "aria-hidden": "true" }), this.inputs[0].data.subarray(channel * ih * iw, (channel + 1) * ih * iw), ih, iw, this.inScale),
-        h("span", { class: "figure" })))));
-    }
-    [...this.partial.children].forEach((item, number) => {
-      const button = item.firstChild, figure = button.lastChild;
-      figure.textContent = num(sums[number]);
-      figure.classList.toggle("strong", Math.abs(sums[number]) > 0.5 * scale);
-      button.setAttribute("aria-pressed", String(number === k));
-      button.setAttribute("aria-label", t("partial.of", { k: this.channels[number], value: num(sums[number]) }));
-    });
+    const [, ih, iw] = this.reads, plane = (channel) => this.inputs[0].data.subarray(channel * ih * iw, (channel + 1) * ih * iw);
+    byChannel(this.partial, { key: String(this.channels[0]), sums: sums.slice(0, SHOWN), k, labels: this.channels.map((channel, number) => t("partial.of", { k: channel, value: num(sums[number]) })),
+      picture: (number) => paint(canvas("", { "aria-hidden": "true" }), plane(this.channels[number]), ih, iw, this.inScale), chosen: (number) => go({ k: number }, true) });
   }
 
   algorithm() {
     const made = this.layer.algorithm;
     if (this.made.childElementCount) return;
     const size = this.layer.formula ? h("p", { class: "formula" }, h("span", {}, t("size")), h("code", {}, this.layer.formula)) : null;
-    replace(this.made, size, made ? h("details", {}, h("summary", {}, t("made.by"), " ", h("b", {}, made.name), ". ", t(made.products ? "products.yes" : "products.no")), h("pre", { tabIndex: 0 }, made.plan)) : null);
+    replace(this.made, size, made ? h("details", {}, h("summary", {}, t("made.by"), " ", h("b", {}, made.name), ". ", this.weight ? t(made.products ? "products.yes" : "products.no") : ""), h("pre", { tabIndex: 0 }, made.plan)) : null);
   }
 
   // How well the filters are used: which are never above zero, which are twice there, which stand at their limit.
@@ -276,11 +270,12 @@ class Layer {
     const list = (items) => items.flatMap((item, i) => (i ? [", ", item] : [item]));
     const said = [
       found.dead.length ? [t("health.dead"), " ", list(found.dead.map(link))] : null,
+      found.still.length ? [t("health.still"), " ", list(found.still.map(link))] : null,
       found.duplicates.length ? [t("health.duplicates"), " ", list(found.duplicates.map(([a, b]) => h("span", {}, link(a), " = ", link(b))))] : null,
       found.saturated.length ? [t("health.saturated"), " ", list(found.saturated.map(link))] : null,
     ].filter(Boolean);
     replace(this.judged, h("h2", {}, t("health")), h("p", { class: "note" }, t("health.lead", { n: found.images })),
-      said.length ? said.map((line) => h("p", { class: "note" }, line)) : h("p", { class: "note" }, t("health.well", { n: this.layer.output[0] })));
+      said.length ? said.map((line) => h("p", { class: "note" }, line)) : h("p", { class: "note" }, t(found.rectified ? "health.well" : "health.unjudged", { n: this.layer.output[0] })));
   }
 
   async exciting(c) {
@@ -300,17 +295,6 @@ class Layer {
       replace(this.excited, h("h2", {}, t("exciting", { c })), items.length ? h("ul", { class: "strip wide" }, items) : h("p", { class: "note" }, t("exciting.none", { n: found.samples })));
     }, 200);
   }
-}
-
-function strip(count) {
-  const columns = Math.ceil(Math.sqrt(count));
-  return [Math.ceil(count / columns), columns];
-}
-
-function padded(values, count) {
-  const found = new Float32Array(count);
-  found.set(values);
-  return found;
 }
 
 function shade(mask, seen, height, width) {

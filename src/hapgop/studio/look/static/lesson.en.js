@@ -32,7 +32,7 @@ export const lesson = [
     "And each unit sees more of the picture than the one before it. Step through the layers of this net: the frame on the left is what the unit on the right depends on.",
   ] },
   { key: "pooling", title: "Pooling", text: [
-    "Where exactly an edge lies matters little to what is in the picture. Pooling keeps the largest value of each 2 × 2 window, and drops the other three. The maps become four times smaller; what was found stays found, even if it moves by a pixel.",
+    "Where exactly an edge lies matters little to what is in the picture. Pooling keeps the largest value of each 2 × 2 window, and drops the other three. The maps become four times smaller; what was found stays found when it moves by a pixel, as long as it stays within its window.",
     "Pooling has no weights, and treats each channel by itself.",
   ] },
   { key: "end", title: "The fully connected end", text: [
@@ -41,7 +41,7 @@ export const lesson = [
   ] },
   { key: "flip", title: "What convolution means", text: [
     "Mathematicians turn the filter round before they slide it: `(x ∗ w)(n) = Σ x(n − k) w(k)`. What nets compute does not turn it: `Σ x(n + k) w(k)`, called cross-correlation.",
-    "A picture with a single dot shows the difference. Convolution copies the filter as it is to wherever there is a dot; cross-correlation copies it upside down. Turned so, order no longer matters: x ∗ w = w ∗ x. A net learns its filters anyway, so for it a turned filter is as good.",
+    "A picture with a single dot shows the difference. Convolution copies the filter as it is to wherever there is a dot; cross-correlation copies it turned by 180°. Turned so, order no longer matters: x ∗ w = w ∗ x. A net learns its filters anyway, so for it a turned filter is as good.",
   ] },
   { key: "learning", title: "Filters that learn", text: [
     "Nobody draws the filters of a net. They begin as noise. A picture goes in, the answer is compared with the wanted one, and every weight is moved a little in the direction that makes the difference smaller. Then again.",

@@ -3,7 +3,7 @@
 import { choice, h, replace, slider } from "./dom.js";
 import { numbers, signed } from "./equation.js";
 import { by, large, num, percent } from "./format.js";
-import { clipped, imageLike, spanOf } from "./geometry.js";
+import { clipped, imageLike, readBox, spanOf, valueAt, windowOf } from "./geometry.js";
 import { canvas, frame, most, paint, photo } from "./plane.js";
 import { filterOf } from "./play.js";
 import { once } from "./source.js";
@@ -12,6 +12,16 @@ import { t } from "./words.js";
 import { Workbench, grid } from "./workbench.js";
 
 const EDGE = filterOf("edge", 3);
+// Of a map that is larger, a part of so many rows and columns is shown as numbers.
+const WHOLE = 16, PART = 12;
+const MOST_LABELS = 12;
+
+// What the visitor set in each chapter; it outlives another language, another light and another chapter.
+const kept = new Map();
+function keep(chapter, begin) {
+  if (!kept.has(chapter)) kept.set(chapter, begin);
+  return kept.get(chapter);
+}
 
 // Whole numbers from 0 to 15 out of the picture at hand: the digit's own ink, small enough to multiply in the head.
 async function patch(ctx, size) {
@@ -44,79 +54,80 @@ const turned = (slice) => slice[0].map((_, j) => slice.map((row) => row[j]));
 export const widgets = { parts, filter, relu, sliding, stride, padding, six, depth, pooling, end, flip, learning };
 
 async function parts(root) {
-  let side = 32;
+  const now = keep("parts", { side: 32 });
   const text = h("div", { class: "side" });
   const show = () => {
-    const whole = side * side * 3 * 100, local = 5 * 5 * 3 * 100;
+    const { side } = now, whole = side * side * 3 * 100, local = 5 * 5 * 3 * 100;
     const picture = (lit, words, count) => h("figure", {}, h("figcaption", {}, words), connections(lit), h("p", { class: "caption figure" }, count));
     replace(text, picture(true, t("parts.whole"), `${side} · ${side} · 3 · 100 = ${large(whole)}`), picture(false, t("parts.part"), `5 · 5 · 3 · 100 = ${large(local)}`));
   };
-  root.append(h("div", { class: "controls" }, slider(t("parts.side"), side, 8, 224, (value) => { side = value; show(); }, 8)), text);
+  root.append(h("div", { class: "controls" }, slider(t("parts.side"), now.side, 8, 224, (value) => { now.side = value; show(); }, 8)), text, h("p", { class: "caption" }, t("parts.count")));
   show();
 }
 
 function connections(whole) {
   const made = canvas(t(whole ? "parts.whole" : "parts.part")), context = (made.width = 440, made.height = 280, made.getContext("2d")), style = getComputedStyle(document.documentElement);
   const at = (name) => style.getPropertyValue(name).trim(), cells = 9, size = 22;
-  context.strokeStyle = at("--strong"); context.fillStyle = at("--track");
-  const seen = (i, j) => whole || (i >= 3 && i < 6 && j >= 3 && j < 6);
-  for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) {
-    context.fillStyle = seen(i, j) ? at("--accent") : at("--track");
-    context.globalAlpha = seen(i, j) ? 0.35 : 1;
+  const places = Array.from({ length: cells * cells }, (_, n) => [Math.floor(n / cells), n % cells]), seen = ([i, j]) => whole || (i >= 2 && i < 7 && j >= 2 && j < 7);
+  for (const [i, j] of places) {
+    context.fillStyle = seen([i, j]) ? at("--accent") : at("--track");
+    context.globalAlpha = seen([i, j]) ? 0.35 : 1;
     context.fillRect(20 + j * size, 40 + i * size, size - 2, size - 2);
-    context.globalAlpha = 0.5;
-    if (seen(i, j)) { context.strokeStyle = at("--accent"); context.beginPath(); context.moveTo(20 + (j + 0.5) * size, 40 + (i + 0.5) * size); context.lineTo(390, 139); context.stroke(); }
-    context.globalAlpha = 1;
   }
+  // All lines after all cells, so that none is painted over.
+  context.globalAlpha = 0.5;
+  context.strokeStyle = at("--accent");
+  for (const [i, j] of places.filter(seen)) { context.beginPath(); context.moveTo(20 + (j + 0.5) * size, 40 + (i + 0.5) * size); context.lineTo(390, 139); context.stroke(); }
+  context.globalAlpha = 1;
   context.fillStyle = at("--ink"); context.beginPath(); context.arc(392, 139, 9, 0, 7); context.fill();
   return made;
 }
 
 async function filter(root, ctx) {
-  const table = h("div", {}), bench = new Workbench(root, { walking: true }), filters = [[EDGE.map((row) => [...row])]];
-  let bias = 0;
-  root.prepend(h("div", { class: "controls" }, slider(t("bias"), 0, -20, 20, (value) => { bias = value; bench.set({ bias: [bias] }); })), table);
-  replace(table, numbers(filters[0][0].flat(), 3, 3, { scale: 3, caption: t("filter.edit"), changed: (i, j, value) => { if (Number.isFinite(value)) { filters[0][0][i][j] = value; bench.set({ filters }); } } }));
-  await bench.set({ x: [await patch(ctx, 5)], filters, bias: [bias] });
+  const now = keep("filter", { rows: EDGE.map((row) => [...row]), bias: 0 });
+  const table = h("div", {}), bench = new Workbench(root, { walking: true, unpadded: true }), set = (patch = {}) => bench.set({ filters: [[now.rows]], bias: [now.bias], ...patch });
+  root.prepend(h("div", { class: "controls" }, slider(t("bias"), now.bias, -20, 20, (value) => { now.bias = value; set(); })), table);
+  replace(table, numbers(now.rows.flat(), 3, 3, { scale: 3, caption: t("filter.edit"), changed: (i, j, value) => { if (Number.isFinite(value)) { now.rows[i][j] = value; set(); } } }));
+  await set({ x: [await patch(ctx, 5)] });
   return () => bench.leave();
 }
 
 async function relu(root, ctx) {
-  const bench = new Workbench(root, { numbers: false, relu: true }), x = await grey(ctx);
-  let bias = 0;
-  root.prepend(h("div", { class: "controls" }, slider(t("bias"), 0, -2, 2, (value) => { bias = value; bench.set({ bias: [bias] }); }, 0.1),
-    choice("ReLU", [[false, t("relu.before")], [true, t("relu.after")]], true, (value) => { bench.relu = value; bench.set({}); })));
-  await bench.set({ x, filters: [[EDGE]], bias: [bias] });
+  const now = keep("relu", { bias: 0, after: true }), bench = new Workbench(root, { numbers: false, relu: now.after, unpadded: true }), x = await grey(ctx);
+  root.prepend(h("div", { class: "controls" }, slider(t("bias"), now.bias, -2, 2, (value) => { now.bias = value; bench.set({ bias: [value] }); }, 0.1),
+    choice("ReLU", [[false, t("relu.before")], [true, t("relu.after")]], now.after, (value) => { now.after = bench.relu = value; bench.set({}); })));
+  await bench.set({ x, filters: [[EDGE]], bias: [now.bias] });
 }
 
 async function sliding(root, ctx) {
-  const bench = new Workbench(root, { walking: true });
+  const bench = new Workbench(root, { walking: true, unpadded: true });
   await bench.set({ x: [await patch(ctx, 7)], filters: [[EDGE]] });
   return () => bench.leave();
 }
 
 async function stride(root, ctx) {
-  const bench = new Workbench(root, { walking: true }), settings = { stride: 1, padding: 0, dilation: 1, flip: false };
-  const x = await patch(ctx, 11), size = { n: 7, f: 3 };
-  const set = () => bench.set({ settings: { ...settings }, x: [x.slice(0, size.n).map((row) => row.slice(0, size.n))], filters: [[filterOf("edge", size.f)]] });
+  const bench = new Workbench(root, { walking: true, unpadded: true }), now = keep("stride", { n: 7, f: 3, stride: 1 });
+  const x = await patch(ctx, 11);
+  const set = () => bench.set({ settings: { stride: now.stride, padding: 0, dilation: 1, flip: false }, x: [x.slice(0, now.n).map((row) => row.slice(0, now.n))], filters: [[filterOf("edge", now.f)]] });
+  const moved = (name) => (value) => { now[name] = value; set(); };
   root.prepend(h("div", { class: "controls" },
-    slider(t("stride.n"), 7, 3, 11, (value) => { size.n = value; set(); }), slider(t("stride.f"), 3, 1, 7, (value) => { size.f = value; set(); }), slider(t("stride.s"), 1, 1, 5, (value) => { settings.stride = value; set(); })));
+    slider(t("stride.n"), now.n, 3, 11, moved("n")), slider(t("stride.f"), now.f, 1, 7, moved("f")), slider(t("stride.s"), now.stride, 1, 5, moved("stride"))));
   await set();
   return () => bench.leave();
 }
 
 async function padding(root, ctx) {
-  const bench = new Workbench(root, { walking: true });
-  let settings = { stride: 1, padding: 1, dilation: 1, flip: false };
-  root.prepend(h("div", { class: "controls" }, slider(t("play.padding"), 1, 0, 3, (value) => { settings = { ...settings, padding: value }; bench.set({ settings }); }), slider(t("play.stride"), 1, 1, 3, (value) => { settings = { ...settings, stride: value }; bench.set({ settings }); })));
-  await bench.set({ x: [await patch(ctx, 7)], filters: [[EDGE]], settings });
+  const bench = new Workbench(root, { walking: true }), now = keep("padding", { stride: 1, padding: 1, dilation: 1, flip: false });
+  const moved = (name) => (value) => { now[name] = value; bench.set({ settings: { ...now } }); };
+  root.prepend(h("div", { class: "controls" }, slider(t("play.padding"), now.padding, 0, 3, moved("padding")), slider(t("play.stride"), now.stride, 1, 3, moved("stride"))));
+  await bench.set({ x: [await patch(ctx, 7)], filters: [[EDGE]], settings: { ...now } });
   return () => bench.leave();
 }
 
 async function six(root) {
   const edge = filterOf("edge", 5), blob = filterOf("outline", 5).map((row) => row.map((v) => v / 24));
   const filters = [alike(edge), alike(turned(edge)), alike(filterOf("blur", 5)), tinted(filterOf("blur", 5), [2, -1, -1]), tinted(filterOf("blur", 5), [-0.5, -0.5, 1]), alike(blob)];
-  const bench = new Workbench(root, { numbers: false });
+  const bench = new Workbench(root, { numbers: false, unpadded: true });
   await bench.set({ x: scene(), filters, bias: [0, 0, 0, 0, 0, 0], unit: [0, 14, 10] });
   root.append(h("p", { class: "caption" }, t("six.count"), " ", h("code", {}, "(5 · 5 · 3 + 1) · 6 = 456")));
 }
@@ -124,60 +135,81 @@ async function six(root) {
 async function depth(root, ctx) {
   const layers = ctx.facts.layers.filter((layer) => layer.output.length === 3 && layer.taps), [, height, width] = ctx.facts.input_shape, pixels = await ctx.pixels();
   const mark = h("i", { class: "frame" }), words = h("p", { class: "caption" }), after = h("figure", {});
+  const now = keep("depth", { layer: 1 });
   const show = async (number) => {
+    now.layer = number;
     const layer = layers[number - 1], [, oh, ow] = layer.output, y = oh >> 1, x = ow >> 1;
     const box = clipped(spanOf(layer, y, x), height, width);
     frame(mark, box, height, width);
-    words.textContent = t("depth.sees", { layer: layer.name, h: layer.field.size[0], w: layer.field.size[1] });
+    words.textContent = t("depth.sees", { layer: layer.name, h: box[2] - box[0], w: box[3] - box[1] });
     const map = await ctx.maps(layer.name), spot = h("i", { class: "frame" });
     frame(spot, [y, x, y + 1, x + 1], oh, ow);
     replace(after, h("figcaption", {}, `${layer.name} · ${by(layer.output)}`), h("div", { class: "layers", style: `aspect-ratio:${ow}/${oh}` }, paint(canvas(t("map.of", { layer: layer.name, c: 0 })), map.data.subarray(0, oh * ow), oh, ow, most(map.data)), spot));
   };
-  root.append(h("div", { class: "controls" }, slider(t("depth.layer"), 1, 1, layers.length, show)),
+  root.append(h("div", { class: "controls" }, slider(t("depth.layer"), now.layer, 1, layers.length, show)),
     h("div", { class: "side" }, h("figure", {}, h("figcaption", {}, t("image")), h("div", { class: "layers", style: `aspect-ratio:${width}/${height}` }, photo(canvas(t("image")), pixels.data, pixels.shape), mark)), after), words);
-  await show(1);
+  await show(now.layer);
+}
+
+// Which windows are shown along one axis, and the rows of the input that they lie in: all of a small map, or, from the
+// middle on, as many as fit.
+function part({ places }, side) {
+  if (side <= WHOLE) return { first: 0, count: places.length, from: 0, to: side };
+  const first = Math.max(0, (places.length >> 1) - 2), from = Math.max(0, places[first][0]);
+  let count = 1;
+  while (first + count < places.length && places[first + count].at(-1) < from + PART) count++;
+  return { first, count, from, to: Math.min(side, Math.max(from + PART, places[first].at(-1) + 1)) };
 }
 
 async function pooling(root, ctx) {
-  const layer = ctx.facts.layers.find((one) => one.op === "max_pool2d" && one.input[1] <= 16);
+  const layers = ctx.facts.layers.filter((one) => one.op === "max_pool2d"), layer = layers.find((one) => Math.max(...one.input.slice(1)) <= WHOLE) ?? layers[0];
   if (!layer) { root.append(h("p", {}, t("pooling.none"))); return; }
-  const [given, made] = await Promise.all([ctx.maps(layer.reads[0]), ctx.maps(layer.name)]), [channels, ih, iw] = given.shape, [, oh, ow] = made.shape;
-  let channel = 0, unit = [0, 0];
-  const place = h("div", { class: "side" }), total = h("p", { class: "caption figure" });
-  const rows = (map, height, width) => Array.from({ length: height }, (_, i) => Array.from(map.data.subarray((channel * height + i) * width, (channel * height + i + 1) * width)));
+  const [given, made] = await Promise.all([ctx.maps(layer.reads[0]), ctx.maps(layer.name)]), [channels, ih, iw] = given.shape;
+  const down = part(layer.taps.rows, ih), across = part(layer.taps.columns, iw), now = keep("pooling", { channel: 0, y: 0, x: 0 });
+  const place = h("div", { class: "side" }), total = h("p", { class: "caption figure" }), scale = most(given.data);
+  const rows = (map, top, left, bottom, right) => Array.from({ length: bottom - top }, (_, i) => Array.from({ length: right - left }, (_, j) => valueAt(map, now.channel, top + i, left + j)));
   const show = () => {
-    const { rows: r, columns: c } = layer.taps, top = r.places[unit[0]], left = c.places[unit[1]], table = rows(given, ih, iw);
-    const values = top.flatMap((i) => left.map((j) => table[i][j])), scale = most(given.data);
-    replace(place, h("figure", {}, h("figcaption", {}, `${layer.reads[0]} · ${channel}`), grid(table, { scale, box: [top[0], left[0], top.at(-1) + 1, left.at(-1) + 1], label: t("input") })),
-      h("figure", {}, h("figcaption", {}, `${layer.name} · ${channel}`), grid(rows(made, oh, ow), { scale, box: [...unit, unit[0] + 1, unit[1] + 1], label: t("maps"), on: (y, x) => { unit = [y, x]; show(); } })));
-    total.textContent = `max(${values.map(num).join(", ")}) = ${num(made.data[(channel * oh + unit[0]) * ow + unit[1]])}`;
+    const y = down.first + now.y, x = across.first + now.x, window_ = windowOf(layer, y, x), [top, left, bottom, right] = readBox(window_);
+    // What lies in the padding takes no part.
+    const values = window_.rowReads.filter((i) => i >= 0).flatMap((i) => window_.columnReads.filter((j) => j >= 0).map((j) => valueAt(given, now.channel, i, j)));
+    replace(place, h("figure", {}, h("figcaption", {}, `${layer.reads[0]} · ${now.channel}`), grid(rows(given, down.from, across.from, down.to, across.to), { scale, box: [top - down.from, left - across.from, bottom - down.from, right - across.from], label: t("input") })),
+      h("figure", {}, h("figcaption", {}, `${layer.name} · ${now.channel}`), grid(rows(made, down.first, across.first, down.first + down.count, across.first + across.count), { scale, box: [now.y, now.x, now.y + 1, now.x + 1], label: t("maps"), on: (v, u) => { if (v !== now.y || u !== now.x) { Object.assign(now, { y: v, x: u }); show(); } } })));
+    total.textContent = `max(${values.map(num).join(", ")}) = ${num(valueAt(made, now.channel, y, x))}`;
   };
-  root.append(h("div", { class: "controls" }, slider(t("channel"), 0, 0, channels - 1, (value) => { channel = value; show(); }), slider(t("pooling.window"), 0, 0, oh * ow - 1, (value) => { unit = [Math.floor(value / ow), value % ow]; show(); })), place, total);
+  const windows = down.count * across.count;
+  root.append(h("div", { class: "controls" }, slider(t("channel"), now.channel, 0, channels - 1, (value) => { now.channel = value; show(); }), slider(t("pooling.window"), now.y * across.count + now.x, 0, windows - 1, (value) => { Object.assign(now, { y: Math.floor(value / across.count), x: value % across.count }); show(); })), place, total);
   show();
 }
 
 async function end(root, ctx) {
-  const last = ctx.facts.layers.findLast((layer) => layer.op === "linear"), map = await ctx.maps(ctx.facts.output), { probabilities } = ctx.image, scale = most(map.data);
+  const map = await ctx.maps(ctx.facts.output), { probabilities } = ctx.image, scores = Array.from(map.data), highest = scores.indexOf(Math.max(...scores));
+  const last = ctx.facts.layers.findLast((layer) => layer.op === "linear" && layer.output[0] === scores.length);
+  const labels = scores.map((_, i) => i), shown = labels.length > MOST_LABELS ? labels.sort((a, b) => scores[b] - scores[a]).slice(0, MOST_LABELS) : labels;
+  const name = (i) => (last ? h("a", { href: address({ view: "window", layer: last.name, c: i, y: 0, x: 0, step: null }) }, ctx.facts.classes[i]) : ctx.facts.classes[i]);
   root.append(h("table", { class: "table" }, h("caption", {}, t("end.caption")), h("thead", {}, h("tr", {}, [t("end.label"), t("end.score"), t("end.power"), t("end.share")].map((words) => h("th", { scope: "col" }, words)))),
-    h("tbody", {}, Array.from(map.data).slice(0, 12).map((score, i) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: address({ view: "window", layer: last.name, c: i, y: 0, x: 0, step: null }) }, ctx.facts.classes[i])),
-      h("td", { class: "figure", style: `color:${Math.abs(score) === scale ? "var(--accent)" : "inherit"}` }, num(score)), h("td", { class: "figure" }, num(Math.exp(score))), h("td", { class: "figure" }, h("span", { class: "meter", style: `--share:${probabilities[i]}` }), percent(probabilities[i])))))));
+    h("tbody", {}, shown.map((i) => h("tr", {}, h("th", { scope: "row" }, name(i)),
+      h("td", { class: "figure", style: `color:${i === highest ? "var(--accent)" : "inherit"}` }, num(scores[i])), h("td", { class: "figure" }, num(Math.exp(scores[i]))), h("td", { class: "figure" }, h("span", { class: "meter", style: `--share:${probabilities[i]}` }), percent(probabilities[i])))))));
+  if (!last) return;
   const inputs = imageLike(last.input)[0];
   root.append(h("p", { class: "caption" }, t("end.weights"), " ", h("code", {}, `${last.output[0]} · (${inputs} + 1) = ${last.output[0] * (inputs + 1)}`)));
 }
 
 async function flip(root) {
-  const bench = new Workbench(root), dot = Array.from({ length: 5 }, (_, i) => Array.from({ length: 5 }, (_, j) => (i === 2 && j === 2 ? 1 : 0)));
-  const settings = { stride: 1, padding: 0, dilation: 1, flip: false };
-  root.prepend(h("div", { class: "controls" }, choice(t("flip"), [[false, t("correlation")], [true, t("convolution")]], false, (value) => bench.set({ settings: { ...settings, flip: value } }))));
-  await bench.set({ x: [dot], filters: [[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]], settings });
+  const bench = new Workbench(root, { unpadded: true }), now = keep("flip", { flip: false }), dot = Array.from({ length: 5 }, (_, i) => Array.from({ length: 5 }, (_, j) => (i === 2 && j === 2 ? 1 : 0)));
+  const settings = () => ({ stride: 1, padding: 0, dilation: 1, flip: now.flip });
+  root.prepend(h("div", { class: "controls" }, choice(t("flip"), [[false, t("correlation")], [true, t("convolution")]], now.flip, (value) => { now.flip = value; bench.set({ settings: settings() }); })));
+  await bench.set({ x: [dot], filters: [[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]], settings: settings() });
 }
 
 async function learning(root, ctx) {
   const found = await once("learning", { image: ctx.image.image }), { filters, target } = found.arrays, scale = most(target.data), place = h("div", { class: "equation" }), words = h("p", { class: "caption figure", role: "status" });
+  const now = keep("learning", { step: 0 });
+  now.step = Math.min(now.step, found.steps.length - 1);
   const show = (number) => {
+    now.step = number;
     replace(place, numbers(filters.data.subarray(9 * number, 9 * number + 9), 3, 3, { scale, caption: t("learning.now", { step: found.steps[number] }) }), signed("→", numbers(target.data, 3, 3, { scale, caption: t("learning.target") })));
     words.textContent = t("learning.loss", { loss: num(found.losses[number]) });
   };
-  root.append(h("div", { class: "controls" }, slider(t("learning.step"), 0, 0, found.steps.length - 1, show)), place, words);
-  show(0);
+  root.append(h("div", { class: "controls" }, slider(t("learning.step"), now.step, 0, found.steps.length - 1, show)), place, words);
+  show(now.step);
 }

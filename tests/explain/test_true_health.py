@@ -1,0 +1,48 @@
+"""What is said of filters that only look alike, and of maps that say nothing."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from hapgop.explain import filter_health
+from hapgop.explain.opened import opened
+
+IMAGES = [np.random.default_rng(k).random((2, 6, 6)).astype(np.float32) for k in range(3)]
+
+
+def health(net, images=IMAGES):
+    return filter_health(opened(net, images[0]), images, "0")
+
+
+def filled(net, *values):
+    with torch.no_grad():
+        for number, value in enumerate(values):
+            net[0].weight[number] = value
+        net[0].bias.zero_()
+    return net
+
+
+def test_equal_filters_of_two_groups_read_different_channels():
+    depthwise = filled(nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.ReLU()), 1.0, 1.0)
+    assert health(depthwise).duplicates == ()
+    multiplied = filled(nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU()), 1.0, 1.0, 1.0, -1.0)
+    assert health(multiplied).duplicates == ((0, 1),)
+
+
+def test_a_map_that_is_one_number_is_dead_without_a_relu_too():
+    plain = filled(nn.Sequential(nn.Conv2d(2, 3, 3)), 0.0, -1.0, 1.0)
+    found = health(plain)
+    assert (found.dead, found.still, found.rectified) == ((0,), (0,), False)
+
+
+def test_a_bias_alone_is_dead_though_it_is_above_zero():
+    net = filled(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU()), 0.0, -1.0, 1.0)
+    with torch.no_grad():
+        net[0].bias[0] = 2
+    found = health(net)
+    assert (found.dead, found.still, found.rectified) == ((0, 1), (0,), True)
+
+
+def test_pictures_without_detail_condemn_no_filter():
+    grey = [np.stack([np.full((6, 6), 0.2, np.float32), np.full((6, 6), 0.4, np.float32)])]
+    assert health(filled(nn.Sequential(nn.Conv2d(2, 2, 3)), 1.0, -1.0), grey).dead == ()

@@ -1,0 +1,83 @@
+"""What the page's server keeps and what it says of nets that answer with no numbers."""
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from hapgop import explain
+from hapgop.explain.opened import Opened
+from hapgop.studio.look import Sample, application
+from hapgop.studio.look.subject import _FRAMES, Subject
+
+from .test_look_server import small, subject
+
+
+def client(looked: Subject) -> TestClient:
+    return TestClient(application(looked), base_url="http://127.0.0.1:7007")
+
+
+def taught() -> list[Sample]:
+    return [Sample(f"l{n}", np.full((8, 8, 1), 200 + n, np.uint8), "a") for n in range(3)]
+
+
+def test_a_drawing_pushes_out_nobodys_pictures(monkeypatch):
+    monkeypatch.setattr("hapgop.studio.look.subject._PICTURES", 4)
+    looked = subject()
+    looked.taught = taught
+    asked = client(looked)
+    lessons = [one.id for one in looked.lessons]
+    samples = [asked.get("/api/sample", params={"n": n}).json()["image"] for n in range(3)]
+    uploaded = looked.show(np.full((8, 8, 1), 90, np.uint8)).id
+    for value in range(60):
+        body = bytes([value, 255 - value, 0, 9])
+        assert asked.post("/api/live?h=2&w=2&c=1&layers=", content=body).status_code == 200
+    for one in (*lessons, *samples, uploaded):
+        assert asked.get("/api/picture", params={"image": one}).status_code == 200
+    assert len(looked._frames) == _FRAMES
+    assert len(looked._pictures) == 1
+
+
+def test_a_frame_that_is_asked_about_stays():
+    looked = subject()
+    asked = looked.frame(np.full((8, 8, 1), 7, np.uint8))
+    assert looked.picture(asked.id) is asked
+    for value in range(20, 60):
+        looked.frame(np.full((8, 8, 1), value, np.uint8))
+    assert looked.picture(asked.id) is asked
+
+
+def test_samples_outlive_many_uploads(monkeypatch):
+    monkeypatch.setattr("hapgop.studio.look.subject._PICTURES", 2)
+    looked = subject()
+    first = looked.sample(0)
+    for value in range(9):
+        looked.show(np.full((8, 8, 1), value, np.uint8))
+    assert looked.picture(first.id) is first
+
+
+def test_a_link_to_a_sample_outlives_the_server():
+    identity = subject().sample(2).id
+    answer = client(subject()).get("/api/picture", params={"image": identity})
+    assert (answer.status_code, answer.json()["name"]) == (200, "2.png")
+
+
+@pytest.mark.parametrize("question", ["sample?n=0", "window?layer=conv&c=0&y=0&x=0"])
+def test_weights_that_are_no_numbers_are_told_in_a_sentence(question):
+    net = small()
+    broken = {name: np.full_like(tensor, np.nan) for name, tensor in net.tensors.items()}
+    looked = subject(Opened(net.graph, broken))
+    answer = client(looked).get(f"/api/{question}&image={looked.sample(0).id}")
+    assert answer.status_code == 400
+    assert "weights cannot be right" in answer.json()["error"]
+
+
+def test_what_a_covering_changes_is_found_once_for_all_labels(monkeypatch):
+    looked, runs = subject(), []
+    once = explain.what_changes
+    monkeypatch.setattr("hapgop.explain.what_changes", lambda *given: runs.append(given) or once(*given))
+    image = looked.sample(0).id
+    asked = client(looked)
+    answers = [asked.get("/api/mattered", params={"image": image, "label": n}).json() for n in range(3)]
+    assert len(runs) == 1
+    assert all(one["changes"] == answers[0]["changes"] for one in answers)
+    assert len({str(one["channels"]) for one in answers}) == 3
