@@ -37,4 +37,6 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented JSON, whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Of names that are no UTF-8 the strange bytes are written as JSON escapes, which read back as the same name.
+    write_whole(path, text.encode("utf-8", "backslashreplace"))

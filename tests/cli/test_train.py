@@ -336,3 +336,30 @@ def test_the_same_recipe_in_both_layers(hapgop):
     assert told["share"] == ours["seconds"] / theirs["seconds"]
     assert "of PyTorch's time" in done.out
     assert hapgop("bench", "layers", "digits").code == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any bytes for a name")
+def test_names_that_are_no_text_lose_no_result(hapgop, tmp_path):
+    """As unpacked from an archive of another system: EUC-KR, Latin-1."""
+    home = os.fsencode(tmp_path / "pets")
+    for name, value in ((b"caf\xe9", 0), (b"dog", 200)):
+        os.makedirs(os.path.join(home, name))
+        for number in range(10):
+            path = os.path.join(home, name, b"\xb0\xed_%d.png" % number)
+            Image.fromarray(np.full((12, 12), value + number, np.uint8)).save(os.fsdecode(path))
+    done = hapgop("train", "pets", "--run", "named", "--epochs", "1", "--net", "lenet5", "--threads", "1")
+    assert done.code == 0, done.err
+    assert "Test accuracy: " in done.out
+    assert json.loads(Path("named/config.json").read_text())["classes"] == ["caf\udce9", "dog"]
+    assert "caf\\udce9" in Path("named/report.html").read_text()
+    assert hapgop("evaluate", "named", "pets").code == 0
+
+
+def test_an_empty_name_is_no_data(hapgop):
+    done = hapgop("train", "")
+    assert done.code == 2
+    assert "empty name" in done.err
+
+
+def test_a_negative_seed_is_refused_at_once(hapgop):
+    assert hapgop("train", "digits", "--seed", "-1").code == 2

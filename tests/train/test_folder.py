@@ -191,3 +191,15 @@ def test_too_few_images_to_validate_are_refused(tmp_path: Path, paint: Paint) ->
     for name in ("a", "b"):
         paint(tmp_path / "d" / name / "0.png")
     refused(tmp_path / "d", "at least three")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
+def test_links_to_themselves_and_pipes_hold_nobody_up(pets: Path) -> None:
+    (pets / "loop").symlink_to("loop")
+    (pets / "cat" / "loop.png").symlink_to("loop.png")
+    os.mkfifo(pets / "cat" / "pipe.png")
+    data = load(pets)
+    assert data.classes == ("cat", "dog")
+    assert len(data.split("all")) == 20
+    assert any("2 stray files" in note for note in data.passed_over)
+    assert any("cat/loop.png" in note for note in data.skipped)

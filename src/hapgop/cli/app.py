@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if debug:
         # It may stand anywhere, as it is usually added to a line that has just failed.
         given.remove("--debug")
+    # Where one was closed (`>&-`), what is said goes nowhere.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -107,6 +109,9 @@ def _guarded(command: Callable[..., Any], debug: bool) -> Callable[..., Any]:
 def _loaded(name: str, debug: bool) -> Callable[..., Any]:
     try:
         command: Callable[..., Any] = importlib.import_module(f"hapgop.cli.commands.{name}").command
+    except KeyboardInterrupt:
+        console.complain("stopped.")
+        sys.exit(INTERRUPTED)
     except Exception as error:  # a library that is missing or broken, as often as not
         sys.exit(_explained(error, debug))
     return command

@@ -20,7 +20,7 @@ class Bar:
 
     def __init__(self, *, lines: bool = False, quiet: bool = False) -> None:
         err = console.err()
-        self._shown = err.is_terminal and not quiet
+        self._shown = err.is_terminal and not err.is_dumb_terminal and not quiet
         self._told = not self._shown and not quiet
         self._lines = lines and self._told
         self._progress = Progress(

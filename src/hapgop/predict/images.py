@@ -10,7 +10,7 @@ from hapgop.errors import InputError
 
 # What the suffix of a picture can be when folders are searched; a file that is named is always tried.
 SUFFIXES = frozenset({
-    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm",
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
     ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 })  # fmt: skip
 _WHITE_16 = 65535

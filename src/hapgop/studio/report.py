@@ -46,7 +46,7 @@ def write_report(
     text = report(
         title, config, metrics, evaluation, filters, feature_maps, image, layers, calibration, snapshots, health
     )
-    write_whole(Path(path), text.encode())
+    write_whole(Path(path), text.encode("utf-8", "backslashreplace"))
 
 
 def report(

@@ -166,7 +166,10 @@ def _told(
 
 def _home() -> Path:
     set_by_user = os.environ.get("HAPGOP_CACHE")
-    home = Path(set_by_user).expanduser() if set_by_user else Path.home() / ".cache" / "hapgop"
+    try:
+        home = Path(set_by_user).expanduser() if set_by_user else Path.home() / ".cache" / "hapgop"
+    except RuntimeError:
+        raise InputError("There is no home to keep decoded pictures in. HAPGOP_CACHE=FOLDER names a place.") from None
     return home / "images"
 
 

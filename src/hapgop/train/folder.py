@@ -1,6 +1,7 @@
 """What a folder of class folders holds: found by names alone, no file is opened here."""
 
 import os
+import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ class _Walk:
     def folders(self, folder: Path) -> list[Path]:
         """The folders in it, without counting anything."""
         hidden = self.hidden
-        found = [folder / entry.name for entry in self.entries(folder) if entry.is_dir()]
+        found = [folder / entry.name for entry in self.entries(folder) if _is_folder(entry)]
         self.hidden = hidden
         return found
 
@@ -135,18 +136,31 @@ class _Walk:
                 # A link to a folder might lead back up: links to files are followed, to folders not.
                 if entry.is_dir(follow_symlinks=False):
                     below.append(entry.path)
-                elif entry.is_dir() or os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
+                elif _is_folder(entry) or os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
                     self.stray[_kind(entry.name)] += 1
+                elif (listed := self._listed(entry, entry.path[start:], split, label)) is not None:
+                    self.files.append(listed)
                 else:
-                    self.files.append(self._listed(entry, entry.path[start:], split, label))
+                    self.stray[_kind(entry.name)] += 1
 
-    def _listed(self, entry: os.DirEntry[str], path: str, split: str, label: int) -> Listed:
+    def _listed(self, entry: os.DirEntry[str], path: str, split: str, label: int) -> Listed | None:
+        """A file; None for what is none: opening a pipe would wait for ever."""
         try:
             status = entry.stat()
         except OSError:
             # A link to nothing: listed, so that it is skipped by name when it cannot be opened.
             return Listed(path.replace(os.sep, "/"), split, label, -1, -1)
+        if not stat.S_ISREG(status.st_mode):
+            return None
         return Listed(path.replace(os.sep, "/"), split, label, status.st_size, status.st_mtime_ns)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Is it a folder, or a link to one? A link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _splits(walk: _Walk, folders: list[Path]) -> dict[str, Path] | None:

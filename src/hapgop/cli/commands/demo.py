@@ -23,7 +23,7 @@ def command(
         Path | None, typer.Option(help="Where to keep the trained net; runs/demo otherwise, replaced each time.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides everything that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides everything that is random.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "--force", help="Replace the run that is in --run.")

@@ -47,8 +47,11 @@ def command(json: Annotated[bool, typer.Option("--json", help="JSON on standard 
 
 def _facts() -> dict[str, Any]:
     machine = host()
-    folder = Path(native.cache_folder())
-    sizes = _sizes(folder)
+    try:
+        folder: Path | None = Path(native.cache_folder())
+    except RuntimeError:  # a user without a home
+        folder = None
+    sizes = _sizes(folder) if folder else []
     return {
         "hapgop": __version__,
         "python": platform.python_version(),
@@ -63,7 +66,7 @@ def _facts() -> dict[str, Any]:
         },
         "threads": {"count": get_threads(), "runtime": native.runtime()},
         "kernels": {
-            "folder": str(folder),
+            "folder": str(folder) if folder else "no folder: there is no home, and no HAPGOP_CACHE",
             "files": len(sizes),
             "bytes": sum(sizes),
         },

@@ -68,7 +68,7 @@ def command(
     recipe_from: Annotated[
         Path | None, typer.Option("--recipe", metavar="FILE", help="A recipe as JSON; options change it.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides everything that is random.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides everything that is random.")] = None,
     size: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Size of the images; what they have otherwise.")
     ] = None,
@@ -135,7 +135,9 @@ def command(
         threads = threads or begun.get("threads") or _fair_share(workers)
         training.use_threads(threads)
         use_precision(precision or begun.get("precision"))
-        source = source or "digits"
+        source = "digits" if source is None else source
+        if not source:
+            raise InputError("the data: an empty name. Give a folder of pictures, or leave it out for the digits.")
         # A folder that cannot be used is better known before an hour of decoding.
         folder = Path(workers.told(str(run or _free(source))))
         data = _loaded(source, how, workers)
@@ -255,6 +257,6 @@ def _sides(text: str | None) -> int | tuple[int, int] | None:
 
 def _free(source: str) -> Path:
     """runs/<name>, or runs/<name>-2 and so on where that is taken."""
-    name = Path(source).resolve().stem or "run"
+    name = Path(os.path.realpath(source)).stem or "run"
     tried = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in count(1))
     return next(folder for folder in tried if not folder.exists())
