@@ -202,4 +202,4 @@ def test_links_to_themselves_and_pipes_hold_nobody_up(pets: Path) -> None:
     assert data.classes == ("cat", "dog")
     assert len(data.split("all")) == 20
     assert any("2 stray files" in note for note in data.passed_over)
-    assert any("cat/loop.png" in note for note in data.skipped)
+    assert any("cat/loop.png" in str(one) for one in data.skipped)
