@@ -94,6 +94,60 @@ def test_a_pattern_or_folder_without_pictures(hapgop, run, pictures, name, words
     assert words in done.err
 
 
+def test_an_empty_folder_or_pattern_among_others_is_named_and_the_rest_labelled(hapgop, run, pictures):
+    (pictures / "empty").mkdir()
+    done = hapgop("predict", run, pictures / "empty", pictures / "*.jpg", pictures / "left.png", "--json")
+    assert done.code == 0
+    listed = json.loads(done.out)
+    assert len(listed["predictions"]) == 1
+    assert [one["path"] for one in listed["skipped"]] == [str(pictures / "empty"), str(pictures / "*.jpg")]
+    first, second = done.err.splitlines()
+    assert first.startswith(f"skipped: {pictures / 'empty'}: no pictures in this folder (.avif, ")
+    assert second == f"skipped: {pictures / '*.jpg'}: no file has such a name."
+    done = hapgop("predict", run, pictures / "empty", pictures / "*.jpg")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[-1] == "hapgop: there was no picture to label."
+
+
+def test_a_folder_is_searched_as_in_training(hapgop, run, pictures):
+    for name in (".git", ".thumbnails", "__MACOSX", "runs/one"):
+        (pictures / name).mkdir(parents=True)
+        Image.open(pictures / "left.png").save(pictures / name / "left.png")
+    for name in ("config.json", "model.safetensors"):
+        (pictures / "runs" / "one" / name).write_text("{}")
+    Image.open(pictures / "left.png").save(pictures / "bare", "PNG")
+    (pictures / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (pictures / "README").write_text("Pictures of halves")
+    done = hapgop("predict", run, pictures, "--json")
+    assert done.code == 0
+    listed = json.loads(done.out)
+    names = [os.path.relpath(one["path"], pictures) for one in listed["predictions"]]
+    assert names == ["bare", os.path.join("deep", "large.png"), "left.png", "right.png"]
+    assert [os.path.basename(one["path"]) for one in listed["skipped"]] == ["IMG_1.HEIC", "notes.png"]
+    assert listed["skipped"][0]["error"].endswith("HEIC has to be converted to JPEG or PNG first.")
+    lines = done.err.splitlines()
+    assert lines[:3] == [
+        "note: Ignored 3 hidden files and folders.",
+        "note: Ignored 1 stray files (1 without suffix).",
+        f"note: Not read, as trained nets are kept there: {pictures / 'runs' / 'one'}.",
+    ]
+    assert lines[-1] == "Labelled 4 of 6 files; 2 could not be read."
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_the_rest_labelled(hapgop, run, pictures, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(folder):
+        if str(folder).rstrip("/").endswith("deep"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    done = hapgop("predict", run, pictures / "deep", pictures / "left.png")
+    assert done.code == 0
+    assert f"skipped: {pictures / 'deep'}: the folder cannot be read (Permission denied)." in done.err
+
+
 def test_the_likeliest_few(hapgop, run, pictures):
     done = hapgop("predict", run, pictures / "left.png", "--top", 9)
     header, row = done.out.splitlines()

@@ -1,18 +1,22 @@
 """The cache: opened again without decoding, never stale, bounded, never half-written."""
 
+import io
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
+from PIL import Image, PngImagePlugin
 
 from hapgop.errors import InputError
 from hapgop.train import Reading, load, worker, workers
 from hapgop.train import cache as caching
 
 Paint = Callable[..., Path]
+HEIC = b"\0\0\0\x18ftypheic"
 
 
 def decodings(root: Path, **settings: object) -> list[Reading]:
@@ -136,4 +140,41 @@ def test_what_a_dead_process_leaves_is_done_here(pets: Path, monkeypatch: pytest
     paths = [str(path) for path in sorted(pets.rglob("*.png"))]
     job = {"kind": "measure", "items": list(enumerate(paths))}
     found = sorted(answer for chunk in workers.answers(job, 0, processes=2) for answer in chunk)
-    assert found == [(number, [6, 8, "L"]) for number in range(20)]
+    assert found == [(number, [6, 8, "L", False]) for number in range(20)]
+
+
+@pytest.fixture
+def plugin() -> Iterator[Callable[[], None]]:
+    """Registers a reader of HEIC, as a user's script does; what it reads is PNG behind the first bytes of HEIC."""
+    Image.init()
+    extensions, formats, identifiers = dict(Image.EXTENSION), dict(Image.OPEN), list(Image.ID)
+
+    def opened(file: IO[bytes], name: object) -> Image.Image:
+        return PngImagePlugin.PngImageFile(io.BytesIO(file.read()[len(HEIC) :]))
+
+    def register() -> None:
+        Image.register_open("HEIF", opened, lambda start: start.startswith(HEIC))
+        Image.register_extension("HEIF", ".heic")
+
+    yield register
+    for now, before in ((Image.EXTENSION, extensions), (Image.OPEN, formats)):
+        now.clear()
+        now.update(before)
+    Image.ID[:] = identifiers
+
+
+def test_a_plugin_that_the_user_registers_is_used(
+    pets: Path, plugin: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As many files as would be spread over processes, which know nothing of the plugin.
+    monkeypatch.setattr(workers, "_WORTH_PROCESSES", 1e-9)
+    monkeypatch.setattr(workers, "_cores", lambda: 2)
+    picture = pets / "cat" / "3.png"
+    (pets / "cat" / "3.heic").write_bytes(HEIC + picture.read_bytes())
+    picture.unlink()
+    assert [skipped.path for skipped in load(pets).skipped] == ["cat/3.heic"]
+    plugin()
+    data = load(pets)
+    assert data.skipped == ()
+    together = data.split("all")
+    assert together.image(together.names.index("cat/3.heic"))[0, 0, 0] == 3

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from hapgop.errors import InputError
 from hapgop.predict import Preprocessing
 from hapgop.train import load
+from hapgop.train.folder import listing
 
 Paint = Callable[..., Path]
 
@@ -203,3 +205,136 @@ def test_links_to_themselves_and_pipes_hold_nobody_up(pets: Path) -> None:
     assert len(data.split("all")) == 20
     assert any("2 stray files" in note for note in data.passed_over)
     assert any("cat/loop.png" in str(one) for one in data.skipped)
+
+
+def test_heic_is_a_picture_that_cannot_be_read(pets: Path, paint: Paint) -> None:
+    heic = b"\0\0\0\x18ftypheic" + bytes(40)
+    (pets / "cat" / "IMG_1.HEIC").write_bytes(heic)
+    # A name that says HEIC of what is none.
+    paint(pets / "cat" / "other.png", 77).rename(pets / "cat" / "other.heif")
+    data = load(pets)
+    (skipped,) = data.skipped
+    assert skipped.path == "cat/IMG_1.HEIC"
+    assert skipped.reason == "not a picture that can be read; HEIC has to be converted to JPEG or PNG first."
+    assert values(data.split("all"))["cat/other.heif"] == 77
+
+
+def test_pictures_without_suffix_are_read(pets: Path) -> None:
+    (pets / "cat" / "3.png").rename(pets / "cat" / "three")
+    (pets / "cat" / "LICENSE").write_text("x")
+    data = load(pets)
+    assert values(data.split("all"))["cat/three"] == 3
+    assert "Ignored 1 stray files (1 without suffix)." in data.passed_over
+
+
+def trained(folder: Path, weights: str = "model.safetensors") -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / weights).write_bytes(b"x")
+    (folder / "report.html").write_text("x")
+
+
+def test_the_runs_of_a_training_inside_the_data_are_no_class(pets: Path) -> None:
+    trained(pets / "runs" / "pets")
+    trained(pets / "runs" / "pets-2", "checkpoint.safetensors")
+    (pets / "runs" / "notes.txt").write_text("the second was better")
+    trained(pets / "best")
+    trained(pets / "cat" / "runs" / "cat")
+    data = load(pets)
+    assert data.classes == ("cat", "dog")
+    assert len(data.split("all")) == 20
+    (note,) = [note for note in data.passed_over if "trained nets" in note]
+    assert note == "Not read, as trained nets are kept there: best/, cat/runs/cat/, runs/."
+    assert not any("html" in note for note in data.passed_over)
+
+
+def test_a_class_may_be_called_runs(pets: Path, paint: Paint) -> None:
+    paint(pets / "runs" / "0.png")
+    trained(pets / "runs" / "pets")
+    found = listing(pets)
+    assert found.classes == ("cat", "dog", "runs")
+    assert [file.path for file in found.files if file.label == 2] == ["runs/0.png"]
+
+
+def test_runs_beside_given_splits_are_no_class_either(tmp_path: Path, paint: Paint) -> None:
+    root = tmp_path / "d"
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            paint(root / split / name / "0.png")
+    trained(root / "runs" / "d")
+    trained(root / "train" / "runs" / "train")
+    trained(root / "test" / "runs" / "test")
+    (root / "extra").mkdir()
+    found = listing(root)
+    assert found.classes == ("a", "b")
+    assert found.notes() == [
+        "Not read, as trained nets are kept there: runs/, test/runs/, train/runs/.",
+        "Not read, as they are no split: extra/.",
+    ]
+    alone = tmp_path / "alone"
+    paint(alone / "test" / "a" / "0.png")
+    trained(alone / "runs" / "d")
+    refused(alone, "no train/ folder beside test/")
+    assert [file.split for file in listing(alone, to_learn=False).files] == ["test"]
+
+
+def test_where_there_are_only_runs_words_say_so(tmp_path: Path) -> None:
+    trained(tmp_path / "d" / "runs" / "d")
+    refused(tmp_path / "d", "no folders but runs/, where trained nets are kept. Wanted is one folder of pictures")
+    refused(tmp_path / "d" / "runs", "no folders but d/, where")
+    (tmp_path / "d" / "runs" / "d" / "tensorboard").mkdir()
+    refused(tmp_path / "d" / "runs" / "d", "a run, where a trained net is kept, and no data")
+
+
+def test_class_names_are_composed_and_files_open_all_the_same(tmp_path: Path, paint: Paint) -> None:
+    apart = normalize("NFD", "café")
+    assert apart != "café"
+    for number in range(3):
+        paint(tmp_path / "d" / apart / f"{number}.png", number)
+        paint(tmp_path / "d" / "bar" / f"{number}.png", 100)
+    data = load(tmp_path / "d")
+    assert data.classes == ("bar", "café")
+    assert values(data.split("all"))[f"{apart}/2.png"] == 2
+    for split in ("train", "test"):
+        for name in ("bar", "café" if split == "train" else apart):
+            for number in range(3):
+                paint(tmp_path / "e" / split / name / f"{number}.png")
+    assert load(tmp_path / "e").classes == ("bar", "café")
+    paint(tmp_path / "d" / "café" / "0.png")
+    if len(list((tmp_path / "d").iterdir())) == 3:
+        refused(tmp_path / "d", "two folders are called 'café'; they differ only in how Unicode writes it")
+
+
+def test_one_class_of_a_name_taken_apart_is_refused_as_others_are(tmp_path: Path, paint: Paint) -> None:
+    for name in ("a", "b"):
+        paint(tmp_path / "d" / normalize("NFD", "café") / name / "0.png")
+    refused(tmp_path / "d", "only one class, 'café'.*Give .* if that holds the class folders")
+
+
+def test_to_judge_by_any_picture_will_do(tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "one" / "dog" / "0.png")
+    (tmp_path / "one" / "empty").mkdir()
+    found = listing(tmp_path / "one", to_learn=False)
+    assert (found.classes, len(found.files)) == (("dog",), 1)
+    paint(tmp_path / "two" / "train" / "b" / "0.png")
+    paint(tmp_path / "two" / "test" / "a" / "0.png")
+    found = listing(tmp_path / "two", to_learn=False)
+    assert found.classes == ("a", "b")
+    assert [(file.split, file.label) for file in found.files] == [("test", 0), ("train", 1)]
+    # A class that is called as a split is.
+    paint(tmp_path / "three" / "test" / "0.png")
+    assert listing(tmp_path / "three", to_learn=False).classes == ("test",)
+    (tmp_path / "four" / "a").mkdir(parents=True)
+    with pytest.raises(InputError, match="no pictures in 'a'"):
+        listing(tmp_path / "four", to_learn=False)
+
+
+def test_pages_and_frames_that_are_not_used_are_told(pets: Path, paint: Paint) -> None:
+    frames = [Image.new("L", (8, 6), value) for value in (200, 210, 220)]
+    for name in ("a.gif", "b.tif", "c.png", "d.webp"):
+        frames[0].save(pets / "cat" / name, save_all=True, append_images=frames[1:], lossless=True)
+    frames[0].save(pets / "cat" / "preview.jpg", "MPO", save_all=True, append_images=frames[1:])
+    frames[0].save(pets / "cat" / "one.tif", save_all=True)
+    for data in (load(pets), load(pets)):
+        assert data.passed_over == ("4 pictures have several pages or frames: the first is used, the others are not.",)
+    assert values(data.split("all"))["cat/b.tif"] == 200

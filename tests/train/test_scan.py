@@ -79,3 +79,46 @@ def test_blank_pictures_are_alike_only_where_they_are_the_same(pets: Path, paint
     (pair,) = duplicates(load(pets))
     assert set(pair.names) == {"cat/3.png", "cat/again.png"}
     assert pair.exact
+
+
+def deep(root: Path, brightest: int) -> Path:
+    """Two classes of 16-bit grey whose values end at `brightest`."""
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for position in range(30):
+            pixels = generator.integers(0, brightest + 1, (8, 8), dtype=np.uint16)
+            pixels[0, 0] = brightest
+            Image.fromarray(pixels).save(root / name / f"{position:02}.png")
+    return root
+
+
+def test_deep_grey_that_leaves_most_of_its_range_is_told(tmp_path: Path) -> None:
+    rows = found(deep(tmp_path / "d", 4095))
+    row = rows["deep grey using only 12 of 16 bits"]
+    assert row.count == 60
+    assert row.examples == "hardly a value is above 4,095, and white is 65,535: times 16, all is used"
+    assert rows["other channels"].examples == "60 deep grey"
+    # One picture that goes further says that white is as the others have it.
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "d" / "cat" / "bright.png")
+    assert not any("bits" in what for what in found(tmp_path / "d"))
+
+
+def test_deep_grey_among_other_pictures_is_told_too(tmp_path: Path) -> None:
+    root = deep(tmp_path / "d", 1023)
+    for name in ("cat", "dog"):
+        Image.new("L", (8, 8), 200).save(root / name / "8.png")
+    assert found(root)["deep grey using only 10 of 16 bits"].count == 60
+    assert not any("bits" in what for what in found(deep(tmp_path / "e", 2**15 - 1)))
+
+
+def test_what_a_tiff_says_of_its_white_is_followed(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for position in range(30):
+            pixels = np.full((8, 8), 64 * position, np.uint16)
+            Image.fromarray(pixels).save(tmp_path / "d" / name / f"{position:02}.tif", tiffinfo={281: 4095})
+    data = load(tmp_path / "d")
+    together = data.split("all")
+    assert together.image(together.names.index("cat/20.tif"))[0, 0, 0] == round(1280 * 255 / 4095)
+    assert not any("bits" in what for what in found(tmp_path / "d"))

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from PIL import Image
 from hapgop import train
 from hapgop.errors import InputError
 from hapgop.predict import SUFFIXES, Predictor
+from hapgop.predict.walk import folders_in
 from hapgop.studio.look import Sample, check_pixels
 
 _SAMPLES = 48
@@ -65,9 +67,11 @@ def _from_folder(predictor: Predictor, root: Path) -> list[Sample]:
     """A few files of each class, without reading the whole folder."""
     parts = ("test", "val", "valid", "validation")
     root = next((root / name for name in parts if (root / name).is_dir()), root)
+    # Classes have composed names, whatever way macOS has written their folders'.
+    homes = {normalize("NFC", folder.name): folder for folder in folders_in(root)}
     each, found = max(1, _SAMPLES // len(predictor.classes)), []
     for label in predictor.classes[:_SAMPLES]:
-        files = sorted(p for p in (root / label).iterdir() if p.suffix.lower() in SUFFIXES)[:each]
+        files = sorted(p for p in homes.get(label, root / label).iterdir() if p.suffix.lower() in SUFFIXES)[:each]
         found += [Sample(p.name, p, label) for p in files]
     return found
 

@@ -3,25 +3,27 @@
 import os
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hapgop.errors import InputError
+from hapgop.predict import deep
+from hapgop.predict.kinds import rare_compression, why_unread
 
 # What the suffix of a picture can be when folders are searched; a file that is named is always tried.
 SUFFIXES = frozenset({
     ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
     ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 })  # fmt: skip
-_WHITE_16 = 65535
 
 
 def open_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Image.Image:
     """The picture in a file, mode "L" or "RGB", turned upright as its EXIF data asks.
 
-    16-bit grey is scaled to 8 bits, transparent pixels are laid on white, of an animation the first frame is
-    taken. size: (height, width) that is wanted in the end; a large JPEG is then decoded at a fraction of its
-    size, never below twice that. Raises InputError naming the file and what is wrong with it.
+    Deep grey is scaled to 8 bits: white is what the file says (BitsPerSample or MaxSampleValue of a TIFF, sBIT of a
+    PNG), else 65535, the same for all files; 12-bit values that no file tells of stay dark. Transparent pixels are
+    laid on white, of several pages or frames the first is taken. size: (height, width) that is wanted in the end; a
+    large JPEG is then decoded at a fraction of its size, never below twice that. Raises InputError naming the file
+    and what is wrong with it.
 
     >>> open_image("holiday.jpg", (224, 224)).mode  # doctest: +SKIP
     'RGB'
@@ -48,16 +50,23 @@ def open_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
     except PermissionError as error:
         raise InputError(f"{path}: may not be read (permission denied).") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a picture that can be read; {_what_it_is(path)}.") from error
+        raise InputError(f"{path}: not a picture that can be read; {why_unread(path)}.") from error
     except Exception as error:  # Decoders raise whatever comes: struct.error, SyntaxError, zlib.error, ...
-        raise InputError(f"{path}: a damaged picture ({error}).") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+        # A decoder that is missing here and a file that is cut short end in the same error.
+        compression = rare_compression(path)
+        other = f", or a TIFF whose compression ({compression}) cannot be read here" if compression else ""
+        raise InputError(f"{path}: a damaged picture{other} ({str(error).rstrip('.')}).") from error
 
 
 def plain(image: Image.Image) -> Image.Image:
     """`image` upright and in mode "L" or "RGB". Raises InputError where brightness has no agreed scale."""
+    # Turning decodes, and what a decoder hands on says nothing of its file.
+    said = deep.told(image) if deep.is_deep(image.mode) else deep.Told()
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey(image)
+    if deep.is_deep(image.mode):
+        return deep.grey(image, said)
     if image.mode == "P" and "transparency" not in image.info:
         return image.convert("RGB")
     if image.has_transparency_data:
@@ -68,30 +77,3 @@ def plain(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "1"):
         return image.convert("L")
     return image.convert("RGB")
-
-
-def _deep_grey(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion to "L" clips everything above 255 to white: a 16-bit X-ray would become a blank.
-    pixels = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        low, high, white = 0.0, 1.0, 1.0
-    else:
-        low, high, white = 0.0, float(_WHITE_16), float(_WHITE_16)
-    if not (np.isfinite(pixels).all() and pixels.min() >= low and pixels.max() <= high):
-        raise InputError(
-            f"grey values from {pixels.min():g} to {pixels.max():g}: only 0 to {high:g} has an agreed white."
-            " Save it with 8 or 16 bits a pixel."
-        )
-    return Image.fromarray(np.rint(pixels * (255.0 / white)).astype(np.uint8))
-
-
-def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(512)
-    if not start:
-        return "the file is empty"
-    if path.suffix.lower() in (".heic", ".heif") or start[4:12] in (b"ftypheic", b"ftypmif1"):
-        return "HEIC has to be converted to JPEG or PNG first"
-    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in start):
-        return "the file holds text"
-    return "JPEG, PNG, WebP, GIF, BMP and TIFF work"

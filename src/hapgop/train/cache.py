@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,23 @@ from typing import Any
 import numpy as np
 import PIL
 from numpy.typing import NDArray
+from PIL import Image
 
 from hapgop.errors import InputError
 from hapgop.predict import Preprocessing
+from hapgop.predict.kinds import HEIC
 from hapgop.train import worker, workers
 from hapgop.train.folder import Listing
 from hapgop.train.progress import Progress, Reading
 
 # The array, the sizes and the rules by which pictures were made fit: raise it when any of them changes.
-_FORMAT = 2
+_FORMAT = 3
 _LIMIT = 16 << 30
 _ABANDONED = 24 * 3600.0
 _SUGGESTED_SIDE = 128
 _SIDE_STEP = 8
+# A quarter of the range, and so of the greys.
+_DARK_BITS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +39,21 @@ class Decoded:
     """The pictures of a listing: row i of pixels is file i, unless `unreadable` says why not.
 
     sizes: how many pictures had which (height, width); modes: how many were grey, coloured, with transparency and so
-    on, by Pillow's names.
+    on, by Pillow's names; "I;12" are those of deep grey, where none is brighter than 12 of 16 bits.
+    several: how many have more pages or frames than one.
     """
 
     pixels: NDArray[np.uint8]
     unreadable: dict[int, str]
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
+    several: int
+
+    def notes(self) -> list[str]:
+        """A sentence where something of the files was not used."""
+        if not self.several:
+            return []
+        return [f"{self.several:,} pictures have several pages or frames: the first is used, the others are not."]
 
 
 def decoded(
@@ -120,19 +132,21 @@ def _fill(
     total = len(paths)
     bytes_in_all = sum(file.size for file in listing.files)
     unreadable: dict[int, str] = {}
-    measured: dict[int, tuple[int, int, str]] = {}
+    measured: dict[int, tuple[int, int, str, bool]] = {}
+    # What was registered in this process, no other one knows.
+    processes = 1 if _plugins(listing) else None
     job: dict[str, Any] = {"kind": "measure", "items": list(enumerate(paths))}
-    for number, answer in _told("measuring", workers.answers(job, bytes_in_all), total, progress):
+    for number, answer in _told("measuring", workers.answers(job, bytes_in_all, processes), total, progress):
         if isinstance(answer, dict):
             unreadable[number] = answer["unreadable"]
         else:
-            height, width, mode = answer
-            measured[number] = height, width, mode
-    sizes = Counter((height, width) for height, width, _ in measured.values())
+            height, width, mode, several = answer
+            measured[number] = height, width, mode, several
+    sizes = Counter((height, width) for height, width, _, _ in measured.values())
     if size is None:
         size = suggested_size(sizes) if sizes else (_SIDE_STEP, _SIDE_STEP)
     if channels is None:
-        channels = 1 if all(worker.is_grey(mode) for _, _, mode in measured.values()) else 3
+        channels = 1 if all(worker.is_grey(mode) for _, _, mode, _ in measured.values()) else 3
     rules = Preprocessing(size, channels, (0.5,) * channels, (0.5,) * channels, resize)
     shape = (total, *size, channels)
     _check_space(scratch, shape)
@@ -140,18 +154,37 @@ def _fill(
     np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape).flush()
     items = [(number, paths[number]) for number in sorted(measured)]
     job = {"kind": "decode", "items": items, "array": str(array), "preprocessing": rules.to_json()}
-    for number, answer in _told("decoding", workers.answers(job, bytes_in_all), len(items), progress):
+    for number, answer in _told("decoding", workers.answers(job, bytes_in_all, processes), len(items), progress):
         if answer is not None:
             unreadable[number] = answer["unreadable"]
-            height, width, _ = measured[number]
+            height, width, _, _ = measured[number]
             sizes[height, width] -= 1
             del measured[number]
     index = {
         "unreadable": unreadable,
         "sizes": [[height, width, count] for (height, width), count in sizes.items() if count],
-        "modes": Counter(mode for _, _, mode in measured.values()),
+        "modes": _modes(array, {number: mode for number, (_, _, mode, _) in measured.items()}),
+        "several": sum(several for _, _, _, several in measured.values()),
     }
     (scratch / "index.json").write_text(json.dumps(index))
+
+
+def _modes(array: Path, modes: Mapping[int, str]) -> Counter[str]:
+    """How many pictures have which mode; all of deep grey that stay dark are called after the bits that they use."""
+    deep = [number for number, mode in modes.items() if mode.startswith("I")]
+    if not deep:
+        return Counter(modes.values())
+    pixels = np.load(array, mmap_mode="r")
+    brightest = max(int(pixels[number].max()) for number in deep)
+    bits = next(bits for bits in range(8, 17) if brightest <= round((2**bits - 1) / 257))
+    dark = f"I;{bits}" if bits <= _DARK_BITS else None
+    return Counter((dark or mode) if mode.startswith("I") else mode for mode in modes.values())
+
+
+def _plugins(listing: Listing) -> list[str]:
+    """The suffixes among the files that Pillow reads by a plugin which the user has registered."""
+    found = {os.path.splitext(file.path)[1].lower() for file in listing.files} & HEIC
+    return sorted(found & set(Image.registered_extensions())) if found else []
 
 
 def _told(
@@ -189,7 +222,7 @@ def _made(home: Path) -> Path:
 
 def _key(listing: Listing, size: tuple[int, int] | None, channels: int | None, resize: str) -> str:
     """Two parts: of the folder and the settings, and of everything that the files can show of a change."""
-    settings = repr((_FORMAT, PIL.__version__, str(listing.root), size, channels, resize))
+    settings = repr((_FORMAT, PIL.__version__, str(listing.root), size, channels, resize, _plugins(listing)))
     place = hashlib.sha256(settings.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     files = "\n".join(f"{file.path}\0{file.size}\0{file.mtime_ns}" for file in listing.files)
     return f"{place}-{hashlib.sha256(files.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
@@ -206,6 +239,7 @@ def _opened(entry: Path) -> Decoded | None:
             unreadable={int(number): reason for number, reason in index["unreadable"].items()},
             sizes=Counter({(height, width): count for height, width, count in index["sizes"]}),
             modes=Counter(index["modes"]),
+            several=index["several"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,14 +1,15 @@
-"""What a folder of class folders holds: found by names alone, no file is opened here."""
+"""What a folder of class folders holds: found by names, and by first bytes where a name does not tell."""
 
 import os
-import stat
-from collections import Counter
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from hapgop.errors import InputError
 from hapgop.predict import SUFFIXES
+from hapgop.predict.walk import Found, Walk, folders_in, holds_runs, is_run
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -33,137 +34,102 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """All picture files below a root, sorted, and what was passed over.
+    """All picture files below a root, sorted, and sentences on what was passed over.
 
-    stray: other files by suffix; unread: folders beside train/, val/ and test/.
+    classes: the folders' names, composed (NFC): macOS writes é as two characters, others as one. unread: folders
+    beside train/, val/ and test/.
     """
 
     root: Path
     classes: tuple[str, ...]
     files: tuple[Listed, ...]
-    hidden: int
-    stray: Counter[str]
+    passed_over: tuple[str, ...]
     unread: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """A sentence for each kind of file that was ignored."""
-        notes = []
-        if self.hidden:
-            notes.append(f"Ignored {self.hidden:,} hidden files and folders.")
-        if self.stray:
-            kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in self.stray.most_common(5))
-            notes.append(f"Ignored {sum(self.stray.values()):,} stray files ({kinds}).")
+        notes = list(self.passed_over)
         if self.unread:
             notes.append(f"Not read, as they are no split: {', '.join(f'{name}/' for name in self.unread)}.")
         return notes
 
 
-def listing(root: Path) -> Listing:
+def listing(root: Path, *, to_learn: bool = True) -> Listing:
     """The class folders of `root`, or of its train/, val/ and test/; classes sorted by name.
 
     train/ splits the data where it holds folders itself; where it holds pictures, it is a class like any
-    other. Raises InputError where there are no class folders, a class is empty, or there is only one.
+    other. A folder of runs, as a training makes it, is no class. Raises InputError where there are no class folders,
+    a class is empty, or there is only one. to_learn False: any picture in a class folder will do; empty folders are
+    left out.
     """
     root = Path(os.path.abspath(root))
-    walk = _Walk(root)
-    folders = walk.folders(root)
-    splits = _splits(walk, folders)
-    walk.stray_in(root, folders)
-    unread: tuple[str, ...] = ()
+    walk = Walk()
+    folders = folders_in(root)
+    splits = _splits(root, folders, to_learn)
+    unread: list[str] = []
     if splits is None:
-        classes = tuple(sorted(folder.name for folder in folders))
-        if not classes:
-            raise InputError(_no_classes(walk, root))
-        for folder in folders:
-            walk.gather(folder, "train", classes.index(folder.name))
+        splits = {"train": root}
     else:
-        inner = {name: walk.folders(folder) for name, folder in splits.items()}
-        classes = tuple(sorted(folder.name for folder in inner["train"]))
-        unread = tuple(sorted(folder.name for folder in folders if folder not in splits.values()))
-        for name, folder in splits.items():
-            walk.stray_in(folder, inner[name])
-            for class_folder in inner[name]:
-                if class_folder.name not in classes:
-                    raise InputError(
-                        f"{class_folder}: class {class_folder.name!r} has no folder in {splits['train']}/,"
-                        " so it cannot be learned."
-                    )
-                walk.gather(class_folder, name, classes.index(class_folder.name))
-    _check(walk, root, classes, splits)
-    return Listing(root, classes, tuple(sorted(walk.files)), walk.hidden, walk.stray, unread)
+        walk.beside(root, folders)
+        others = [folder for folder in folders if folder not in splits.values()]
+        walk.runs += [str(folder) for folder in others if holds_runs(folder)]
+        unread = sorted(folder.name for folder in others if not holds_runs(folder))
+    gathered: list[_Gathered] = []
+    for split, home in splits.items():
+        inner = folders_in(home)
+        walk.beside(home, inner)
+        for name, folder in _named(inner):
+            pictures = _pictures(walk, folder)
+            if pictures is not None:
+                gathered.append(_Gathered(split, name, folder, pictures))
+    walk.runs = sorted(f"{os.path.relpath(run, root)}/".replace(os.sep, "/") for run in walk.runs)
+    _check(walk, root, splits, gathered, to_learn)
+    telling = (part for part in gathered if (part.split == "train" if to_learn else part.pictures))
+    classes = tuple(sorted({part.name for part in telling}))
+    files = [listed for part in gathered if part.pictures for listed in _listed(part, root, classes.index(part.name))]
+    return Listing(root, classes, tuple(sorted(files)), tuple(walk.notes()), tuple(unread))
 
 
-class _Walk:
-    """Collects files and counts what it passes over."""
+class _Gathered(NamedTuple):
+    """What one class folder holds."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.files: list[Listed] = []
-        self.hidden = 0
-        self.stray: Counter[str] = Counter()
-
-    def entries(self, folder: str | Path) -> list[os.DirEntry[str]]:
-        """What lies in the folder and is not hidden, sorted."""
-        try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            raise InputError(f"{folder}: the folder cannot be read ({error.strerror}).") from error
-        shown = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
-        self.hidden += len(entries) - len(shown)
-        return shown
-
-    def folders(self, folder: Path) -> list[Path]:
-        """The folders in it, without counting anything."""
-        hidden = self.hidden
-        found = [folder / entry.name for entry in self.entries(folder) if _is_folder(entry)]
-        self.hidden = hidden
-        return found
-
-    def stray_in(self, folder: Path, known: list[Path]) -> None:
-        """Counts what lies beside the folders that are known."""
-        names = {path.name for path in known}
-        for entry in self.entries(folder):
-            if entry.name not in names:
-                self.stray[_kind(entry.name)] += 1
-
-    def gather(self, folder: Path, split: str, label: int) -> None:
-        """The pictures in the folder and in the folders below it."""
-        below = [str(folder)]
-        start = len(os.path.join(self.root, ""))
-        while below:
-            for entry in self.entries(below.pop()):
-                # A link to a folder might lead back up: links to files are followed, to folders not.
-                if entry.is_dir(follow_symlinks=False):
-                    below.append(entry.path)
-                elif _is_folder(entry) or os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
-                    self.stray[_kind(entry.name)] += 1
-                elif (listed := self._listed(entry, entry.path[start:], split, label)) is not None:
-                    self.files.append(listed)
-                else:
-                    self.stray[_kind(entry.name)] += 1
-
-    def _listed(self, entry: os.DirEntry[str], path: str, split: str, label: int) -> Listed | None:
-        """A file; None for what is none: opening a pipe would wait for ever."""
-        try:
-            status = entry.stat()
-        except OSError:
-            # A link to nothing: listed, so that it is skipped by name when it cannot be opened.
-            return Listed(path.replace(os.sep, "/"), split, label, -1, -1)
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return Listed(path.replace(os.sep, "/"), split, label, status.st_size, status.st_mtime_ns)
+    split: str
+    name: str
+    folder: Path
+    pictures: list[Found]
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Is it a folder, or a link to one? A link to itself is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+def _listed(part: _Gathered, root: Path, label: int) -> Iterator[Listed]:
+    start = "/".join(part.folder.relative_to(root).parts)
+    for path, size, mtime_ns in part.pictures:
+        yield Listed(f"{start}/{path}".replace(os.sep, "/"), part.split, label, size, mtime_ns)
 
 
-def _splits(walk: _Walk, folders: list[Path]) -> dict[str, Path] | None:
+def _named(folders: Iterable[Path]) -> list[tuple[str, Path]]:
+    """The folders by the classes that they are called after, sorted."""
+    named: dict[str, Path] = {}
+    for folder in folders:
+        name = unicodedata.normalize("NFC", folder.name)
+        if name in named:
+            raise InputError(
+                f"{folder.parent}: two folders are called {name!r}; they differ only in how Unicode writes it."
+                " Put their pictures into one of them."
+            )
+        named[name] = folder
+    return sorted(named.items())
+
+
+def _pictures(walk: Walk, folder: Path) -> list[Found] | None:
+    """The pictures of a class; None where there are runs in place of pictures, so that it is none."""
+    before = len(walk.runs)
+    pictures = list(walk.pictures(folder))
+    if pictures or len(walk.runs) == before:
+        return pictures
+    walk.runs[before:] = [str(folder)]
+    return None
+
+
+def _splits(root: Path, folders: list[Path], to_learn: bool) -> dict[str, Path] | None:
     """The folders of the splits by split, or None where the root holds the classes themselves."""
     splits: dict[str, Path] = {}
     for folder in folders:
@@ -172,47 +138,64 @@ def _splits(walk: _Walk, folders: list[Path]) -> dict[str, Path] | None:
             if name in splits:
                 raise InputError(f"{splits[name]} and {folder} could both be the {name} split. Keep one.")
             splits[name] = folder
-    if "train" in splits and walk.folders(splits["train"]):
+    if "train" in splits and folders_in(splits["train"]):
         return splits
-    if splits and len(splits) == len(folders):
-        if "train" in splits:
-            raise InputError(f"{splits['train']} holds no class folders, one for each class of pictures.")
-        raise InputError(f"{walk.root} has no train/ folder beside {', '.join(path.name for path in folders)}/.")
-    return None
+    if not splits or not all(folder in splits.values() or holds_runs(folder) for folder in folders):
+        return None
+    if not to_learn:
+        return splits if any(folders_in(folder) for folder in splits.values()) else None
+    if "train" in splits:
+        raise InputError(f"{splits['train']} holds no class folders, one for each class of pictures.")
+    raise InputError(f"{root} has no train/ folder beside {', '.join(path.name for path in splits.values())}/.")
 
 
-def _check(walk: _Walk, root: Path, classes: tuple[str, ...], splits: dict[str, Path] | None) -> None:
-    home = root if splits is None else splits["train"]
-    filled = {file.label for file in walk.files if file.split == "train"}
-    empty = [name for number, name in enumerate(classes) if number not in filled]
-    if empty and len(empty) == len(classes):
-        deeper = [f"{folder}/{name}" for folder, name in ((home, name) for name in classes)]
-        hint = f" Give {deeper[0]} if that holds the class folders." if len(deeper) == 1 else ""
-        raise InputError(f"{home}: no pictures in {_some(classes)}.{hint}")
+def _check(walk: Walk, root: Path, splits: dict[str, Path], gathered: list[_Gathered], to_learn: bool) -> None:
+    filled = any(part.pictures for part in gathered)
+    if not filled and is_run(root):
+        raise InputError(f"{root}: a run, where a trained net is kept, and no data. {_wanted(root)}")
+    if not gathered:
+        raise InputError(_no_classes(walk, root))
+    if to_learn:
+        _check_classes(splits["train"], gathered)
+    elif not filled:
+        raise InputError(f"{root}: no pictures in {_some([part.name for part in gathered])}.")
+
+
+def _check_classes(home: Path, gathered: list[_Gathered]) -> None:
+    classes = [part for part in gathered if part.split == "train"]
+    empty = [part.name for part in classes if not part.pictures]
+    if len(empty) == len(classes):
+        hint = f" Give {classes[0].folder} if that holds the class folders." if len(classes) == 1 else ""
+        raise InputError(f"{home}: no pictures in {_some(empty)}.{hint}")
     if empty:
         raise InputError(
             f"{home}: class {_some(empty)} has no pictures. Put some there, or take the folder away."
             f" Read are {', '.join(sorted(SUFFIXES))}."
         )
     if len(classes) == 1:
-        inside = walk.folders(home / classes[0])
-        hint = f" Give {home / classes[0]} if that holds the class folders." if len(inside) > 1 else ""
+        name, folder = classes[0].name, classes[0].folder
+        hint = f" Give {folder} if that holds the class folders." if len(folders_in(folder)) > 1 else ""
         raise InputError(
-            f"{home}: only one class, {classes[0]!r}. A classifier tells classes apart:"
+            f"{home}: only one class, {name!r}. A classifier tells classes apart:"
             f" one folder of pictures for each of two classes or more.{hint}"
         )
+    known = {part.name for part in classes}
+    for part in gathered:
+        if part.name not in known:
+            raise InputError(f"{part.folder}: class {part.name!r} has no folder in {home}/, so it cannot be learned.")
 
 
-def _no_classes(walk: _Walk, root: Path) -> str:
+def _no_classes(walk: Walk, root: Path) -> str:
     pictures = sum(count for kind, count in walk.stray.items() if kind in SUFFIXES)
     there = f"{pictures:,} pictures, but no folders" if pictures else "no folders"
-    return f"{root}: {there}. Wanted is one folder of pictures for each class, as {root.name}/cat and {root.name}/dog."
+    others = f" but {', '.join(walk.runs)}, where trained nets are kept" if walk.runs and not pictures else ""
+    return f"{root}: {there}{others}. {_wanted(root)}"
 
 
-def _some(names: list[str] | tuple[str, ...]) -> str:
+def _wanted(root: Path) -> str:
+    return f"Wanted is one folder of pictures for each class, as {root.name}/cat and {root.name}/dog."
+
+
+def _some(names: list[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(repr(name) for name in names[:5]) + more
-
-
-def _kind(name: str) -> str:
-    return os.path.splitext(name)[1].lower() or "without suffix"

@@ -1,5 +1,6 @@
 """What is wrong with a data set, before any time is spent on it: one row for each kind of trouble."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ _UNBALANCED = 10
 _NAMED = 3
 _MODES = {"L": "grey", "RGB": "colour", "RGBA": "colour with transparency", "P": "palette", "CMYK": "print colours",
           "1": "black and white", "LA": "grey with transparency", "PA": "palette with transparency",
-          "I": "deep grey", "I;16": "deep grey", "I;16B": "deep grey", "F": "floating-point grey"}  # fmt: skip
+          "F": "floating-point grey"}  # fmt: skip
+_WHITE = 65_535
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,42 @@ def scan(data: Data) -> list[Finding]:
 
 def _files(data: Data) -> list[Finding]:
     unreadable = [f"{skipped.path} ({skipped.reason.rstrip('.')})" for skipped in data.skipped]
-    kinds = sorted(data.modes.items(), key=lambda item: -item[1])
-    usual = "grey" if data.input_shape[0] == 1 else "colour"
-    others = [(mode, count) for mode, count in kinds if _MODES.get(mode, mode) != usual]
     stray = [words for words in data.passed_over if not words.startswith("Skipped")]
+    usual = "grey" if data.input_shape[0] == 1 else "colour"
+    others = Counter[str]()
+    for mode, count in data.modes.items():
+        others[_kind(mode)] += count
+    del others[usual]
     return [
         Finding("unreadable files", len(unreadable), _some(unreadable), "skipped"),
         *(Finding("passed over", 1, words, "not used") for words in stray),
         Finding(
             "other channels",
-            sum(count for _, count in others),
-            ", ".join(f"{count:,} {_MODES.get(mode, mode)}" for mode, count in others),
+            others.total(),
+            ", ".join(f"{count:,} {kind}" for kind, count in others.most_common()),
             f"made {usual}",
         ),
+        *_dark(data),
     ]
+
+
+def _dark(data: Data) -> list[Finding]:
+    """Deep grey that looks as if another white was meant: each file alone cannot tell, all together may."""
+    found = [(int(mode[2:]), count) for mode, count in data.modes.items() if mode[:2] == "I;" and mode[2:].isdigit()]
+    return [
+        Finding(
+            f"deep grey using only {bits} of 16 bits",
+            count,
+            f"hardly a value is above {2**bits - 1:,}, and white is {_WHITE:,}: times {2 ** (16 - bits)}, all is used",
+            "read as nearly black",
+        )
+        for bits, count in found
+        if bits < 16
+    ]
+
+
+def _kind(mode: str) -> str:
+    return "deep grey" if mode.startswith("I") else _MODES.get(mode, mode)
 
 
 def _classes(data: Data) -> list[Finding]:

@@ -28,7 +28,8 @@ Answer = tuple[int, Any]
 def answers(job: dict[str, Any]) -> Iterator[list[Answer]]:
     """The answers to a job, some at a time.
 
-    {"kind": "measure", "items": [[number, path], ...]} answers [height, width, mode] for each, upright;
+    {"kind": "measure", "items": [[number, path], ...]} answers [height, width, mode, several] for each, upright,
+    several: whether there are more pages or frames than the one that is read;
     {"kind": "decode", "items": ..., "array": .npy file, "preprocessing": JSON} writes the pixels of each to row
     `number` of the array. A file that cannot be read answers {"unreadable": reason}.
     """
@@ -51,10 +52,12 @@ def _measured(path: str) -> list[Any]:
             # 5 to 8 are the orientations that lie on their side.
             if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
                 width, height = height, width
-            return [height, width, image.mode]
+            # The second picture of an MPO is a preview, or what the other eye sees.
+            several = image.format != "MPO" and getattr(image, "is_animated", False)
+            return [height, width, image.mode, several]
     except Exception:  # Decoders raise whatever comes; `open_image` finds the words for it.
         upright = open_image(path)
-        return [upright.height, upright.width, upright.mode]
+        return [upright.height, upright.width, upright.mode, False]
 
 
 def is_grey(mode: str) -> bool:

@@ -20,6 +20,7 @@ from hapgop.cli.opening import CLASSES, MEAN, RUN, STD, opened_net
 from hapgop.engine import set_threads
 from hapgop.errors import InputError
 from hapgop.predict import SUFFIXES, read_pictures
+from hapgop.predict.walk import Walk
 
 _BATCH = 32
 _STDOUT = "-"
@@ -51,7 +52,8 @@ def command(
 ) -> None:
     """Label pictures with a trained net.
 
-    A picture that cannot be read is named and skipped. Exit code 2 where none could be read.
+    A picture that cannot be read is named and skipped, as is a folder without pictures. Exit code 2 where nothing was
+    labelled. Folders are searched as in training: hidden files, and folders of trained nets, are passed over.
     """
     if json and csv_file == _STDOUT:
         raise InputError("--json and --csv - would both write to standard output; give --csv a file name.")
@@ -62,8 +64,13 @@ def command(
     use_precision(precision)
     briefly()
     predictor = opened_net(run, mean, std, classes)
-    paths = list(dict.fromkeys(_expand(images)))
+    walk = Walk()
     skipped: list[dict[str, str]] = []
+    paths = list(dict.fromkeys(_expand(images, walk, skipped)))
+    for note in walk.notes():
+        console.say(f"note: {note}")
+    if not paths:
+        raise InputError("there was no picture to label.")
     labelled: list[_Labelled] = []
     resized = 0
     readings = read_pictures(paths, predictor.preprocessing)
@@ -71,8 +78,7 @@ def command(
         rows: list[tuple[str, NDArray[np.uint8]]] = []
         for reading in batch:
             if reading.pixels is None:
-                skipped.append({"path": reading.path, "error": str(reading.error)})
-                console.say(f"skipped: {reading.error}")
+                _skip(skipped, reading.path, str(reading.error))
             else:
                 rows.append((reading.path, reading.pixels))
                 resized += reading.resized
@@ -94,30 +100,37 @@ def command(
         console.write_json(_as_json(run, predictor.classes, labelled, skipped))
     elif csv_file is None:
         _show(labelled, top)
-    if skipped:
-        console.say(f"Labelled {len(labelled)} of {len(paths)} files; {len(skipped)} could not be read.")
+    if len(labelled) < len(paths):
+        unread = len(paths) - len(labelled)
+        console.say(f"Labelled {len(labelled)} of {len(paths)} files; {unread} could not be read.")
 
 
-def _expand(images: Sequence[str]) -> Iterator[str]:
-    """Folders and patterns as the files in them, in order; a name that is nothing stays, to be complained of."""
+def _expand(images: Sequence[str], walk: Walk, skipped: list[dict[str, str]]) -> Iterator[str]:
+    """Folders and patterns as the files in them, in order; a name that is nothing stays, to be complained of.
+
+    Those that hold no picture are named and skipped.
+    """
     for given in images:
         if os.path.isdir(given):
-            found = [
-                os.path.join(folder, name)
-                for folder, _, names in os.walk(given)
-                for name in names
-                if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-            ]
-            if not found:
-                raise InputError(f"{given}: no pictures in this folder ({', '.join(sorted(SUFFIXES))}).")
-            yield from sorted(found)
+            try:
+                found = sorted(os.path.join(given, picture.path) for picture in walk.pictures(given))
+                if not found:
+                    _skip(skipped, given, f"{given}: no pictures in this folder ({', '.join(sorted(SUFFIXES))}).")
+                yield from found
+            except InputError as error:
+                _skip(skipped, given, str(error))
         elif not os.path.exists(given) and glob.has_magic(given):
             matches = sorted(path for path in glob.glob(given, recursive=True) if not os.path.isdir(path))
             if not matches:
-                raise InputError(f"{given}: no file has such a name.")
+                _skip(skipped, given, f"{given}: no file has such a name.")
             yield from matches
         else:
             yield given
+
+
+def _skip(skipped: list[dict[str, str]], path: str, error: str) -> None:
+    skipped.append({"path": path, "error": error})
+    console.say(f"skipped: {error}")
 
 
 def _best(classes: Sequence[str], row: NDArray[np.float32]) -> tuple[tuple[str, float], ...]:
