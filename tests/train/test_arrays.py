@@ -3,6 +3,7 @@
 import gzip
 import struct
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from hapgop.errors import InputError
 from hapgop.train import SPLITS, load
-from hapgop.train.data import assembled
+from hapgop.train.data import VALIDATION_SHARE, assembled, divided
 
 IMAGES = np.arange(40 * 3 * 4, dtype=np.int64).reshape(40, 3, 4).astype(np.uint8)
 LABELS = (np.arange(40) % 2).astype(np.uint8)
@@ -71,10 +72,11 @@ def test_another_share_is_held_back_where_it_is_asked_for(tmp_path: Path) -> Non
 def test_a_share_that_nothing_is_drawn_by_is_said(tmp_path: Path) -> None:
     data = load(idx_folder(tmp_path / "idx", packed=False))
     splits = {name: data.split(name) for name in SPLITS}
-    again = assembled("here", "idx", data.classes, splits, validation=0.3)
-    assert len(again.validation) == len(data.validation)
+    found = assembled("here", "idx", data.classes, splits)
+    again = divided(found, 0, 0.3)
+    assert again.validation.names == data.validation.names
     assert any("a validation split of their own" in note for note in again.notes)
-    assert not assembled("here", "idx", data.classes, splits).notes
+    assert not divided(found, 0, VALIDATION_SHARE).notes
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,14 @@ def test_npz_labels_may_be_names(tmp_path: Path) -> None:
     together = data.split("all")
     for name, label in zip(together.names, together.labels, strict=True):
         assert label == 1 - LABELS[int(name[2:-1])]
+
+
+def test_a_name_in_either_spelling_of_unicode_is_one_class(tmp_path: Path) -> None:
+    one, other = (normalize(form, "é") for form in ("NFC", "NFD"))
+    np.savez(tmp_path / "a.npz", x=IMAGES, y=np.array([one, other, "a", "a"] * 10))
+    assert load(tmp_path / "a.npz").classes == ("a", one)
+    np.savez(tmp_path / "b.npz", x=IMAGES, y=LABELS, classes=["a", other])
+    assert load(tmp_path / "b.npz").classes == ("a", one)
 
 
 @pytest.mark.parametrize(

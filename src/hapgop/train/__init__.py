@@ -6,7 +6,7 @@ from hapgop.train.data import SPLITS, Data, Skipped, Split
 from hapgop.train.distributed import ALONE, WorkerLost, Workers, joined
 from hapgop.train.evaluation import Evaluation, PerClass, evaluate, wilson
 from hapgop.train.fit import Result, finished_run, fit
-from hapgop.train.load import load, loaded_as
+from hapgop.train.load import load, load_for, loaded_as
 from hapgop.train.loop import Diverged, Unwritable
 from hapgop.train.pretrained import load_pretrained
 from hapgop.train.progress import EpochDone, Event, Formed, Progress, Reading, Step, Validating
@@ -47,6 +47,7 @@ __all__ = [
     "joined",
     "load",
     "load_filters",
+    "load_for",
     "load_model",
     "load_pretrained",
     "loaded_as",

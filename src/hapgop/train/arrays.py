@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def is_idx(folder: Path) -> bool:
 
 
 def idx(folder: Path) -> Parts:
-    """The IDX files of a folder, train-* and t10k-* (or test-*), .gz or not, as images and labels.
+    """The IDX files of a folder, train-* and t10k-* (or test-*), or one of both, .gz or not, as images and labels.
 
     Raises InputError naming the file that is missing, truncated or of another kind.
     """
@@ -53,7 +54,7 @@ def idx(folder: Path) -> Parts:
             )
     splits = {}
     for name, files in found.items():
-        if not files and name == "test":
+        if not files:
             continue
         for what in ("images", "labels"):
             if what not in files:
@@ -95,7 +96,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def npz(path: Path) -> Parts:
-    """x, y (or x_train, y_train and, where there are any, x_val, y_val, x_test, y_test) of a NumPy archive.
+    """x, y (or any of x_train, y_train, x_val, y_val, x_test, y_test) of a NumPy archive.
 
     x: (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels; uint8, other integers from 0 to 255, or
     floats from 0 to 1 or 0 to 255. y: (n,) or (n, 1), numbers from 0 or names. An array `classes` may name
@@ -105,7 +106,7 @@ def npz(path: Path) -> Parts:
     keys = {name: pair for name, pair in _NPZ_KEYS.items() if pair[0] in arrays}
     if "x" in arrays:
         keys.setdefault("train", ("x", "y"))
-    if "train" not in keys:
+    if not keys:
         there = ", ".join(sorted(arrays)) or "none"
         raise InputError(f"{path}: wanted are arrays x and y, or x_train and y_train; there are {there}.")
     raw: dict[str, tuple[NDArray[np.uint8], NDArray[Any]]] = {}
@@ -177,7 +178,8 @@ def _labels(where: str, y: NDArray[Any]) -> NDArray[Any]:
         raise InputError(f"{where}: type {y.dtype}; wanted are whole numbers from 0, or names.")
     if y.dtype.kind in "iu" and len(y) and int(y.min()) < 0:
         raise InputError(f"{where}: labels from {int(y.min())}; wanted are whole numbers from 0.")
-    return y
+    # The same letters can be written in two ways; names are compared and kept in one.
+    return np.array([normalize("NFC", name) for name in y.tolist()]) if y.dtype.kind == "U" and len(y) else y
 
 
 def _names(path: Path, given: NDArray[Any] | None, labels: list[NDArray[Any]]) -> tuple[str, ...]:
@@ -192,7 +194,7 @@ def _names(path: Path, given: NDArray[Any] | None, labels: list[NDArray[Any]]) -
     most = max(int(array.max(initial=0)) for array in labels)
     if given.ndim != 1 or len(given) <= most:
         raise InputError(f"{path}: classes has the shape {given.shape}, but labels go up to {most}.")
-    return tuple(str(name) for name in given.tolist())
+    return tuple(normalize("NFC", str(name)) for name in given.tolist())
 
 
 def _numbered(where: str, splits: dict[str, Split]) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,19 @@ TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
 # The mean and standard deviation of this many values are those of the whole to three digits and more.
 _VALUES_FOR_STATISTICS = 20_000_000
+_REASONS = 3
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that should have been a picture and was not readable."""
+    """A file that should have been a picture and was not readable; label: its class's position, where that is known."""
 
     path: str
     reason: str
+    label: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.reason.rstrip('.')})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +67,13 @@ class Data:
     """A classification task: images of one size with their labels.
 
     test is None where a source has training and validation images only. notes are sentences for the user:
-    what was resized, cut off. seed: what the splits that were cut here were drawn with, validation_share: how much of
-    each class for validation. passed_over: sentences on files that are no part of the data; modes: how many picture
-    files were grey, coloured and so on, by Pillow's names.
+    what was resized, cut off. drawn: the splits that were cut from the training images, seed: what they were drawn
+    with, validation_share: how much of each class for validation. passed_over: sentences on files that are no part of
+    the data; modes: how many picture files were grey, coloured and so on, by Pillow's names. mark: the same for the
+    same files, wherever they lie, and another for others.
+
+    cut: False where the images are only to judge a net by. Then splits that the source has not are empty, and
+    where it has none, all images lie in train.
     """
 
     source: str
@@ -79,6 +89,9 @@ class Data:
     validation_share: float = VALIDATION_SHARE
     passed_over: tuple[str, ...] = ()
     modes: Mapping[str, int] = field(default_factory=dict)
+    cut: bool = True
+    drawn: tuple[str, ...] = ()
+    mark: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -87,56 +100,87 @@ class Data:
         return channels, height, width
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that there are; none where images that were not cut are one whole."""
+        found = tuple(name for name in SPLITS if self._part(name) is not None)
+        return () if found == ("train",) and not self.cut else found
+
+    @property
     def unseen(self) -> str:
-        """The split that judges a trained net: "test", or "validation" where there is no test split."""
-        return "validation" if self.test is None else "test"
+        """The split that judges a trained net: "test"; without one, "validation", or "all" of images not cut."""
+        if "test" in self.splits:
+            return "test"
+        return "validation" if self.cut else "all"
 
     def split(self, name: str) -> Split:
         """ "train", "validation", "test", or "all" of them in one. Raises InputError on others."""
-        if name == "all":
-            return joined([self.train, self.validation, *([self.test] if self.test is not None else [])])
-        if name == "test" and self.test is None:
-            raise InputError(f"{self.source} has no test split; 'validation', 'train' and 'all' work.")
-        found: dict[str, Split | None] = {name: getattr(self, name) for name in SPLITS}
-        split = found.get(name)
-        if split is None:
+        if name not in (*SPLITS, "all"):
             raise InputError(f"There is no split {name!r}; there are {', '.join(SPLITS)} and all.")
-        return split
+        if name == "all":
+            return joined([part for part in map(self._part, SPLITS) if part is not None])
+        part = self._part(name) if name in self.splits else None
+        if part is None:
+            others = ", ".join(repr(other) for other in (*self.splits, "all"))
+            raise InputError(f"{self.source} has no {name} split of its own; there is {others}.")
+        return part
+
+    def _part(self, name: str) -> Split | None:
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        part = parts[name]
+        return part if part is not None and len(part) else None
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How these images become inputs: their size, and the mean and deviation of the training split."""
+        """How these images become inputs: their size, and the mean and deviation of the training split.
+
+        Raises InputError where the images are only to judge by.
+        """
+        if not self.cut:
+            raise InputError(
+                f"{self.source} was loaded with cut=False: no part of it is to learn from, so that how images become"
+                " inputs has to come from the net's own data. load(source) makes data to train on."
+            )
         channels, height, width = self.input_shape
         mean, std = _statistics(self.train)
         return Preprocessing((height, width), channels, mean, std, self.resize)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with the classes, the images' size, their number, order, names and labels."""
-        digest = hashlib.sha256(repr((self.classes, self.input_shape)).encode())
+        """Changes with the files, the classes, the images' size, their number, order, names and labels."""
+        digest = hashlib.sha256(repr((self.mark, self.classes, self.input_shape)).encode())
         for split in (self.train, self.validation):
             digest.update(split.labels.tobytes())
             digest.update("\n".join(split.names).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
 
 
-def cut(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions (kept, cut off), both sorted: `share` of each class, rounded, is drawn with `seed`.
+def held_back(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """(kept, cut off): `share` of each class, rounded, is cut off: the images whose names and `seed` hash lowest.
 
-    A class with two images or more gives at least one and keeps at least one.
+    So an image that comes or goes moves hardly any other. A class with two images or more gives at least one and
+    keeps at least one.
 
-    >>> kept, off = cut(np.array([0, 0, 0, 0, 1, 1]), 0.25, seed=0)
+    >>> labels = np.array([0, 0, 0, 0, 1, 1])
+    >>> pixels = np.zeros((6, 8, 8, 1), np.uint8)
+    >>> kept, off = held_back(Split(pixels, np.arange(6), labels, tuple("abcdef")), 0.25, seed=0)
     >>> len(kept), len(off)
     (4, 2)
     """
-    generator = np.random.default_rng([seed, len(labels)])
-    off = []
-    for label in np.unique(labels):
-        positions = np.flatnonzero(labels == label)
+    places = _places(split.names, seed)
+    off = np.zeros(len(split), bool)
+    for label in np.unique(split.labels):
+        positions = np.flatnonzero(split.labels == label)
         count = min(max(1, int(share * len(positions) + 0.5)), len(positions) - 1)
-        off.append(generator.permutation(positions)[:count])
-    chosen = np.sort(np.concatenate(off)) if off else np.zeros(0, np.int64)
-    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+        off[positions[np.argsort(places[positions], kind="stable")[:count]]] = True
+    return split.select(np.flatnonzero(~off)), split.select(np.flatnonzero(off))
+
+
+def _places(names: Sequence[str], seed: int) -> NDArray[np.uint64]:
+    """A number for each name that is as good as drawn, and does not depend on the others."""
+    # macOS and others write the same letters in two ways; a copy of a folder is to be cut as the folder was.
+    texts = (f"{seed}/{normalize('NFC', name)}".encode("utf-8", "surrogatepass") for name in names)
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
 def joined(splits: Sequence[Split]) -> Split:
@@ -154,75 +198,103 @@ def assembled(
     source: str,
     kind: str,
     classes: tuple[str, ...],
-    splits: dict[str, Split],
+    splits: Mapping[str, Split],
     *,
     resize: str = "stretch",
     skipped: Iterable[Skipped] = (),
     notes: Iterable[str] = (),
-    seed: int = 0,
-    validation: float = VALIDATION_SHARE,
     passed_over: Iterable[str] = (),
     modes: Mapping[str, int] | None = None,
+    mark: str = "",
 ) -> Data:
-    """`Data` of the splits that a source has; the missing ones are cut from the training images.
-
-    Where nothing but training images is given, a fifth of each class becomes the test split; `validation` of each
-    class of what is left becomes the validation split where that is missing. Given splits are kept as they are.
-    Raises InputError where a class has no training image, there is but one class, or nothing can be cut off.
-    """
-    notes = list(notes)
-    train = splits["train"]
-    _check_classes(source, classes, train)
-    if set(splits) == {"train"}:
-        kept, off = cut(train.labels, TEST_SHARE, seed)
-        splits = {"train": train.select(kept), "test": train.select(off)}
-        notes.append(_cut_note("test", TEST_SHARE, len(off), seed))
-    if "validation" not in splits:
-        train = splits["train"]
-        kept, off = cut(train.labels, validation, seed)
-        splits = {**splits, "train": train.select(kept), "validation": train.select(off)}
-        notes.append(_cut_note("validation", validation, len(off), seed))
-    elif validation != VALIDATION_SHARE:
-        notes.append("The data have a validation split of their own, so no share of the training images is held back.")
-    for name, split in splits.items():
-        if len(split) == 0:
-            raise InputError(
-                f"{source}: no image is left for the {name} split. Some class needs at least"
-                " three images, so that one can be kept for testing and one for validation."
-            )
+    """`Data` of the splits that a source has, not cut. Raises InputError where they hold no image."""
+    skipped = tuple(skipped)
+    if not any(map(len, splits.values())):
+        raise InputError(f"{source}: there is no readable image.{_reasons(skipped)}")
+    none = next(iter(splits.values())).select(np.zeros(0, np.int64))
     return Data(
         source=source,
         kind=kind,
         classes=classes,
-        train=splits["train"],
-        validation=splits["validation"],
+        train=splits.get("train", none),
+        validation=splits.get("validation", none),
         test=splits.get("test"),
         resize=resize,
-        skipped=tuple(skipped),
+        skipped=skipped,
         notes=tuple(notes),
-        seed=seed,
-        validation_share=validation,
         passed_over=tuple(passed_over),
         modes=modes or {},
+        cut=False,
+        mark=mark,
     )
 
 
-def _check_classes(source: str, classes: tuple[str, ...], train: Split) -> None:
-    counts = np.bincount(train.labels, minlength=len(classes))
-    empty = [repr(name) for name, count in zip(classes, counts, strict=True) if count == 0]
+def check_learnable(data: Data) -> None:
+    """Raises InputError where a class has no training image, or there is but one class."""
+    if not len(data.train):
+        raise InputError(f"{data.source}: there are no training images; what is there can only judge a trained net.")
+    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    empty = np.flatnonzero(counts == 0).tolist()
     if empty:
+        reasons = _reasons([file for file in data.skipped if file.label in empty])
         raise InputError(
-            f"{source}: no readable training image for class {', '.join(empty)}."
-            " Put images there, or take the class away."
+            f"{data.source}: no readable training image for class {', '.join(repr(data.classes[n]) for n in empty)}."
+            f"{reasons} Put images there, or take the class away."
         )
-    if len(classes) < 2:
+    if len(data.classes) < 2:
         raise InputError(
-            f"{source}: only one class, {classes[0]!r}. A classifier tells classes apart and needs two or more."
+            f"{data.source}: only one class, {data.classes[0]!r}. A classifier tells classes apart and needs two or"
+            " more."
         )
 
 
-def _cut_note(name: str, share: float, count: int, seed: int) -> str:
-    part = f"{count:,} of the training images: {100 * share:g}% of each class"
+def divided(data: Data, seed: int, validation: float) -> Data:
+    """The same images with the splits that are missing, cut from the training images.
+
+    Where nothing but training images is given, a fifth of each class becomes the test split; `validation` of each
+    class of what is left becomes the validation split where that is missing. Given splits are kept as they are.
+    Raises InputError where nothing can be cut off.
+    """
+    splits = {name: data.split(name) for name in data.splits} or {"train": data.train}
+    shares = {} if "validation" in splits else {"validation": validation}
+    if set(splits) == {"train"}:
+        shares = {"test": TEST_SHARE, **shares}
+    notes = []
+    for name, share in shares.items():
+        whole = splits["train"]
+        splits["train"], splits[name] = held_back(whole, share, seed)
+        if not len(splits[name]):
+            raise InputError(
+                f"{data.source}: no image is left for the {name} split. Some class needs at least"
+                " three images, so that one can be kept for testing and one for validation."
+            )
+        notes.append(_cut_note(name, share, whole, splits[name], seed))
+    if not shares and validation != VALIDATION_SHARE:
+        notes.append("The data have a validation split of their own, so no share of the training images is held back.")
+    return replace(
+        data,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits.get("test"),
+        notes=(*data.notes, *notes),
+        seed=seed,
+        validation_share=validation,
+        cut=True,
+        drawn=tuple(shares),
+    )
+
+
+def _reasons(skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return ""
+    more = f"; and {len(skipped) - _REASONS:,} more" if len(skipped) > _REASONS else ""
+    return f" Skipped were {'; '.join(map(str, skipped[:_REASONS]))}{more}."
+
+
+def _cut_note(name: str, share: float, whole: Split, off: Split, seed: int) -> str:
+    had, gave = np.bincount(whole.labels), np.bincount(off.labels, minlength=int(whole.labels.max()) + 1)
+    about = "" if np.allclose(share * had, gave) else "about "
+    part = f"{len(off):,} of the {len(whole):,} training images, {about}{100 * share:g}% of each class"
     return f"The {name} split is {part}, drawn with seed {seed}."
 
 

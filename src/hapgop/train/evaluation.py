@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from hapgop.errors import InputError
 from hapgop.predict import Predictor, Preprocessing
 from hapgop.train.data import Data, Split
-from hapgop.train.load import load, loaded_as
+from hapgop.train.load import load, load_for
 
 _Z95 = 1.959963984540054
 _MOST_VALUES = 1_500_000
@@ -129,10 +130,10 @@ def evaluate(
     """The answers of a trained net to a split whose labels are known.
 
     run: a run folder or a predictor, which answers exactly as it will in use, or a module of PyTorch. data: what
-    `load` gave, or what it takes; then the images get the size that the net reads. split: "train", "validation",
-    "test" or "all"; None is the test split, or the validation split where there is none. preprocessing: for a
-    module that was trained on other data. progress is told (images done, images). Raises InputError where net and
-    data do not fit.
+    `load` or `load_for` gave, or what they take: a run's own data, of which only those held back judge it, or others,
+    of which all do. split: "train", "validation", "test" or "all"; None is the test split, where there is none the
+    validation split, or all of images that were not cut. preprocessing: for a module that was trained on other data.
+    progress is told (images done, images). Raises InputError where net and data do not fit.
 
     >>> evaluate("runs/digits", "digits").accuracy  # doctest: +SKIP
     0.99
@@ -140,8 +141,12 @@ def evaluate(
     predictor = None if isinstance(run, torch.nn.Module) else run if isinstance(run, Predictor) else Predictor(run)
     rules = predictor.preprocessing if predictor is not None else preprocessing
     if not isinstance(data, Data):
-        config = predictor.config if predictor is not None else {}
-        data = load(data) if rules is None else load(data, **loaded_as(config, rules))
+        if predictor is not None:
+            data = load_for(predictor, data)
+        elif rules is not None:
+            data = load(data, size=rules.size, channels=rules.channels, resize=rules.resize, cut=False)
+        else:
+            data = load(data)
     rules = rules or data.preprocessing
     shape = (rules.channels, *rules.size)
     if data.input_shape != shape:
@@ -202,11 +207,15 @@ def _module_answer(net: torch.nn.Module, classes: int) -> Answer:
 
 
 def _translated(labels: NDArray[np.int64], data: Data, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Labels that count in the data's classes as labels that count in the net's."""
-    unknown = [name for name in data.classes if name not in classes]
+    """Labels that count in the data's classes as labels that count in the net's, which may be more."""
+    # The same letters can be written in two ways: file systems and older runs have both.
+    known = {normalize("NFC", name): position for position, name in enumerate(classes)}
+    places = np.array([known.get(normalize("NFC", name), -1) for name in data.classes])
+    unknown = [data.classes[label] for label in np.unique(labels).tolist() if places[label] < 0]
     if unknown:
         raise InputError(
             f"{data.source}: class {', '.join(map(repr, unknown[:5]))} is not among those that the net knows"
             f" ({', '.join(map(repr, classes[:10]))}{' and more' if len(classes) > 10 else ''})."
         )
-    return np.array([classes.index(name) for name in data.classes])[labels]
+    result: NDArray[np.int64] = places[labels]
+    return result

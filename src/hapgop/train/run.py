@@ -1,6 +1,7 @@
 """A run is a folder: what is written there, and when a folder may be used."""
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -28,6 +29,8 @@ from hapgop.train.recipe import Recipe
 METRICS = "metrics.jsonl"
 FILTERS = "filters.safetensors"
 REPORT = "report.html"
+# What each line of metrics.jsonl tells at the least.
+_MEASURED = ("epoch", "val_accuracy", "seconds")
 # What `write_whole` begins with; a process that was killed while it wrote leaves it behind.
 _SCRATCH = ".*.part"
 _OURS = (CONFIG, WEIGHTS, METRICS, FILTERS, REPORT, TENSORS, READABLE)
@@ -70,11 +73,14 @@ def clear_scratch(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_config(folder: Path, data: Data, recipe: Recipe, net: Mapping[str, Any], graph: Graph) -> None:
-    """config.json: the net, its classes, its preprocessing, and how it was made."""
+def write_config(
+    folder: Path, data: Data, recipe: Recipe, net: Mapping[str, Any], graph: Graph, command: str | None = None
+) -> None:
+    """config.json: the net, its classes, its preprocessing, and how it was made; command: by which line of a shell."""
     config = {
         "format": FORMAT,
         "hapgop": __version__,
+        "command": command,
         "net": dict(net),
         "graph": graph.to_json(),
         "classes": list(data.classes),
@@ -92,6 +98,7 @@ def write_config(folder: Path, data: Data, recipe: Recipe, net: Mapping[str, Any
             "skipped": len(data.skipped),
             "seed": data.seed,
             "validation_share": data.validation_share,
+            "mark": data.mark,
         },
         "versions": {
             "python": platform.python_version(),
@@ -114,11 +121,21 @@ def write_metrics(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl. Raises InputError where there are none."""
+    """The lines of metrics.jsonl. Raises InputError where there are none, or one that an epoch cannot have written."""
+    path = folder / METRICS
     try:
-        return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder / METRICS}: cannot be read ({error}).") from error
+        raise InputError(f"{path}: cannot be read ({error}).") from error
+    for number, line in enumerate(lines, 1):
+        for key in _MEASURED:
+            if not isinstance(line, dict) or not _is_number(line.get(key)):
+                raise InputError(f"{path}: damaged, line {number} has no number for {key!r}.")
+    return lines
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def write_filters(folder: Path, filters: Mapping[str, torch.Tensor]) -> None:
@@ -131,7 +148,7 @@ def load_filters(folder: Path) -> dict[int, NDArray[np.float32]]:
     """What `write_filters` wrote, by epochs; empty where there is no such file or it cannot be read."""
     try:
         return {int(epoch): tensor.numpy() for epoch, tensor in sorted(load_file(folder / FILTERS).items())}
-    except (OSError, SafetensorError, ValueError):
+    except (OSError, SafetensorError, ValueError, TypeError):
         return {}
 
 
@@ -169,11 +186,15 @@ def load_weights(folder: Path, net: torch.nn.Module) -> None:
 def _rebuilt(folder: Path, config: Mapping[str, Any]) -> torch.nn.Module:
     try:
         name, args = config["net"]["name"], config["net"]["args"]
-        shape = args.get("input_shape")
         if name not in nets.NAMES:
             raise InputError(
                 f"{folder}: its net is {name}, which only you can build; load_model(run, net) with such a net works."
             )
-        return nets.build(name, classes=args["classes"], input_shape=tuple(shape))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / CONFIG}: does not say how its net is built ({error!r}).") from error
+        classes, (channels, height, width) = args["classes"], args["input_shape"]
+        if not all(type(count) is int and count > 0 for count in (classes, channels, height, width)):
+            raise TypeError(f"{classes!r} classes, images {args['input_shape']!r}")
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder / CONFIG}: damaged, it does not say how its net is built ({error!r}).") from error
+    return nets.build(name, classes=classes, input_shape=(channels, height, width))

@@ -14,22 +14,26 @@ from hapgop.predict import Predictor
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained net.")],
-    source: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures, as for hapgop train.")],
+    source: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures: those of its training, or new.")],
     split: Annotated[
-        str | None, typer.Option(help="train, validation, test or all; test otherwise, where there is one.")
+        str | None,
+        typer.Option(help="train, validation, test or all; test otherwise, or all of new pictures that have no test/."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
-    """Measure how often a trained net is right, and how surely that is known."""
+    """Measure how often a trained net is right, and how surely that is known.
+
+    Of the pictures that it was trained on, those that were held back judge it; of new ones, which may be of some of its
+    classes only, all do, or their test/.
+    """
     training.use_threads(threads)
     use_precision(precision)
     briefly()
     predictor = Predictor(run)
-    how = train.loaded_as(predictor.config, predictor.preprocessing)
     with Bar() as bar:
-        data = train.load(source, **how, progress=bar.training)
+        data = train.load_for(predictor, source, progress=bar.training)
     training.notes(data)
     with Bar() as bar:
         evaluation = train.evaluate(predictor, data, split, progress=lambda done, n: bar.count("judging", done, n))
@@ -54,6 +58,8 @@ def command(
         return
     rows = [[name, f"{c} of {n}", f"{c / n:.1%}" if n else "", f"{a:.1%} to {b:.1%}"] for name, c, n, a, b in columns]
     console.show(console.table(["class", "right", "share", "95 % interval"], rows, right=["right", "share"]))
+    n, part = len(evaluation.labels), "all of them" if evaluation.split == "all" else f"the {evaluation.split} split"
+    console.write(f"Judged by {n:,} image{'' if n == 1 else 's'} of {data.source}: {part}.")
     console.write(training.accuracy(evaluation))
     for position in evaluation.mistakes(5).tolist():
         wrong = evaluation.classes[evaluation.predictions[position]]
