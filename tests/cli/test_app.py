@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 
@@ -33,6 +34,21 @@ def test_every_command_has_help(hapgop, name):
     done = hapgop(name, "--help")
     assert done.code == 0
     assert f"hapgop {name}" in done.out
+
+
+@pytest.mark.parametrize("name", ["train", "demo", "shapes"])
+def test_h_is_help_and_every_option_has_words(hapgop, name):
+    done = hapgop(name, "-h")
+    assert done.out == hapgop(name, "--help").out
+    options = done.out.partition("Options:")[2]
+    # Not what Python calls it, but what it is.
+    for raw in ("<int>", "<float>", "<path>", "<str>", "INTEGER", "FLOAT", "PATH", "TEXT"):
+        assert raw not in options
+    lines = options.splitlines()
+    for line, below in itertools.pairwise(lines):
+        # Words stand beside a short option, and below a long one.
+        if line.startswith("  -") and "  " not in line.strip():
+            assert below.startswith("   "), line
 
 
 def test_the_version(hapgop):

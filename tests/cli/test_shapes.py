@@ -43,6 +43,21 @@ def test_an_input_that_is_none(hapgop, run, text):
     assert "channels, height and width are wanted" in done.err
 
 
+@pytest.mark.parametrize("text", ["3x99999999x99999999", "3x99999999999x9", "3x0x32"])
+def test_an_input_that_no_image_has(hapgop, text):
+    done = hapgop("shapes", "lenet5", "--input", text)
+    assert done.code == 2
+    assert done.err == f"hapgop: --input {text}: sizes from 1 to 65,536 are wanted, as in 3x32x32.\n"
+
+
+def test_a_net_needs_no_memory_for_its_sizes(hapgop):
+    done = hapgop("shapes", "lenet5", "--input", "3x65536x65536", "--json")
+    assert done.code == 0, done.err
+    # Two pools of 2 after filters of 5, the first of which keeps the size; 16 channels, 120 units: terabytes.
+    fc1 = next(layer for layer in json.loads(done.out)["layers"] if layer["name"] == "fc1")
+    assert fc1["macs"] == 120 * fc1["input"][0] > 10**11
+
+
 def test_a_size_that_does_not_fit_names_the_layer(hapgop, run):
     done = hapgop("shapes", run, "--input", "1x2x9")
     assert done.code == 2

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from hapgop import engine
+from hapgop.cli import training
 
 QUICK = ["--epochs", "1", "--batch-size", "256"]
 
@@ -29,8 +30,8 @@ def test_training_leaves_a_whole_run_and_says_how_good_it_is(trained):
     assert "Test accuracy: " in trained.out
     assert "of 359 right; 95 % interval" in trained.out
     assert f"Report: {Path('first/report.html')}" in trained.out
-    assert "by who computed them:" in trained.out
-    assert "hapgop predict first" in trained.out
+    order = ["Trained for 1 epoch; ", "Test accuracy: ", "Report: ", "Try next: hapgop predict first"]
+    assert [word for line in trained.out.splitlines() for word in order if line.startswith(word)] == order
     # No terminal, no bar: a line for each epoch instead.
     assert "epoch 1/1: training " in trained.err
     assert "\x1b" not in trained.out + trained.err
@@ -38,7 +39,9 @@ def test_training_leaves_a_whole_run_and_says_how_good_it_is(trained):
 
 def test_the_options_reach_the_recipe(hapgop):
     arguments = "--optimizer adamw --lr 0.003 --seed 5 --shift 0 --no-flip --schedule constant --label-smoothing 0.1"
-    assert hapgop("train", "--run", "second", *QUICK, *arguments.split()).code == 0
+    done = hapgop("train", "--run", "second", "--calls", *QUICK, *arguments.split())
+    assert done.code == 0
+    assert "by who computed them:\nop " in done.out
     recipe = json.loads(Path("second/config.json").read_text())["recipe"]
     wanted = {
         "optimizer": "adamw", "learning_rate": 0.003, "seed": 5, "shift": 0, "flip": False,
@@ -53,11 +56,6 @@ def test_a_training_begins_with_the_weights_of_a_file(trained, hapgop):
     assert json.loads(Path("more/config.json").read_text())["net"]["weights"] == "model.safetensors"
     lines = [json.loads(Path(run, "metrics.jsonl").read_text().splitlines()[0]) for run in ("first", "more")]
     assert lines[1]["train_loss"] < lines[0]["train_loss"]
-    refused = hapgop("train", "--run", "other", "--weights", "none.safetensors", *QUICK)
-    assert refused.code == 2
-    assert "none.safetensors: there is no such file" in refused.err
-    assert not Path("other").exists()
-    assert hapgop("train", "--resume", "--run", "more", "--weights", "none.safetensors").code == 2
 
 
 def test_without_run_a_free_folder_is_taken(hapgop):
@@ -215,7 +213,6 @@ def test_the_demo(hapgop):
     done = hapgop("demo", "--epochs", "1")
     assert done.code == 0, done.err
     assert "Test accuracy: " in done.out
-    assert "by who computed them:" in done.out
     assert "runs/demo/report.html" in done.out
     pictures = sorted(Path("runs/demo/digits").iterdir())
     assert len(pictures) == 8
@@ -255,8 +252,10 @@ def test_any_knob_can_be_set_and_a_recipe_read_back(hapgop):
     assert recipe["target_accuracy"] == 0.999
     # What is said of an image afterwards is what was validated.
     assert config["prediction"] == {"mirror": True}
+    # A run's config.json does as its recipe alone does.
     Path("recipe.json").write_text(json.dumps(recipe))
-    assert hapgop("train", "digits", "--run", "two", "--recipe", "recipe.json").code == 0
+    assert training.recipe_changes(Path("recipe.json"), ()) == recipe
+    assert hapgop("train", "digits", "--run", "two", "--recipe", "one/config.json").code == 0
     assert json.loads(Path("two/config.json").read_text())["recipe"] == recipe
     assert Path("two/model.safetensors").read_bytes() == Path("one/model.safetensors").read_bytes()
 
@@ -274,7 +273,7 @@ def test_any_knob_can_be_set_and_a_recipe_read_back(hapgop):
         (["--validation", "1"], "validation is a share of the training images, above 0 and below 1"),
         (["--time-budget", "soon"], "a time is wanted, as in 90s, 10m or 2h"),
         (["--time-budget", "0s"], "a time is wanted"),
-        (["--time-budget", "10m", "--resume"], "--time-budget belongs to a new one"),
+        (["--time-budget", "10m", "--resume"], "--time-budget, --weights and --overwrite belong to a new one"),
     ],
 )
 def test_knobs_that_make_no_sense_are_named(hapgop, arguments, words):
@@ -287,7 +286,7 @@ def test_knobs_that_make_no_sense_are_named(hapgop, arguments, words):
 def test_a_time_budget_says_what_fits_before_it_starts(hapgop):
     done = hapgop("train", "digits", "--run", "timed", "--time-budget", "1h", "--epochs", "1")
     assert done.code == 0, done.err
-    said = done.err.index("In 1:00:00: digits for 1 epochs, which should take")
+    said = done.err.index("In 1:00:00: digits for 1 epoch, which should take")
     assert done.err.index("digits: ") < said < done.err.index("epoch 1/1")
 
 

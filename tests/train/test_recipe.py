@@ -88,6 +88,16 @@ def test_many_small_colour_images_have_a_recipe_and_a_net_of_their_own(data: Dat
     assert (suggested_recipe(many).optimizer, suggested_net(many)) == ("muon", "airbench")
 
 
+def test_very_few_images_have_small_batches_and_grey_ones_the_larger_net(data: Data) -> None:
+    def grey(images: int) -> Data:
+        pixels = np.broadcast_to(np.uint8(0), (images, 28, 28, 1))
+        rows = np.arange(images)
+        return dataclasses.replace(data, train=Split(pixels, rows, rows % len(data.classes), ("",) * images))
+
+    assert (suggested_recipe(grey(499)).batch_size, suggested_net(grey(499))) == (16, "cifar")
+    assert (suggested_recipe(grey(500)).batch_size, suggested_net(grey(500))) == (64, "lenet5")
+
+
 @given(
     schedule=st.sampled_from(["onecycle", "cosine", "steps", "constant"]),
     warmup=st.floats(0, 1),

@@ -58,7 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _build(given: Sequence[str], debug: bool) -> typer.Typer:
-    app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     app.callback()(_top)
     wanted = next((word for word in given if not word.startswith("-")), None)
     for name, words in COMMANDS.items():

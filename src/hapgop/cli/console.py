@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,8 @@ from hapgop.files import write_whole
 
 # What is read by a program or a pager must not be folded at 80 columns.
 _WIDE = 500
+# A table with sentences in it cannot be read in fewer columns.
+_ROOM_FOR_A_TABLE = 110
 
 
 def out() -> Console:
@@ -31,6 +34,12 @@ def err() -> Console:
 def say(text: str) -> None:
     """A word on the way, on standard error."""
     err().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """What is worth knowing, on standard error; a terminal has it folded between words."""
+    console = err()
+    console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def complain(text: str) -> None:
@@ -77,6 +86,19 @@ def show(value: Table) -> None:
     with console.capture() as captured:
         console.print(value, highlight=False)
     write("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def list_on_the_way(rows: Iterable[tuple[str, str]]) -> None:
+    """On standard error: headings, and under each what it is about, folded between words."""
+    console = err()
+    for heading, details in rows:
+        console.print(Text(heading, style="bold"), highlight=False)
+        console.print(Padding(Text(details), (0, 0, 0, 2)), highlight=False)
+
+
+def is_narrow() -> bool:
+    """Whether standard error has too few columns for a table with sentences in it."""
+    return err().width < _ROOM_FOR_A_TABLE
 
 
 def check_place(option: str, path: Path | None) -> None:

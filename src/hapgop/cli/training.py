@@ -1,30 +1,26 @@
-"""From data to a judged run: what `hapgop train` and `hapgop demo` have in common."""
+"""From data to a trained net: what `hapgop train` and `hapgop demo` have in common."""
 
 import json
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 import typer
 
-from hapgop import engine, explain, nn, train
+from hapgop import engine, nn, train
 from hapgop.cli import console
 from hapgop.cli.app import INTERRUPTED
 from hapgop.cli.bars import Bar
 from hapgop.errors import InputError
-from hapgop.predict import Predictor
-from hapgop.program import layers
-
-REPORT = "report.html"
-# So many images tell a filter that never answers from one that seldom does.
-_HEALTH_IMAGES = 64
+from hapgop.predict import Preprocessing
+from hapgop.train import starting
+from hapgop.train.run import REPORT
+from hapgop.train.starting import Stage, stage
 
 
 def use_threads(threads: int | None) -> None:
@@ -42,15 +38,22 @@ def go_on_with(run: Path, threads: int | None, workers: train.Workers = train.AL
 
 
 def recipe_changes(path: Path | None, settings: Iterable[str]) -> dict[str, Any]:
-    """The settings in a recipe's JSON file, with NAME=VALUE over them. Raises InputError on either that is none."""
+    """The settings in a recipe's JSON file, with NAME=VALUE over them. Raises InputError on either that is none.
+
+    A run's config.json will do: its recipe is taken.
+    """
     changes: dict[str, Any] = {}
     if path is not None:
         try:
             changes = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"--recipe {path}: cannot be read as JSON ({error}).") from error
-        if not isinstance(changes, dict):
-            raise InputError(f'--recipe {path}: a JSON object is wanted, as under "recipe" in a run\'s config.json.')
+        if isinstance(changes, dict) and "recipe" in changes:
+            changes = changes["recipe"]
+        try:
+            train.Recipe.from_json(changes)
+        except InputError as error:
+            raise InputError(f'--recipe {path}: {error} A run\'s config.json works, as does "recipe" in it.') from error
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
@@ -74,16 +77,38 @@ def share(option: str, text: str) -> float:
 
 def only_report_missing(run: Path) -> bool:
     """Whether the run's training has come to its end, but its report was never written."""
-    there = {path.name for path in run.iterdir()} if run.is_dir() else set()
-    return {"config.json", "model.safetensors", "metrics.jsonl"} <= there and not there & {
-        REPORT, "checkpoint.safetensors"
-    }  # fmt: skip
+    return stage(run) is Stage.OVER and not (run / REPORT).exists()
+
+
+@contextmanager
+def going_on(run: Path, command: str | None, *, quiet: bool = False) -> Iterator[None]:
+    """Inside, a Ctrl-C that stops at once says what is left, and the command that continues; it exits.
+
+    command: None where nothing of the run will be kept.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not quiet:
+            console.say("Stopped at once." if command is None else _left(run, command))
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _left(run: Path, command: str) -> str:
+    found = stage(run)
+    if found is Stage.UNDER_WAY:
+        return f"Stopped at once. From the last checkpoint on, this goes on:\n  {command}"
+    if found is Stage.BEGUN:
+        return f"Stopped at once, before anything was trained. This begins again:\n  {command}"
+    if only_report_missing(run):
+        return f"Stopped at once. {run} holds the trained net; this writes its report:\n  {command}"
+    return "Stopped at once, before the training began."
 
 
 def fitted(
     data: train.Data,
     run: Path,
-    go_on: str,
+    go_on: str | None,
     *,
     lines: bool = False,
     listeners: Iterable[Callable[[train.Progress], Any]] = (),
@@ -96,67 +121,27 @@ def fitted(
     first = options.get("workers", train.ALONE).first
     nn.reset_report()
     with ExitStack() as closing:
+        closing.enter_context(going_on(run, go_on, quiet=not first))
         bar = closing.enter_context(Bar(lines=lines, quiet=not first))
         progress: Any = bar.training
         for listener in listeners:
             progress = listener(progress)
             closing.callback(progress.close)
-        try:
-            result = train.fit(data, run, progress=progress, **options)
-        except KeyboardInterrupt:
-            console.say(f"Stopped at once. From the last checkpoint on, this goes on:\n  {go_on}")
-            raise typer.Exit(INTERRUPTED) from None
+        result = train.fit(data, run, progress=progress, **options)
     if not result.finished:
         if first:
-            console.say(f"Stopped and saved in {run}. This goes on where it stopped:\n  {go_on}")
+            kept = f" and saved in {run}. This goes on where it stopped:\n  {go_on}"
+            console.say(f"Stopped{kept if go_on else '.'}")
         raise typer.Exit(INTERRUPTED)
     return result
-
-
-def judged(data: train.Data, result: train.Result) -> train.Evaluation:
-    """The trained net on images that it has never seen; writes the report."""
-    predictor = Predictor(result.run)
-    with Bar() as bar:
-        evaluation = train.evaluate(predictor, data, progress=lambda done, n: bar.count("judging", done, n))
-        # A temperature that was fitted on the very images that it is judged by would flatter.
-        validation = train.evaluate(predictor, data, "validation") if evaluation.split == "test" else None
-    image = evaluation.images(0)
-    command = shlex.join(["hapgop", *sys.argv[1:]])
-    # What draws takes more than half a second to import, which nobody should wait for before the training.
-    import_module("hapgop.studio").write_report(
-        result.run / REPORT,
-        title=f"{predictor.config['net']['name']} on {Path(data.source).name}",
-        config={**predictor.config, "command": command},
-        metrics=result.metrics,
-        evaluation=evaluation,
-        filters=_filters(predictor),
-        feature_maps=explain.feature_maps(predictor, image),
-        image=image,
-        layers=layers(predictor.graph),
-        calibration=None if validation is None else train.calibration(validation, evaluation),
-        snapshots=train.load_filters(result.run),
-        health=_health(predictor, evaluation),
-    )
-    return evaluation
-
-
-def tell(evaluation: train.Evaluation, result: train.Result) -> None:
-    """The result on standard output: how good, where the report is, who computed."""
-    seconds = sum(line["seconds"] for line in result.metrics)
-    console.write(f"{result.message} It took {seconds:,.0f} seconds.")
-    console.write(accuracy(evaluation))
-    console.write(f"Report: {result.run / REPORT}")
-    calls = nn.report()
-    console.write(f"\nConvolutions and pools, by who computed them:\n{calls}")
-    if not calls.pytorch:
-        console.write("All of them ran in the engine; none went to PyTorch.")
 
 
 def accuracy(evaluation: train.Evaluation) -> str:
     """The accuracy in a sentence, with how surely it is known."""
     low, high = evaluation.interval
+    what = "Accuracy" if evaluation.split == "all" else f"{evaluation.split.capitalize()} accuracy"
     return (
-        f"{evaluation.split.capitalize()} accuracy: {evaluation.accuracy:.2%}"
+        f"{what}: {evaluation.accuracy:.2%}"
         f" ({evaluation.correct} of {len(evaluation.labels)} right; 95 % interval {low:.1%} to {high:.1%})"
     )
 
@@ -164,20 +149,22 @@ def accuracy(evaluation: train.Evaluation) -> str:
 def notes(data: train.Data) -> None:
     """What loading had to decide or leave out."""
     for note in (*data.passed_over, *data.notes):
-        console.say(f"note: {note}")
+        console.note(note)
 
 
 def checked(data: train.Data) -> None:
-    """What a look at all images has found, as one table on standard error, and what loading had to decide."""
+    """What a look at all images has found, as a table or a list on standard error, and what loading had to decide."""
     findings = train.scan(data)
-    if findings:
+    if not findings:
+        console.say("The data are in order: all files readable, no image twice, no class too small.")
+    elif console.is_narrow():
+        console.list_on_the_way((f"{f.what} ({f.count:,}): {f.done}", f.examples) for f in findings)
+    else:
         rows = [[finding.what, f"{finding.count:,}", finding.examples, finding.done] for finding in findings]
         table = console.table(["found in the data", "", "such as", "what is done"], rows, right=[""], folds=["such as"])
         console.err().print(table, highlight=False)
-    else:
-        console.say("The data are in order: all files readable, no image twice, no class too small.")
     for note in data.notes:
-        console.say(f"note: {note}")
+        console.note(note)
 
 
 def begun(run: Path) -> Mapping[str, Any]:
@@ -194,15 +181,43 @@ def begun(run: Path) -> Mapping[str, Any]:
     return config
 
 
-def _filters(predictor: Predictor) -> explain.Filters | None:
-    convolutions = any(node.op == "conv2d" for node in predictor.graph.nodes)
-    return explain.filters(predictor) if convolutions else None
+def loaded_as(run: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """With what `train.load` makes the images of a run that goes on. Raises InputError where others are asked for.
+
+    asked: size, channels, resize, validation, those that were given.
+    """
+    how = train.loaded_as(begun, Preprocessing.from_json(begun.get("preprocessing")))
+    other = [
+        f"--{name} {_as_option(value)}, not {_as_option(how[name])}"
+        for name, value in asked.items()
+        if value != how[name]
+    ]
+    if other:
+        raise InputError(
+            f"{run}: this training began with other images ({'; '.join(other)}) and can only go on as it began."
+            " Leave these options out, or begin anew in another folder."
+        )
+    return how
 
 
-def _health(predictor: Predictor, evaluation: train.Evaluation) -> list[explain.FilterHealth]:
-    """All convolutions of the net, judged on images evenly from all that it was judged on."""
-    convolutions = [node.name for node in predictor.graph.nodes if node.op == "conv2d"]
-    every = max(1, len(evaluation.labels) // _HEALTH_IMAGES)
-    images = [predictor.prepare(evaluation.images(number)) for number in range(0, len(evaluation.labels), every)]
-    net = explain.opened(predictor)
-    return [explain.filter_health(net, images[:_HEALTH_IMAGES], name) for name in convolutions]
+def goes_on(run: Path, begun: Mapping[str, Any], recipe: train.Recipe, net: str | None) -> bool:
+    """Whether the training of a run goes on; False where it is over, and only its report missing.
+
+    Raises InputError where neither can be, or recipe and net are not those that it began with.
+    """
+    starting.as_begun(run, begun, recipe, net)
+    if not only_report_missing(run):
+        starting.first_look(run)
+        starting.check_place(run)
+        return True
+    changed = recipe.differences(train.Recipe.from_json(begun.get("recipe")))
+    if changed:
+        raise InputError(
+            f"{run}: this training has come to its end, and only its report is missing. It cannot be changed any more"
+            f" ({'; '.join(changed)}): leave these settings out, or begin anew in another folder."
+        )
+    return False
+
+
+def _as_option(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

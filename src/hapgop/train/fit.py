@@ -12,7 +12,7 @@ import torch
 from hapgop.errors import InputError
 from hapgop.nn import capture, nets
 from hapgop.predict import read_config
-from hapgop.predict.folder import WEIGHTS
+from hapgop.predict.folder import CONFIG, WEIGHTS
 from hapgop.program import Graph
 from hapgop.train import generators
 from hapgop.train.batches import weights_seed
@@ -25,8 +25,6 @@ from hapgop.train.pretrained import load_pretrained
 from hapgop.train.progress import Progress, silent
 from hapgop.train.recipe import Recipe
 from hapgop.train.run import (
-    METRICS,
-    check_free,
     clear,
     clear_scratch,
     load_model,
@@ -37,10 +35,9 @@ from hapgop.train.run import (
     write_weights,
 )
 from hapgop.train.schedule import image_size
+from hapgop.train.starting import FIXED, Stage, as_begun, check_new, first_look, net_of
 from hapgop.train.suggestion import suggested_net, suggested_recipe
 
-# What the checkpoint's numbers mean depends on these.
-_FIXED = ("seed", "batch_size", "optimizer", "rest", "average")
 # So many training images, about, are shown to a net whose first weights follow from such.
 _SAMPLE = 5000
 
@@ -75,6 +72,7 @@ def fit(
     checkpoint_every: float = 30.0,
     workers: Workers = ALONE,
     graph: Graph | None = None,
+    command: str | None = None,
 ) -> Result:
     """Trains a net on the training split and keeps everything in the folder `run`.
 
@@ -85,7 +83,8 @@ def fit(
     resume=True goes on there, as it does after a crash, from the last checkpoint (checkpoint_every: seconds). When
     going on, recipe and net may be left out; a recipe may differ in what does not change the order of the images.
     workers: the processes that share the work (`hapgop.train.distributed`); the first of them keeps the files. graph:
-    the net as a graph, where `hapgop.nn.capture` cannot find it.
+    the net as a graph, where `hapgop.nn.capture` cannot find it. command: the line of a shell that config.json is to
+    name; a run that goes on keeps the one that it began with.
 
     Raises InputError where the folder is in use, net and data do not fit, or there is nothing to go on with, and
     its kinds Diverged where the loss is no number any more, Unwritable where the disk is full, and WorkerLost where
@@ -94,26 +93,33 @@ def fit(
     >>> result = fit(load("digits"), "runs/digits")  # doctest: +SKIP
     """
     folder = Path(run)
+    if not data.cut:
+        raise InputError(f"{data.source} was loaded with cut=False, to judge by; load(source) makes data to train on.")
     if resume and overwrite:
         raise InputError("resume goes on with a run and overwrite throws it away: choose one.")
     if resume and weights is not None:
         raise InputError("weights are what a training begins with; one that goes on has its own: leave them out.")
-    begun = False
+    config: Mapping[str, Any] = {}
+    stage = Stage.NONE
     if resume:
-        recipe, net, begun = _as_begun(folder, recipe, net, workers)
+        config, stage = workers.told(first_look(folder) if workers.first else (config, stage))
+        recipe, net = as_begun(folder, config, recipe, net)
     else:
         if workers.first:
-            check_free(folder, overwrite=overwrite)
+            check_new(folder, overwrite=overwrite)
         recipe = recipe or suggested_recipe(data)
     with generators.borrowed():
         generators.seed(weights_seed(recipe.seed))
         module, spec = _net(net, data)
+        command = config.get("command") if resume else command
+        if began_with := net_of(config).get("weights"):
+            spec["weights"] = began_with
         if weights is not None:
             load_pretrained(module, weights)
             spec["weights"] = Path(weights).name
         graph = graph or capture(module, data.input_shape)
         _check_fit(module, data, recipe)
-        task = {"data": data.fingerprint, **{key: getattr(recipe, key) for key in _FIXED}}
+        task = {"data": data.fingerprint, **{key: getattr(recipe, key) for key in FIXED}}
         training = Training(
             data,
             folder,
@@ -124,14 +130,14 @@ def fit(
             task=task,
             workers=workers,
         )
-        if begun:
+        if stage is Stage.UNDER_WAY:
             with _held(folder, workers):
                 with workers.shared_file(folder / TENSORS) as path:
                     training.position = load_checkpoint(path, training.state, task)
                 if workers.first:
                     clear_scratch(folder)
                     write_metrics(folder, training.position.metrics)
-                    write_config(folder, data, recipe, spec, graph)
+                    write_config(folder, data, recipe, spec, graph, command)
                 return _trained(training)
         fresh = not folder.exists()
         if (initialise := getattr(module, "initialise_from", None)) is not None:
@@ -142,7 +148,7 @@ def fit(
                 if workers.first:
                     clear(folder)
                     with unwritable(folder):
-                        write_config(folder, data, recipe, spec, graph)
+                        write_config(folder, data, recipe, spec, graph, command)
                 training.save()
                 return _trained(training)
             except Exception as error:  # raised again below: only the folder is tidied
@@ -210,10 +216,17 @@ def finished_run(run: str | os.PathLike[str]) -> Result:
     """
     folder = Path(run)
     config = read_config(folder)
-    recipe, metrics = Recipe.from_json(config.get("recipe")), read_metrics(folder)
+    try:
+        recipe = Recipe.from_json(config.get("recipe"))
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
+    metrics, told = read_metrics(folder), config.get("data")
+    validated = told.get("validation") if isinstance(told, Mapping) else None
+    if type(validated) is not int or validated < 0:
+        raise InputError(f"{folder / CONFIG}: damaged, it does not say how many images validated (data.validation).")
     best = None
     for position, line in enumerate(metrics):
-        if as_good_as_any(line, metrics[:position], config["data"]["validation"]) or recipe.keep == "last":
+        if as_good_as_any(line, metrics[:position], validated) or recipe.keep == "last":
             best = line
     message = "The training had come to its end before."
     return Result(folder, load_model(folder), recipe, True, tuple(metrics), best, message)
@@ -229,38 +242,9 @@ def _message(training: Training, finished: bool) -> str:
     best = at.best or {}
     early = f" of {epochs}, as the accuracy wanted was reached" if at.epoch < epochs else ""
     return (
-        f"Trained for {at.epoch} epochs{early}; kept are the weights of epoch {best['epoch']},"
+        f"Trained for {at.epoch} epoch{'s' * (at.epoch != 1)}{early}; kept are the weights of epoch {best['epoch']},"
         f" with {best['val_accuracy']:.2%} of the validation images right."
     )
-
-
-def _as_begun(
-    folder: Path, recipe: Recipe | None, net: torch.nn.Module | str | None, workers: Workers
-) -> tuple[Recipe, torch.nn.Module | str, bool]:
-    """The recipe and the net of an unfinished run, unless others are given that can take their place.
-
-    And whether there is a checkpoint: a run that was killed between its first two files begins anew.
-    """
-    config, begun_anew = workers.told(_first_look(folder) if workers.first else None)  # type: ignore[misc]
-    begun = Recipe.from_json(config.get("recipe"))
-    fixed = [line for line in (recipe or begun).differences(begun) if line.split(":")[0] in _FIXED]
-    if fixed:
-        raise InputError(
-            f"{folder}: this training began otherwise ({'; '.join(fixed)}) and can only go on as it began."
-            " Leave these settings out, or begin anew in another folder."
-        )
-    name = config.get("net", {}).get("name")
-    if net is None and name not in nets.NAMES:
-        raise InputError(f"{folder}: its net is {name}, which only you can build: give net= such a one again.")
-    if isinstance(net, str) and net != name:
-        raise InputError(f"{folder}: this training began with the net {name}, not {net}.")
-    return recipe or begun, name if net is None else net, not begun_anew
-
-
-def _first_look(folder: Path) -> tuple[dict[str, Any], bool]:
-    config = read_config(folder)
-    untouched = not any((folder / name).exists() for name in (TENSORS, WEIGHTS, METRICS))
-    return config, untouched
 
 
 def _net(net: torch.nn.Module | str | None, data: Data) -> tuple[torch.nn.Module, dict[str, Any]]:

@@ -103,7 +103,7 @@ class Training:
         batches = self.feeder.batches(at.epoch * self.order.steps + at.step)
         try:
             with self._interrupt:
-                while not self._over():
+                while not self.recipe.ended(self.position.metrics):
                     while self.position.step < self.order.steps:
                         if self._interrupt.asked:
                             return False
@@ -231,11 +231,6 @@ class Training:
                 write_filters(self.folder, self.state.filters)
                 write_metrics(self.folder, self.position.metrics)
         self._tell(EpochDone(epochs=recipe.epochs, best=best, **line))
-
-    def _over(self) -> bool:
-        at, recipe = self.position, self.recipe
-        reached = bool(at.metrics) and at.metrics[-1]["val_accuracy"] >= recipe.target_accuracy > 0
-        return at.epoch >= recipe.epochs or reached
 
     def _save_when_due(self) -> None:
         now = time.monotonic()

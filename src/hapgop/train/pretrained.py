@@ -1,7 +1,6 @@
 """Weights from elsewhere: a file in the names that torchvision's and timm's nets have, for a net that is trained on."""
 
 import os
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +23,7 @@ def load_pretrained(net: torch.nn.Module, path: str | os.PathLike[str]) -> tuple
     >>> load_pretrained(net, "resnet18.safetensors")  # doctest: +SKIP
     ('fc.weight', 'fc.bias')
     """
-    given, wanted = _read(Path(path)), net.state_dict()
+    given, wanted = read_weights(path), net.state_dict()
     head = _last_layer(wanted)
     kept = tuple(name for name in head if name in given and given[name].shape != wanted[name].shape)
     missing = [name for name in wanted if name not in given and not name.endswith(_COUNTER)]
@@ -41,7 +40,8 @@ def load_pretrained(net: torch.nn.Module, path: str | os.PathLike[str]) -> tuple
     return kept
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises InputError where it is missing, damaged or none."""
     try:
         return load_file(path)
     except FileNotFoundError as error:

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,11 @@ class Recipe:
         """ "epochs: 3, not 5" for each setting in which `other` differs."""
         mine, others = self.to_json(), other.to_json()
         return [f"{key}: {mine[key]}, not {others[key]}" for key in mine if mine[key] != others[key]]
+
+    def ended(self, metrics: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a training with such lines of metrics, one for each epoch, has come to its end."""
+        reached = bool(metrics) and metrics[-1]["val_accuracy"] >= self.target_accuracy > 0
+        return len(metrics) >= self.epochs or reached
 
 
 def known(settings: Mapping[str, Any]) -> Mapping[str, Any]:

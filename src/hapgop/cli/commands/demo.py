@@ -11,20 +11,24 @@ import typer
 from PIL import Image
 
 from hapgop import train
-from hapgop.cli import console, training
+from hapgop.cli import console, reporting, training
 from hapgop.cli.commands.predict import command as predict
 from hapgop.cli.computing import briefly
+from hapgop.train.run import REPORT
 
 _UNSEEN = 8
 
 
 def command(
     run: Annotated[
-        Path | None, typer.Option(help="Where to keep the trained net; runs/demo otherwise, replaced each time.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to keep the trained net; runs/demo otherwise, replaced each time."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides everything that is random.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over all training images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides everything that is random.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads; one for each core otherwise.")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "--force", help="Replace the run that is in --run.")
     ] = False,
@@ -38,15 +42,16 @@ def command(
     console.say(f"Training on {len(data.train):,} handwritten digits, 8×8 pixels, for {recipe.epochs} epochs ...")
     # Its own folder belongs to the demo; another one may hold something dear.
     go_on = training.go_on_with(folder, threads)
-    result = training.fitted(data, folder, go_on, recipe=recipe, overwrite=overwrite or run is None)
-    evaluation = training.judged(data, result)
-    training.tell(evaluation, result)
+    command = reporting.this_command()
+    result = training.fitted(data, folder, go_on, recipe=recipe, overwrite=overwrite or run is None, command=command)
+    with training.going_on(folder, go_on):
+        reporting.judged(data, result)
     pictures = _unseen(data, folder / "digits", seed)
     console.write(f"\n{len(pictures)} digits that the net has never seen (each file's name begins with the truth):")
     predict(folder, [str(picture) for picture in pictures], top=2)
     shown, program = shlex.quote(str(folder)), _program()
     console.write(
-        f"\nOpen {folder / training.REPORT} in a browser to see where it is wrong and what each layer sees."
+        f"\nOpen {folder / REPORT} in a browser to see where it is wrong and what each layer sees."
         f"\nTry next:"
         f"\n  {program} predict {shown} {shlex.quote(str(pictures[0]))} --top 3"
         f"\n  {program} shapes {shown}"

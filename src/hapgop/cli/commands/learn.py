@@ -47,5 +47,5 @@ def _trained(folder: Path) -> Path:
     data = train.load("digits")
     console.say(f"Training a small net on {len(data.train):,} handwritten digits for the examples ...")
     recipe = train.suggested_recipe(data, epochs=_EPOCHS)
-    training.fitted(data, folder, "hapgop learn", recipe=recipe)
+    training.fitted(data, folder, None, recipe=recipe)
     return folder

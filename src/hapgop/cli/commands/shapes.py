@@ -4,7 +4,7 @@ import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -13,6 +13,9 @@ from hapgop.errors import InputError
 from hapgop.predict import read_config
 from hapgop.program import Graph, LayerInfo, layers
 
+# Beyond, numbers are no sizes of images; and products of them would not fit into 64 bits.
+_LARGEST = 65_536
+_LARGE = 1024
 _COLUMNS = ("layer", "operation", "input", "filter", "formula", "output", "parameters", "MACs", "sees")
 
 
@@ -21,7 +24,9 @@ def command(
     input_shape: Annotated[
         str | None, typer.Option("--input", metavar="CxHxW", help="One image: channels, height, width.")
     ] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Outputs of a net that is given by name.")] = 10,
+    classes: Annotated[
+        int, typer.Option(min=1, max=_LARGEST, metavar="N", help="Outputs of a net that is given by name.")
+    ] = 10,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Show each layer's sizes with the formula behind them, its parameters, its cost and what it sees.
@@ -53,8 +58,13 @@ def _graph(net: str, shape: tuple[int, int, int] | None, classes: int) -> Graph:
     if shape is None:
         raise InputError(f"{net}: no run folder, and a net by name needs the size of its input: --input 3x32x32.")
     # Only a net by name has to be built, and for that PyTorch is needed.
-    graph_of: Graph = importlib.import_module("hapgop.cli.named").graph(net, shape, classes)
-    return graph_of
+    graph_of = importlib.import_module("hapgop.cli.named").graph
+    if max(*shape, classes) <= _LARGE:
+        return cast(Graph, graph_of(net, shape, classes))
+    # Of so large images, some nets' weights would not fit into memory; on this device they take none, but a second to
+    # import what it needs.
+    with importlib.import_module("torch").device("meta"):
+        return cast(Graph, graph_of(net, shape, classes))
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -62,6 +72,8 @@ def _shape(text: str) -> tuple[int, int, int]:
     if sizes is None:
         raise InputError(f"--input {text}: channels, height and width are wanted, as in 3x32x32.")
     c, h, w = (int(size) for size in sizes.groups())
+    if not all(1 <= size <= _LARGEST for size in (c, h, w)):
+        raise InputError(f"--input {text}: sizes from 1 to {_LARGEST:,} are wanted, as in 3x32x32.")
     return c, h, w
 
 

@@ -12,12 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from hapgop import train
-from hapgop.cli import console, training
+from hapgop import nn, train
+from hapgop.cli import console, reporting, training
 from hapgop.cli.bars import Bar, clock
 from hapgop.cli.computing import PRECISION, Precision, use_precision
 from hapgop.errors import InputError
-from hapgop.predict import Preprocessing
+from hapgop.train import starting
+from hapgop.train.pretrained import read_weights
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -31,15 +32,19 @@ def command(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DATA]",
+            metavar="DATA",
             help="digits (the default), a folder with a folder of pictures for each class, a folder of IDX files,"
             " or an .npz file.",
         ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Where to keep the trained net; runs/<name of the data> otherwise.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to keep the trained net; runs/<name of the data> otherwise."),
     ] = None,
-    net: Annotated[str | None, typer.Option(help="The net; one that fits the images otherwise.")] = None,
+    net: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The net, as in cifar or resnet18; one that fits the images otherwise."),
+    ] = None,
     time_budget: Annotated[
         str | None, typer.Option(metavar="90s|10m|2h", help="Find net and epochs that fit into this time.")
     ] = None,
@@ -52,28 +57,42 @@ def command(
             metavar="FILE", help="A .safetensors file to begin with; names as torchvision and timm have them."
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over all training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, adamw or muon.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="onecycle, cosine, steps or constant.")] = None,
-    weight_decay: Annotated[float | None, typer.Option()] = None,
-    label_smoothing: Annotated[float | None, typer.Option()] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over all training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images in one step.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", metavar="RATE", help="The highest learning rate, as in 0.05.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(metavar="NAME", help="sgd, adamw or muon.")] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How the learning rate goes: onecycle, cosine, steps or constant."),
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(metavar="X", help="How strongly weights are drawn towards zero, as in 0.0005.")
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(metavar="X", help="The part of each label that all classes share, as in 0.1.")
+    ] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror every other image.")] = None,
-    shift: Annotated[int | None, typer.Option(help="Move each image by up to so many pixels.")] = None,
+    shift: Annotated[int | None, typer.Option(metavar="N", help="Move each image by up to so many pixels.")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other knob of the recipe; may be given again."),
     ] = None,
     recipe_from: Annotated[
-        Path | None, typer.Option("--recipe", metavar="FILE", help="A recipe as JSON; options change it.")
+        Path | None,
+        typer.Option("--recipe", metavar="FILE", help="A recipe as JSON, or a run's config.json; options change it."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Decides everything that is random.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Decides everything that is random.")] = None,
     size: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Size of the images; what they have otherwise.")
     ] = None,
-    channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour); as the images are otherwise.")] = None,
-    resize: Annotated[_Resize, typer.Option(help="How images of other proportions are made to fit.")] = _Resize.STRETCH,
+    channels: Annotated[
+        int | None, typer.Option(metavar="1|3", help="1 (grey) or 3 (colour); as the images are otherwise.")
+    ] = None,
+    resize: Annotated[
+        _Resize | None, typer.Option(help="How images of other proportions are made to fit; stretch otherwise.")
+    ] = None,
     validation: Annotated[
         str | None,
         typer.Option(
@@ -82,9 +101,14 @@ def command(
             " otherwise.",
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads; one for each core otherwise.")
+    ] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
     check: Annotated[bool, typer.Option("--check", help="Only look at the data and say what is wrong.")] = False,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="Show at the end which algorithms computed, and how often.")
+    ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard too.")] = False,
     look: Annotated[
         bool, typer.Option("--look", help="Watch it in the browser; then the page of hapgop look takes over.")
@@ -114,50 +138,58 @@ def command(
     }
     changes = training.recipe_changes(recipe_from, setting or ())
     changes |= {name: value for name, value in given.items() if value is not None}
-    how: dict[str, Any] = {"size": _sides(size), "channels": channels, "resize": resize.value, "seed": seed or 0}
-    if validation is not None:
-        how["validation"] = training.share("--validation", validation)
+    wishes = {
+        "size": _sides(size),
+        "channels": channels,
+        "resize": None if resize is None else resize.value,
+        "validation": None if validation is None else training.share("--validation", validation),
+    }
+    asked = {name: value for name, value in wishes.items() if value is not None}
     seconds = None if time_budget is None else _seconds("--time-budget", time_budget)
     if resume and run is None:
         raise InputError("--resume needs the run: hapgop train --resume --run runs/NAME")
-    if resume and seconds is not None:
-        raise InputError("--resume goes on as the run began; --time-budget belongs to a new one.")
+    if resume and (seconds is not None or weights is not None or overwrite):
+        raise InputError(
+            "--resume goes on as the run began; --time-budget, --weights and --overwrite belong to a new one."
+        )
     with train.joined() as workers:
-        recipe = None
         begun: Mapping[str, Any] = {}
         if resume:
             assert run is not None
             begun = workers.told(training.begun(run) if workers.first else {})
-            source = source or begun["data"]["source"]
-            how = train.loaded_as(begun, Preprocessing.from_json(begun.get("preprocessing")))
-            recipe = train.Recipe.from_json(begun.get("recipe")).changed(**changes) if changes else None
+        source = begun.get("data", {}).get("source", "digits") if source is None else source
+        if not source:
+            raise InputError("the data: an empty name. Give a folder of pictures, or leave it out for the digits.")
+        folder = Path(workers.told(str(run or _free(source))))
+        # What can be refused without the data is better known before an hour of decoding.
+        recipe = (train.Recipe.from_json(begun.get("recipe")) if resume else train.Recipe()).changed(**changes)
+        goes_on = not resume or workers.told(workers.first and training.goes_on(folder, begun, recipe, net))
+        how = training.loaded_as(folder, begun, asked) if resume else {**asked, "seed": recipe.seed}
+        if not resume:
+            _check_new(folder, net, weights, overwrite=overwrite, writes=workers.first and not check)
+        listeners = [_tensorboard(folder)] if tensorboard and workers.first else []
+        # A server that is seldom wanted takes a third of a second to import.
+        watching = import_module("hapgop.cli.watching") if look and workers.first else None
         # The same number of threads gives the same bits.
         threads = threads or begun.get("threads") or _fair_share(workers)
         training.use_threads(threads)
         use_precision(precision or begun.get("precision"))
-        source = "digits" if source is None else source
-        if not source:
-            raise InputError("the data: an empty name. Give a folder of pictures, or leave it out for the digits.")
-        # A folder that cannot be used is better known before an hour of decoding.
-        folder = Path(workers.told(str(run or _free(source))))
         data = _loaded(source, how, workers)
         if workers.first:
             # Arrays are data sets that others have made; what people gather in folders holds surprises.
             (training.checked if check or data.kind == "folder" else training.notes)(data)
         if check:
             return
-        # A server that is seldom wanted takes a third of a second to import.
-        page = import_module("hapgop.cli.watching").Page(folder.name, browser) if look and workers.first else None
-        listeners = [_tensorboard(folder)] if tensorboard and workers.first else []
+        page = None if watching is None else watching.Page(folder.name, browser)
         if page is not None:
             listeners.append(page.listener)
-        if resume and workers.told(training.only_report_missing(folder)):
+        go_on = training.go_on_with(folder, threads, workers)
+        if not goes_on:
             result = train.finished_run(folder)
         else:
             if not resume:
                 recipe = train.suggested_recipe(data, **changes)
             if seconds is not None:
-                assert recipe is not None
                 net, recipe = workers.told(
                     _fitting(data, recipe, seconds, net, workers) if workers.first else (net, recipe)
                 )
@@ -169,7 +201,7 @@ def command(
             result = training.fitted(
                 data,
                 folder,
-                training.go_on_with(folder, threads, workers),
+                go_on,
                 lines=True,
                 listeners=listeners,
                 recipe=recipe,
@@ -178,13 +210,25 @@ def command(
                 resume=resume,
                 overwrite=overwrite,
                 workers=workers,
+                command=reporting.this_command(),
             )
     if workers.first:
-        evaluation = training.judged(data, result)
-        training.tell(evaluation, result)
+        with training.going_on(folder, go_on):
+            reporting.judged(data, result)
         console.write(f"\nTry next: {shlex.join(['hapgop', 'predict', str(folder)])} PICTURES...")
+        reporting.tell_calls(nn.report(), all_of_them=calls)
         if page is not None:
             page.stay(folder)
+
+
+def _check_new(folder: Path, net: str | None, weights: Path | None, *, overwrite: bool, writes: bool) -> None:
+    """Raises InputError where a new run cannot begin; writes: whether this process is to write into the folder."""
+    if net is not None:
+        starting.check_net(net)
+    if weights is not None:
+        read_weights(weights)
+    if writes:
+        starting.check_new(folder, overwrite=overwrite)
 
 
 def _loaded(source: str, how: Mapping[str, Any], workers: train.Workers) -> train.Data:
@@ -213,9 +257,9 @@ def _fitting(
         )
     for reason in found.reasons:
         console.say(reason)
-    console.say(
-        f"In {clock(seconds)}: {found.net} for {found.recipe.epochs} epochs, which should take {clock(found.seconds)}."
-    )
+    epochs = f"{found.recipe.epochs} epoch{'s' * (found.recipe.epochs != 1)}"
+    spent = f", after {clock(found.spent)} of timing and making kernels" if found.spent >= 1 else ""
+    console.say(f"In {clock(seconds)}: {found.net} for {epochs}, which should take {clock(found.seconds)}{spent}.")
     return found.net, found.recipe
 
 
@@ -245,14 +289,14 @@ def _seconds(option: str, text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _sides(text: str | None) -> int | tuple[int, int] | None:
+def _sides(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    sizes = re.fullmatch(r"(\d+)(?:[x×,](\d+))?", text.strip().lower())
+    sizes = re.fullmatch(r"([1-9]\d{0,3})(?:[x×,]([1-9]\d{0,3}))?", text.strip().lower())
     if sizes is None:
         raise InputError(f"--size {text}: a number of pixels, or height and width as in 48x64, is wanted.")
     height, width = sizes.groups()
-    return int(height) if width is None else (int(height), int(width))
+    return int(height), int(width or height)
 
 
 def _free(source: str) -> Path:
