@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from hapgop.engine import get_tuning, set_precision, set_tuning
-
-
-class Precision(StrEnum):
-    """What `--precision` takes."""
-
-    FAST = "fast"
-    EXACT = "exact"
-
-
-PRECISION = "fast, or exact: plain sums only, which differ less from arithmetic without rounding."
 
 
 def use_precision(precision: str | None) -> None:

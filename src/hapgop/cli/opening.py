@@ -8,11 +8,6 @@ from hapgop.cli import console
 from hapgop.errors import InputError
 from hapgop.predict import Predictor, Preprocessing, read_onnx
 
-RUN = "The folder of a trained net, or an ONNX file (.onnx)."
-MEAN = "ONNX: the mean that pictures, from 0 to 1, are normalised by, for each channel; 0 otherwise."
-STD = "ONNX: the standard deviation that they are divided by; 1 otherwise."
-CLASSES = "ONNX: the labels, one to a line; numbers otherwise."
-
 
 def opened_net(source: Path, mean: str | None = None, std: str | None = None, classes: Path | None = None) -> Predictor:
     """The net with its preprocessing and labels.

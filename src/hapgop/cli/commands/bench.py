@@ -34,40 +34,47 @@ def command(
     what: Annotated[
         _What,
         typer.Argument(
-            metavar="layers|nets|train|random|accuracy|start",
+            metavar="WHAT",
             help="What to measure: known layers, whole nets, their training steps, random layers, the time to an "
             "accuracy, or from a process's start to its first label.",
         ),
     ],
     data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help="accuracy: what to train on, as for hapgop train.")
+        str | None, typer.Argument(metavar="DATA", help="accuracy: what to train on, as for hapgop train.")
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME",
             help="Only this peer: torch, onnxruntime, openvino, ncnn; of nets also torch.compile and litert. May be "
-            "given again."
+            "given again.",
         ),
     ] = None,
     case: Annotated[
-        list[str] | None, typer.Option(help="Only cases whose names begin so, or nets so called; may be given again.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only cases whose names begin so, or nets so called; may be given again."),
     ] = None,
     family: Annotated[
-        list[str] | None, typer.Option("--class", help="Only cases of this class, such as 3x3; may be given again.")
+        list[str] | None,
+        typer.Option("--class", metavar="NAME", help="Only cases of this class, such as 3x3; may be given again."),
     ] = None,
     op: Annotated[
-        list[str] | None, typer.Option(help="Only forward, grad_x, grad_w or backward; may be given again.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only forward, grad_x, grad_w or backward; may be given again."),
     ] = None,
     batch: Annotated[
         str | None, typer.Option(metavar="1,16", help="These batch sizes instead of each case's own.")
     ] = None,
     threads: Annotated[str, typer.Option(metavar="1,2", help="Numbers of threads, the same on all sides.")] = "1,2",
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds of a row at most; their median counts.")] = 15,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Rounds of a row at most; their median counts.")
+    ] = 15,
     quick: Annotated[
         bool, typer.Option(help="A first look: one batch size and number of threads, few rounds, none again.")
     ] = False,
     allocator: Annotated[
-        str, typer.Option(help="default, or tuned: memory is kept in the process, for both sides.")
+        str,
+        typer.Option(metavar="default|tuned", help="default, or tuned: memory is kept in the process, for both sides."),
     ] = "default",
     cases: Annotated[Path | None, typer.Option(metavar="FILE", help="Cases of your own instead of ours.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all measurements to FILE.")] = None,
@@ -75,12 +82,16 @@ def command(
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Measure nothing: show what --json has written.")
     ] = None,
-    shapes: Annotated[int, typer.Option(min=1, help="random: how many layers.")] = 300,
-    seed: Annotated[int, typer.Option(help="random: other layers; accuracy: other weights and order.")] = 0,
+    shapes: Annotated[int, typer.Option(min=1, metavar="N", help="random: how many layers.")] = 300,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="random: other layers; accuracy: other weights and order.")
+    ] = 0,
     target: Annotated[
         str | None, typer.Option(metavar="0.99|99%", help="accuracy: on validation, at which each side may stop.")
     ] = None,
-    net: Annotated[str | None, typer.Option(help="accuracy: the net; one that suits the images otherwise.")] = None,
+    net: Annotated[
+        str | None, typer.Option(metavar="NAME", help="accuracy: the net; one that suits the images otherwise.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="accuracy: any knob of the recipe.")
     ] = None,

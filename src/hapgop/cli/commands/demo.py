@@ -14,6 +14,7 @@ from hapgop import train
 from hapgop.cli import console, reporting, training
 from hapgop.cli.commands.predict import command as predict
 from hapgop.cli.computing import briefly
+from hapgop.cli.options import ThreadsOption
 from hapgop.train.run import REPORT
 
 _UNSEEN = 8
@@ -26,9 +27,7 @@ def command(
     ] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over all training images.")] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides everything that is random.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads; one for each core otherwise.")
-    ] = None,
+    threads: ThreadsOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "--force", help="Replace the run that is in --run.")
     ] = False,

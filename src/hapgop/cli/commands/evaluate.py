@@ -8,7 +8,8 @@ import typer
 from hapgop import train
 from hapgop.cli import console, training
 from hapgop.cli.bars import Bar
-from hapgop.cli.computing import PRECISION, Precision, briefly, use_precision
+from hapgop.cli.computing import briefly, use_precision
+from hapgop.cli.options import PrecisionOption, ThreadsOption
 from hapgop.predict import Predictor
 
 
@@ -17,10 +18,13 @@ def command(
     source: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures: those of its training, or new.")],
     split: Annotated[
         str | None,
-        typer.Option(help="train, validation, test or all; test otherwise, or all of new pictures that have no test/."),
+        typer.Option(
+            metavar="NAME",
+            help="train, validation, test or all; test otherwise, or all of new pictures that have no test/.",
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
-    precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Measure how often a trained net is right, and how surely that is known.

@@ -9,6 +9,7 @@ import typer
 from hapgop import train
 from hapgop.cli import console, looking, training
 from hapgop.cli.commands.look import opened
+from hapgop.cli.options import BrowserOption, PortOption
 from hapgop.errors import InputError
 from hapgop.predict import Predictor
 from hapgop.studio.look import Subject, free_socket, serve
@@ -18,15 +19,13 @@ _EPOCHS = 12
 
 def command(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="A trained net for the examples; a small one is made else.")
+        Path | None, typer.Argument(metavar="RUN", help="A trained net for the examples; a small one is made else.")
     ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The page's port; a free one from 7007 on otherwise.")
-    ] = None,
+    port: PortOption = None,
     lang: Annotated[
         str | None, typer.Option(metavar="en|ko", help="The language; the browser's own otherwise.")
     ] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    browser: BrowserOption = True,
 ) -> None:
     """A lesson on convolutional networks, from the first window to filters that learn, each idea on real numbers.
 

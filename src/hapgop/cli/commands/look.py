@@ -7,25 +7,24 @@ from typing import Annotated
 import typer
 
 from hapgop.cli import console, looking
-from hapgop.cli.opening import CLASSES, MEAN, RUN, STD, opened_net
+from hapgop.cli.opening import opened_net
+from hapgop.cli.options import BrowserOption, ClassesOption, MeanOption, NetArgument, PortOption, StdOption
 from hapgop.errors import InputError
 from hapgop.files import write_whole
 from hapgop.studio.look import Sample, Subject, free_socket, serve, single_file
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN|FILE.onnx", help=RUN)],
-    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="A picture to begin with.")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The page's port; a free one from 7007 on otherwise.")
-    ] = None,
+    run: NetArgument,
+    image: Annotated[Path | None, typer.Argument(metavar="IMAGE", help="A picture to begin with.")] = None,
+    port: PortOption = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page about one picture into FILE, and serve nothing.")
     ] = None,
-    mean: Annotated[str | None, typer.Option(metavar="R,G,B", help=MEAN)] = None,
-    std: Annotated[str | None, typer.Option(metavar="R,G,B", help=STD)] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="FILE", help=CLASSES)] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    classes: ClassesOption = None,
+    browser: BrowserOption = True,
 ) -> None:
     """Look inside a trained net, in the browser: why this label, and every number behind it.
 

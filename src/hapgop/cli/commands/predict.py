@@ -15,8 +15,9 @@ import typer
 from numpy.typing import NDArray
 
 from hapgop.cli import console
-from hapgop.cli.computing import PRECISION, Precision, briefly, use_precision
-from hapgop.cli.opening import CLASSES, MEAN, RUN, STD, opened_net
+from hapgop.cli.computing import briefly, use_precision
+from hapgop.cli.opening import opened_net
+from hapgop.cli.options import ClassesOption, MeanOption, NetArgument, PrecisionOption, StdOption, ThreadsOption
 from hapgop.engine import set_threads
 from hapgop.errors import InputError
 from hapgop.predict import SUFFIXES, read_pictures
@@ -35,16 +36,16 @@ class _Labelled:
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN|FILE.onnx", help=RUN)],
+    run: NetArgument,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES...", help="Pictures, folders of pictures, or patterns (*.png).")
+        list[str], typer.Argument(metavar="IMAGES", help="Pictures, folders of pictures, or patterns (*.png).")
     ],
     top: Annotated[int, typer.Option(min=1, help="Show the K likeliest labels.", metavar="K")] = 1,
-    mean: Annotated[str | None, typer.Option(metavar="R,G,B", help=MEAN)] = None,
-    std: Annotated[str | None, typer.Option(metavar="R,G,B", help=STD)] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="FILE", help=CLASSES)] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one for each core otherwise.")] = None,
-    precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    classes: ClassesOption = None,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output, with all probabilities.")] = False,
     csv_file: Annotated[
         str | None, typer.Option("--csv", metavar="FILE", help="Write CSV to FILE; - is standard output.")

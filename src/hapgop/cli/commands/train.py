@@ -15,7 +15,8 @@ import typer
 from hapgop import nn, train
 from hapgop.cli import console, reporting, training
 from hapgop.cli.bars import Bar, clock
-from hapgop.cli.computing import PRECISION, Precision, use_precision
+from hapgop.cli.computing import use_precision
+from hapgop.cli.options import PrecisionOption, ThreadsOption
 from hapgop.errors import InputError
 from hapgop.train import starting
 from hapgop.train.pretrained import read_weights
@@ -101,10 +102,8 @@ def command(
             " otherwise.",
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads; one for each core otherwise.")
-    ] = None,
-    precision: Annotated[Precision | None, typer.Option(help=PRECISION)] = None,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
     check: Annotated[bool, typer.Option("--check", help="Only look at the data and say what is wrong.")] = False,
     calls: Annotated[
         bool, typer.Option("--calls", help="Show at the end which algorithms computed, and how often.")
