@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from hapgop.nn import accelerate, restore
+from hapgop.nn import accelerate, report, reset_report, restore
 from hapgop.nn.accelerating import choosing
 
 
@@ -44,6 +44,21 @@ def test_trials_are_hidden_from_a_checkpoint():
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_a_choice_holds_under_the_profiler(monkeypatch):
+    """And none is made there, for the profiler's own work would be measured with it."""
+    monkeypatch.setattr(choosing, "measured", lambda *given: choosing.Choice(False, 0.5))
+    net, x = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))), torch.randn(2, 3, 8, 8)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        net(x)
+    assert not choosing.choices_of(net[0])
+    net(x)
+    reset_report()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        net(x)
+    assert report().pytorch == {("conv2d", choosing.SLOWER): 1, ("batch_norm", choosing.SLOWER): 1}
+    assert not report().engine
+
+
 def test_trials_are_hidden_from_hooks_on_what_is_saved():
     net = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()))
     kept = []
@@ -62,6 +77,29 @@ def test_what_a_pool_gives_may_be_written_over(after):
     x = torch.randn(2, 3, 8, 8)
     wanted = _gradients(net, net, x)
     for one, other in zip(_gradients(accelerate(net), net, x), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+class _Writing(nn.Module):
+    """A forward of one's own that writes over what its layers gave."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+
+    def forward(self, x):
+        y = self.features(x)
+        y += 1
+        return y.mul_(2)
+
+
+@pytest.mark.usefixtures("always_ours")
+@pytest.mark.parametrize("through", [lambda net, x: net(x), lambda net, x: checkpoint(net, x, use_reentrant=False)])
+def test_a_forward_of_ones_own_may_write_over_a_chains_result(through):
+    net, x = _Writing(), torch.randn(2, 3, 8, 8)
+    wanted = _gradients(net, net, x)
+    accelerate(net)
+    for one, other in zip(_gradients(lambda x: through(net, x), net, x), wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 

@@ -46,6 +46,48 @@ def test_a_first_layer_has_the_gradients_of_the_parts(channels, filters, memory_
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("write", [lambda y: y.add_(1), lambda y: y[:, ::2].zero_(), lambda y: y.detach().neg_()])
+@pytest.mark.parametrize("wanted_of", ["xwb", "wb", "xb", "w"])
+@pytest.mark.parametrize("pool", [2, 3])
+def test_the_result_may_be_written_over(write, wanted_of, pool):
+    """PyTorch's pool does not read its result again, so it must be allowed here too, at whatever price."""
+    parts = {"x": whole(2, 3, 9, 12), "w": whole(4, 3, 3, 3), "b": whole(4)}
+    x, w, b = (part.requires_grad_(name in wanted_of) for name, part in parts.items())
+    leaves = [parts[name] for name in wanted_of]
+    y = functional.conv2d(x, w, b, padding=1, activation="relu", pool=pool)
+    apart = F.max_pool2d(F.relu(F.conv2d(x, w, b, padding=1)), pool)
+    g = whole(*y.shape)
+    write(y)
+    write(apart)
+    with torch.no_grad():
+        b.add_(9)  # nobody's derivative reads it
+    for _ in range(2):
+        ours, theirs = (torch.autograd.grad(z, leaves, g, retain_graph=True) for z in (y, apart))
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_result_that_was_written_over_is_differentiable_twice():
+    x, w, b = (t.requires_grad_() for t in (whole(2, 2, 6, 6), whole(4, 2, 3, 3), whole(4)))
+    found = []
+    for y in (
+        functional.conv2d(x, w, b, activation="relu", pool=2),
+        F.max_pool2d(F.relu(F.conv2d(x, w, b)), 2),
+    ):
+        y.mul_(2)
+        first = torch.autograd.grad(y.square().sum(), w, create_graph=True)[0]
+        found.append(torch.autograd.grad(first.square().sum(), x)[0])
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_what_was_read_and_written_over_is_refused():
+    x, w, b = whole(2, 2, 6, 6), whole(4, 2, 3, 3).requires_grad_(), whole(4).requires_grad_()
+    y = functional.conv2d(x, w, b, activation="relu", pool=2)
+    x.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
 def test_what_the_backward_took_is_counted():
     x = whole(2, 1, 8, 8).to(memory_format=torch.channels_last)
     first, second = (Conv2d(i, o, 3, padding=1, activation="relu", pool=2) for i, o in ((1, 4), (4, 7)))

@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +66,17 @@ def test_once_for_many_calls(packings):
     assert len(packings) == 1
     with torch.no_grad():
         functional.conv2d(x, layer.weight, layer.bias, 1, 1)
+    assert len(packings) == 1
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_not_again_for_the_profiler(packings, without):
+    layer, x = _layer(), _image()
+    with without():
+        want = layer(x)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+            assert torch.equal(layer(x), want)
+    assert "hapgop::conv" in {event.key for event in record.key_averages()}
     assert len(packings) == 1
 
 
@@ -149,6 +161,50 @@ def test_weights_that_are_gone_are_dropped():
     last = _layer()
     _right(last, x)
     assert len(packed._kept) == 1
+
+
+@pytest.fixture
+def swapping():
+    """Parameters are swapped where they are converted, which PyTorch refuses for those with weak references."""
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    yield
+    torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+@pytest.mark.usefixtures("swapping")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.double().float(),
+        lambda layer: layer.half().float(),
+        lambda layer: layer.to(memory_format=torch.contiguous_format),
+        lambda layer: layer.load_state_dict({name: value + 1 for name, value in layer.state_dict().items()}),
+        lambda layer: layer.load_state_dict(
+            {name: value + 1 for name, value in layer.state_dict().items()}, assign=True
+        ),
+        lambda layer: torch.utils.swap_tensors(layer.weight, torch.nn.Parameter(layer.weight.detach() * 2)),
+    ],
+    ids=["double", "half", "memory order", "loaded", "assigned", "swapped"],
+)
+def test_packed_weights_may_be_swapped(change, packings):
+    layer, x = _layer(), _image()
+    _right(layer, x)
+    change(layer)
+    _right(layer, x)
+    assert len(packings) == 2
+    gc.collect()
+    _right(_layer(), x)
+    assert len(packed._kept) == 2
+
+
+def test_weights_that_are_gone_give_their_memory_back():
+    layer, x = _layer(), _image()
+    _right(layer, x)
+    memory = weakref.ref(layer.weight.untyped_storage())
+    assert memory() is not None
+    del layer
+    gc.collect()
+    assert memory() is None
 
 
 def test_memory_is_bounded(monkeypatch):

@@ -129,3 +129,10 @@ def test_counting_from_many_threads_loses_nothing():
     for thread in threads:
         thread.join()
     assert report().engine == {("conv", "direct"): 16000}
+
+
+def test_a_refusal_is_one_line():
+    functional.conv_transpose2d(torch.ones(1, 3, 4, 4), torch.ones(3, 2, 3, 3), stride=20)
+    ((_, reason),) = report().pytorch
+    assert "\n" not in reason
+    assert len(reason) < 120

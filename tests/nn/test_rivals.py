@@ -99,3 +99,18 @@ def test_every_dtype_is_compared(measured, dtype):
     with torch.no_grad():
         assert layer(_whole(*X).to(dtype)).dtype == dtype
     assert len(asked) >= 1
+
+
+def test_what_is_decided_under_the_profiler_is_decided_again_without(measured):
+    _, asked = measured
+    x, w = _whole(*X), _whole(*W)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        functional.conv2d(x, w)
+        assert not asked  # the profiler's work would have been measured too
+    nn.reset_report()
+    functional.conv2d(x, w)
+    assert nn.report().pytorch == {("conv", rivals.FASTER): 1}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        functional.conv2d(x, w)
+    assert nn.report().pytorch == {("conv", rivals.FASTER): 2}
+    assert len(asked) == 1

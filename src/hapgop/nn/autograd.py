@@ -83,7 +83,14 @@ def _conv_pool_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
     z, winners = output
     ctx.mark_non_differentiable(winners)
     ctx.set_materialize_grads(False)
-    _saved_for(ctx, x, w, z if activation == "relu" else None, winners)
+    ctx.unwritten = None
+    if activation == "relu" and ordinary(z):
+        # As far as anyone can see a pool's result is not read by its way back, and so it may be written over: then it
+        # is computed again, from what PyTorch's own convolution keeps as well.
+        ctx.unwritten, ctx.bias = pooled.Unwritten(z), None if inputs[2] is None else inputs[2].clone()
+        ctx.save_for_backward(x, w, z.data, winners)
+    else:
+        _saved_for(ctx, x, w, z if activation == "relu" else None, winners)
     ctx.setting, ctx.x, ctx.w = setting, (x.shape[2:], _is_last(x)), (w.shape[2:], _is_last(w))
     stride, padding, dilation, _ = setting
     ctx.pool, ctx.y = (
@@ -100,6 +107,10 @@ def _conv_pool_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
     if g is None:
         return (None,) * 9
     x, w, z, winners = ctx.saved_tensors
+    if ctx.unwritten is not None and not ctx.unwritten:
+        setting = (*ctx.setting, "relu", ctx.pool)
+        with torch.no_grad():
+            z = kernels.conv_pool(x, w, ctx.bias, *setting)[0]
     if z is not None and not torch.is_grad_enabled() and ordinary(g, z, x, w):
         grads = _pooled_grads(ctx, x, w, z, winners, g)
         if grads is not None:
@@ -114,10 +125,10 @@ def _conv_pool_backward(ctx: Any, g: Tensor | None, _: Tensor | None) -> Grads:
 
 def _pooled_grads(ctx: Any, x: Tensor | None, w: Tensor | None, z: Tensor, winners: Tensor, g: Tensor) -> Grads | None:
     """What nobody records, in as few passes as the engine knows; None where it knows none."""
-    by_x, _, by_bias = ctx.needs_input_grad[:3]
+    by_x, by_w, by_bias = ctx.needs_input_grad[:3]
     if not by_bias or tuple(ctx.pool) != pooled.WINDOW:
         return None
-    if x is not None and not by_x:
+    if by_w and x is not None and not by_x:
         size, last = ctx.w
         found = pooled.pooled_grad_w(x, g, z, winners, size, last, ctx.setting)
         if found is not None:

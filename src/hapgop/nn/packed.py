@@ -7,14 +7,14 @@ whole, of large ones a number of each filter. What that cannot find is a change 
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.nn import Parameter
 
 from hapgop import engine
@@ -28,17 +28,18 @@ _WHOLE: Final = 4096  # weights that are compared all
 class _Held:
     """Packed weights, and how to know that they still are those of the tensor."""
 
-    tensor: weakref.ref[Tensor]
+    # Not of the tensor: PyTorch does not swap tensors to which there are weak references (torch.utils.swap_tensors).
+    memory: weakref.ref[UntypedStorage]
     version: int
     address: int
-    probe: np.ndarray[Any, Any]  # keeps the memory too: its address stays taken
+    probe: np.ndarray[Any, Any]  # does not keep the memory
     seen: bytes
     packed: np.ndarray[Any, Any]
     at: int
 
     def fits(self, w: Tensor) -> bool:
         return (
-            self.tensor() is w
+            self.memory() is not None
             and self.version == w._version
             and self.address == w.data_ptr()
             and self.seen == self.probe.tobytes()
@@ -46,7 +47,7 @@ class _Held:
 
 
 _kept: Final[engine.Kept[_Held]] = engine.Kept(_MOST)
-# Tensors die anywhere, in the midst of `put` too: that only puts their keys here.
+# Memory is given back anywhere, in the midst of `put` too: that only puts their keys here.
 _gone: Final[deque[tuple[int, str]]] = deque()
 
 
@@ -71,22 +72,24 @@ def _pack(run: engine.Prepared, w: Tensor, key: tuple[int, str]) -> _Held:
     while _gone:
         _kept.drop(_gone.popleft())
     version, address = w._version, w.data_ptr()
-    numbers = probe(w, _WHOLE)
+    numbers = _lent(probe(w, _WHOLE))
     seen = numbers.tobytes()
     inside = np.dtype(run.plan.problem.inside)
     memory = engine.empty((run.packed_size + engine.ALIGN // inside.itemsize,), inside)
     first = -memory.ctypes.data % engine.ALIGN // inside.itemsize
     at = memory[first:].ctypes.data
     run.pack(address, at)
-    held = _Held(weakref.ref(w, lambda _: _gone.append(key)), version, address, numbers, seen, memory, at)
+    alive = weakref.ref(w.untyped_storage(), lambda _: _gone.append(key))
+    held = _Held(alive, version, address, numbers, seen, memory, at)
     _kept.put(key, held, memory.nbytes)
     return held
+
+
+def _lent(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same numbers where they lie, without keeping their memory."""
+    return np.asarray(SimpleNamespace(__array_interface__=array.__array_interface__))
 
 
 def forget() -> None:
     """Keeps no packed weights any longer."""
     _kept.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_kept.after_fork)

@@ -21,6 +21,31 @@ from hapgop.nn.routes import DTYPES, LAYOUTS, Facts, Ints, Route, cached, facts,
 from hapgop.shape import ConvShape, PoolShape
 
 WINDOW: Final = (2, 2)
+_NOTHING: Final = torch.empty(0)
+
+
+class Unwritten:
+    """Whether a tensor is still what it was, asked later and without keeping its memory.
+
+    >>> pixels = torch.zeros(3)
+    >>> unwritten = Unwritten(pixels)
+    >>> bool(unwritten)
+    True
+    >>> pixels[0] = 1
+    >>> bool(unwritten)
+    False
+    """
+
+    __slots__ = ("_counter", "_version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        # Of no numbers any longer, but PyTorch counts the changes of both as one.
+        self._counter = tensor.detach()
+        self._counter.data = _NOTHING
+        self._version = self._counter._version
+
+    def __bool__(self) -> bool:
+        return self._counter._version == self._version
 
 
 def pooled_grad(g: Tensor, z: Tensor, winners: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor] | None:

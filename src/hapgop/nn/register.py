@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
+from torch._C._autograd import _profiler_enabled
 
 from hapgop.nn.autograd import Formula
 from hapgop.nn.plain import plain
@@ -34,13 +35,13 @@ def register(
     """
     op = getattr(torch.ops.hapgop, name).default
     function = _function(op, kernel, formula)
-    library.impl(name, kernel, "CompositeExplicitAutograd")
-    library.impl(name, _differentiable(op, kernel, function), "Autograd", with_keyset=True)
+    without: Callable[..., Any] = free or kernel
+    library.impl(name, _below(kernel, without), "CompositeExplicitAutograd")
+    library.impl(name, _differentiable(op, kernel, without, function), "Autograd", with_keyset=True)
     if casts:
         library.impl(name, _autocast(op), "AutocastCPU")
 
     # Function.apply looks for function transforms first, of which plain() has found none.
-    without: Callable[..., Any] = free or kernel
     apply: Any = super(torch.autograd.Function, function).apply
 
     def call(*args: Any) -> Any:
@@ -76,12 +77,25 @@ def _compute(op: Any, kernel: Callable[..., Any], keyset: Any, args: tuple[Any, 
         return op.redispatch(keyset, *args)
 
 
-def _differentiable(op: Any, kernel: Callable[..., Any], function: Any) -> Callable[..., Any]:
+def _below(kernel: Callable[..., Any], without: Callable[..., Any]) -> Callable[..., Any]:
+    """Below autograd only inference mode says that nobody wants a gradient."""
+
+    def below(*args: Any) -> Any:
+        return (without if torch.is_inference_mode_enabled() else kernel)(*args)
+
+    return kernel if without is kernel else below
+
+
+def _differentiable(
+    op: Any, kernel: Callable[..., Any], without: Callable[..., Any], function: Any
+) -> Callable[..., Any]:
     def autograd(keyset: Any, *args: Any) -> Any:
         keyset = keyset & torch._C._after_autograd_keyset
         if torch._C._any_requires_grad(*args) and torch.is_grad_enabled():
             return function.apply(*args, keyset)
-        return _compute(op, kernel, keyset, args)
+        # Compiled training comes here without gradients too; what only the profiler sends here is computed as it would
+        # be without the profiler.
+        return _compute(op, without if _profiler_enabled() else kernel, keyset, args)
 
     return autograd
 

@@ -1,6 +1,5 @@
 """Which way a call goes: one cached decision for each distinct shape, memory order and setting."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -13,6 +12,7 @@ from hapgop import engine
 from hapgop.algorithms import Problem
 from hapgop.nn import fallback, rivals
 from hapgop.nn.layout import Four, Sizes, formats_of, strides_of, suggests_channels_last
+from hapgop.nn.plain import plain
 from hapgop.nn.report import Answer
 from hapgop.shape import ConvShape, PoolShape, ShapeError, warn_if_unread
 
@@ -64,7 +64,10 @@ Decision = TypeVar("Decision", bound=Callable[..., Route])
 
 
 def cached(decide: Decision) -> Decision:
-    """The same decision for the same arguments, which are given by position, while there is room."""
+    """The same decision for the same arguments, which are given by position, while there is room.
+
+    What is decided while someone listens is not kept: PyTorch's side was not measured then.
+    """
 
     @wraps(decide)
     def decided(*given: Any) -> Route:
@@ -72,7 +75,8 @@ def cached(decide: Decision) -> Decision:
         route = _decided.get(key)
         if route is None:
             route = decide(*given)
-            _decided.put(key, route, route.bytes)
+            if plain():
+                _decided.put(key, route, route.bytes)
         return route
 
     return cast(Decision, decided)
@@ -288,9 +292,6 @@ def forget() -> None:
 
 
 engine.on_change(forget)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_decided.after_fork)
-    os.register_at_fork(after_in_child=remembered.after_fork)
 
 
 LAYOUTS: Final = {True: "nhwc", False: "nchw"}
@@ -347,7 +348,7 @@ def route_of(
             asked = problem(in_last, out_last)
             prepared = engine.prepare(asked)
         except engine.Refused as refused:
-            reason = reason or str(refused)
+            reason = reason or refused.reason
         else:
             answer = Answer(op, prepared.plan.algorithm.name)
             first = in_last if copies else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from hapgop.nn.accelerating.choosing import Choice, choices_of
+from hapgop.nn.accelerating.choosing import SLOWER, Choice, choices_of
 from hapgop.nn.accelerating.layers import LAYERS
 from hapgop.nn.accelerating.swapping import refusal
 
@@ -36,7 +36,7 @@ class LayerAccount:
             faster = f", {low if low == high else f'{low} to {high}'} times as fast" if gains else ""
             words.append(f"ours{faster}")
         if len(ours) < len(self.choices):
-            words.append("PyTorch: measured no faster here")
+            words.append(f"PyTorch: {SLOWER}")
         return "; ".join(words)
 
 

@@ -75,8 +75,8 @@ def _chain(conv: AcceleratedConv2d, after: Sequence[nn.Module | None]) -> _Chain
         relu, place = True, place + 1
     if place < len(after) and type(after[place]) is AcceleratedMaxPool2d and not heard(after[place]):
         pool = _windows(after[place])
-        # The way back reads what came out, and so nobody may write there; PyTorch's pool reads what went in.
-        written = place + 1 < len(after) and getattr(after[place + 1], "inplace", False)
+        # The way back of all three reads what came out: where that is written over, it would have to be made anew.
+        written = relu and place + 1 < len(after) and getattr(after[place + 1], "inplace", False)
         pool = None if written else pool
         place += pool is not None
     return _Chain(conv, relu, pool, (conv, *filter(None, after[:place]))) if place else None
