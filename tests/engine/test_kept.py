@@ -16,6 +16,14 @@ def test_what_was_put_is_found():
     assert (len(kept), kept.size) == (2, 20)
 
 
+def test_what_a_signals_handler_finds_in_the_midst_is_not_kept():
+    kept = Kept(100)
+    with kept._lock:
+        kept.put("a", 1, 10)
+        assert kept.get("a") is None
+    assert kept.size == 0
+
+
 def test_a_value_is_replaced():
     kept = Kept(100)
     kept.put("a", 1, 60)

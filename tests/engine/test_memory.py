@@ -33,6 +33,16 @@ def test_memory_is_used_again(pool):
     assert at(pool.take(4 * MIB)) == place
 
 
+def test_a_signals_handler_in_the_midst_of_it_gets_memory_of_its_own(pool):
+    one = pool.take(4 * MIB)
+    place = at(one)
+    del one
+    with pool._lock:
+        within = pool.take(4 * MIB)
+        assert at(within) != place
+    assert at(pool.take(4 * MIB)) == place
+
+
 def test_a_slightly_smaller_size_fits_a_much_smaller_one_does_not(pool):
     one = pool.take(4 * MIB)
     place = at(one)

@@ -116,10 +116,31 @@ def test_without_any_algorithm_it_refuses():
         choose(CONV, AVX512, [])
 
 
-def test_where_all_refuse_every_reason_is_told():
+def test_where_all_refuse_every_reason_is_told_that_of_the_most_general_first():
+    able = [Stub("a", reason="wants stride 1"), Stub("pool", reason="computes pools"), Stub("b", reason="wants 8 rows")]
     with pytest.raises(InputError) as caught:
-        choose(CONV, AVX512, [Stub("a", reason="wants stride 1"), Stub("b", reason="wants 32 channels")])
-    assert str(caught.value) == "no algorithm takes conv: a wants stride 1; b wants 32 channels"
+        choose(CONV, AVX512, able)
+    assert str(caught.value).splitlines() == ["no algorithm takes conv: b wants 8 rows", "  not a: wants stride 1"]
+
+
+def test_a_refusal_is_as_long_as_what_concerns_the_operation():
+    def refused(*given):
+        with pytest.raises(InputError) as caught:
+            choose(Problem(*given), AVX512)
+        return str(caught.value).splitlines()
+
+    plain = ("nhwc", "nchw", "oihw")
+    assert refused("batch_norm", PoolShape(1, 8, 9, 9, 1, 1), "float32", *plain) == [
+        "no algorithm takes batch_norm: batch norm wants the channels last"
+    ]
+    assert len(refused("batch_norm", PoolShape(1, 8, 9, 9, 1, 1), "bfloat16")) == 1
+    first, *others = refused("grad_x", ConvShape(1, 8, 99, 99, 16, 3, 3, stride=20))
+    assert first == (
+        "no algorithm takes grad_x: direct has code for each pixel between the strides, and 400 are too many"
+    )
+    assert all(line.startswith("  not ") for line in others)
+    assert "  not depthwise: takes one input channel a group, and more than one group" in others
+    assert not any("batch norm" in line or "relu" in line for line in others)
 
 
 def test_the_text_tells_winner_and_losers():
@@ -204,16 +225,6 @@ def test_those_that_come_close():
     assert [c.algorithm.name for c in ranking.close(9.0, 2)] == ["fast", "middle"]
 
 
-def test_variants_are_candidates():
-    class Several(Stub):
-        def variants(self, problem, machine):
-            return [Stub("blocks of 4", 2.0), Stub("blocks of 8", 1.0)]
-
-    plan = choose(CONV, AVX512, [Several("several"), Stub("other", 3.0)])
-    assert plan.algorithm.name == "blocks of 8"
-    assert [lost.algorithm for lost in plan.losers] == ["blocks of 4", "other"]
-
-
 @pytest.mark.parametrize("machine", [AVX2, AVX512])
 @pytest.mark.parametrize(
     "shape",
@@ -238,3 +249,21 @@ def test_what_needs_too_much_code_is_refused():
     ):
         with pytest.raises(InputError, match="too many"):
             choose(Problem("grad_x", shape), AVX2)
+
+
+@pytest.mark.parametrize("stride", [2**31 - 1, 2**31, 2**63, 2**70])
+def test_strides_beyond_everything_are_planned_at_once(stride):
+    shape = ConvShape(2, 8, 9, 9, 16, 3, 3, stride=stride, padding=1)
+    for op in ("conv", "grad_w"):
+        plan = choose(Problem(op, shape), AVX512)
+        assert sum(plan.recipe.scratch) + sum(plan.recipe.private) < 1 << 24, op
+        assert plan.problem.shape.y_shape == shape.y_shape
+    with pytest.raises(InputError, match="too many"):
+        choose(Problem("grad_x", shape), AVX512)
+
+
+def test_a_gradient_of_more_cases_than_can_be_counted_is_refused():
+    side = 2**31 + 3
+    shape = ConvShape(1, 3, side, side, 2, 3, 3, stride=2**31)
+    with pytest.raises(InputError, match=r"strides of \(2147483648, 2147483648\) are larger"):
+        choose(Problem("grad_x", shape), AVX512)

@@ -43,7 +43,7 @@ BUGS = (
     ),
     Bug(
         "right padding taken for left",
-        "algorithms/direct.py",
+        "algorithms/track.py",
         "s.stride[1], s.padding[2], s.dilation[1], s.ow)",
         "s.stride[1], s.padding[3], s.dilation[1], s.ow)",
         select="exact and conv and border",

@@ -12,7 +12,6 @@ from hapgop.algorithms.pixel_blocks import PixelBlocks
 from hapgop.algorithms.problem import NORM_OPS, Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.machine import Machine
-from hapgop.shape import PoolShape
 
 # Maps of more than this share of the last cache are written past the caches: 8 to 14 % of the time saved, and the
 # convolution that reads them next takes as long. Smaller ones are still there when it does.
@@ -27,9 +26,8 @@ class BatchNorm(Algorithm):
 
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op not in NORM_OPS:
-            return f"normalises over the batch, and does not compute {problem.op}"
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+            return f"computes batch norm, not {problem.op}"
+        s = problem.maps
         if problem.activation not in (None, "relu"):
             return f"knows no {problem.activation}"
         if problem.dtype not in ("float32", "float64"):
@@ -39,15 +37,13 @@ class BatchNorm(Algorithm):
         return None
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+        s = problem.maps
         size = s.n * s.c * s.ih * s.iw * problem.itemsize
         passes = 3 if problem.op == "batch_norm" else 5
         return costs.traffic((passes + problem.residual) * size, machine) + costs.CALL + 2 * costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+        s = problem.maps
         blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine), s.n * s.ih * s.iw
         relu = problem.activation == "relu"
         large = s.n * s.c * s.ih * s.iw * problem.itemsize > machine.l3 // _STREAMED

@@ -39,7 +39,7 @@ class Bfloat16(Algorithm):
         if problem.dtype != "bfloat16":
             return f"is for bfloat16, not {problem.dtype}"
         if problem.op in MAP_OPS + POOLED_OPS:
-            return f"has no {problem.op} of bfloat16"
+            return f"computes no {problem.op} of bfloat16"
         return self.inner.refuses(_wide(problem), machine)
 
     def seconds(self, problem: Problem, machine: Machine) -> float:

@@ -19,7 +19,6 @@ from hapgop.algorithms.layout import is_pointwise
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel, Stage, as_pairs, with_buffers
 
 _LEAST = 16  # channels of a group: of fewer, float32's kernels put several groups or pixels into a vector
@@ -35,8 +34,7 @@ class DirectPairs(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op not in ("conv", "grad_x"):
             return f"computes conv and grad_x, not {problem.op}"
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         summed, layout = (s.ic, problem.x_layout) if problem.op == "conv" else (s.oc, problem.y_layout)
         if layout != "nhwc":
             return "reads channels last"
@@ -47,8 +45,7 @@ class DirectPairs(Algorithm):
         return _unable(problem, machine) or Direct().refuses(_half_channels(problem), machine)
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
-        assert isinstance(problem.shape, ConvShape)
-        weights = 0 if problem.packed else prod(problem.shape.w_shape)
+        weights = 0 if problem.packed else prod(problem.conv.w_shape)
         return Direct().seconds(_half_channels(problem), machine) + 2 * weights / costs.PACKED
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
@@ -78,10 +75,9 @@ class PointwiseGradWPairs(Algorithm):
     name: str = "pointwise grad_w, pairs"
 
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
-        s = problem.shape
         if problem.op != "grad_w":
             return f"computes grad_w, not {problem.op}"
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         if not is_pointwise(s) or s.groups > 1:
             return "is for filters of one weight, one group and stride 1"
         if (problem.x_layout, problem.y_layout) != ("nhwc", "nhwc"):
@@ -96,8 +92,7 @@ class PointwiseGradWPairs(Algorithm):
         return inner + costs.turned(2 * (prod(s.x_shape) + prod(s.y_shape)), machine)
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         inner = DirectGradW().recipe(_half_pixels(problem), machine)
         apart = {0: s.ic, 1: s.oc}
 
@@ -123,16 +118,14 @@ def _unable(problem: Problem, machine: Machine) -> str | None:
 
 def _half_channels(problem: Problem) -> Problem:
     """The same with each pair of summed channels as one of float32."""
-    s = problem.shape
-    assert isinstance(s, ConvShape)
+    s = problem.conv
     half = replace(s, ic=s.ic // 2) if problem.op == "conv" else replace(s, oc=s.oc // 2)
     return replace(problem, shape=half, dtype="float32")
 
 
 def _half_pixels(problem: Problem) -> Problem:
     """The same with each pair of pixels as one of float32; where a row of an image has no half, of two images."""
-    s = problem.shape
-    assert isinstance(s, ConvShape)
+    s = problem.conv
     pixels = s.ih * s.iw
     half = replace(s, ih=1, iw=pixels // 2) if pixels % 2 == 0 else replace(s, n=s.n // 2, ih=1, iw=pixels)
     return replace(problem, shape=half, dtype="float32")
@@ -140,8 +133,7 @@ def _half_pixels(problem: Problem) -> Problem:
 
 def _run(problem: Problem) -> int:
     """Weights between the two of a pair, if they are no neighbours; else 0."""
-    s = problem.shape
-    assert isinstance(s, ConvShape)
+    s = problem.conv
     if problem.op == "grad_x":
         return s.ic // s.groups * s.kh * s.kw
     together = problem.w_layout == "ohwi" or s.kh * s.kw == 1
@@ -149,8 +141,7 @@ def _run(problem: Problem) -> int:
 
 
 def _pairs_of(problem: Problem) -> int:
-    assert isinstance(problem.shape, ConvShape)
-    return prod(problem.shape.w_shape) // 2
+    return prod(problem.conv.w_shape) // 2
 
 
 def _pack(pack: Pack, run: int, pairs: int) -> Pack:

@@ -15,7 +15,6 @@ from hapgop.algorithms.layout import vector_counts
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
 
 _CHUNKS = 32  # enough for any usual number of cores; fixed, so that the bits are
@@ -33,13 +32,11 @@ class Bias(Algorithm):
         return None if problem.op == "grad_b" else f"computes grad_b, not {problem.op}"
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
-        assert isinstance(problem.shape, ConvShape)
-        n, c, h, w = problem.shape.y_shape
+        n, c, h, w = problem.conv.y_shape
         return n * c * h * w * problem.itemsize / 20e9 + 1e-6
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        assert isinstance(problem.shape, ConvShape)
-        n, c, h, w = problem.shape.y_shape
+        n, c, h, w = problem.conv.y_shape
         lanes = machine.lanes(problem.dtype)
         if problem.y_layout == "nhwc" or c == 1 or h * w == 1:
             last = _Last.of(n * h * w, c, lanes, machine.registers // 4)

@@ -1,8 +1,13 @@
-"""What things cost on one core, in one place: algorithms are chosen, and threads given, by these numbers.
+"""What things cost on one core: algorithms are chosen, and threads given, by these numbers.
 
-Measured on a Zen 4 core at 3.7 GHz (118 GFLOP/s of multiply-adds in float32, whatever the vectors) with the kernels
-of `bench.peak` and with the stages themselves. Other cores differ by their clock, which changes no choice, and by
-having two units for vectors of 64 bytes, which favours the same algorithms somewhat more.
+They are one CPU's: measured on a Zen 4 core at 3.7 GHz (118 GFLOP/s of multiply-adds in float32, whatever the vectors)
+with the kernels of `bench.peak` and with the stages themselves. Nothing is scaled to the machine that a plan is for
+but vectors, registers and caches: its seconds are what that core would take. Other cores differ by their clock, which
+changes no choice, and by having two units for vectors of 64 bytes, which favours the same algorithms somewhat more.
+Where predictions come close, what was measured on the machine itself decides (`engine.tuning`).
+
+Not everything is here: `depthwise_work`, `bias` and `pool` have rates of their own, of their kernels as a whole, and
+`registers` counts the cycles of a tile as any core of today takes them.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.track import Track
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
 
 
@@ -37,10 +36,9 @@ class Depthwise(Algorithm):
         if reason is not None:
             return reason
         work = Work.of(problem, machine)
-        assert isinstance(problem.shape, ConvShape)
         if problem.residual and problem.y_layout == "nchw":
             return "adds a residual where channels come last"
-        pixels = tile_pixels(work.cols, problem.shape.kw, machine.registers, work.far)
+        pixels = tile_pixels(work.cols, problem.conv.kw, machine.registers, work.far)
         if not pixels:
             return f"has no registers for the {len(work.cols)} classes of columns of this stride"
         return None if row_tiles(work.cols, pixels) else "unrolls borders, and this one is too wide"
@@ -49,8 +47,7 @@ class Depthwise(Algorithm):
         return seconds(problem, machine)
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         work = Work.of(problem, machine)
         one = replace(problem, shape=work.shape)
         program = _Program(one, work, machine.registers)

@@ -18,7 +18,6 @@ from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
 
 
@@ -40,8 +39,7 @@ class DepthwiseGradW(Algorithm):
         return seconds(problem, machine)
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         sums = Sums.of(problem, machine)
         sizes = [size for turns, size in zip(sums.turned, sums.images, strict=True) if turns]
         return Recipe(

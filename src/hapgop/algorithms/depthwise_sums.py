@@ -14,7 +14,6 @@ from hapgop.algorithms.depthwise_work import Work
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.registers import balanced
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Register
 
 _ITEMS = 16  # enough for any usual number of cores to share out evenly; fixed, so that the bits are
@@ -41,8 +40,7 @@ class Sums:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> Sums:
-        assert isinstance(problem.shape, ConvShape)
-        work, n = Work.of(problem, machine), max(problem.shape.n, 1)
+        work, n = Work.of(problem, machine), max(problem.conv.n, 1)
         images = min(n, ceil(_ITEMS / work.channel_groups))
         work = replace(work, strip=balanced(work.strip, max(1, min(work.strip, _CHAIN // work.width))))
         strips = ceil(work.strips / ceil(_ITEMS / (work.channel_groups * images)))

@@ -9,12 +9,13 @@ from hapgop.algorithms import costs
 from hapgop.algorithms.layout import vector_counts
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.registers import balanced
-from hapgop.algorithms.track import Track, backward, forward
+from hapgop.algorithms.track import Track, column_tracks, row_tracks
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder
 
 _ITEMS = 16  # enough for any usual number of cores to share out evenly
+# Rates of these kernels as a whole; see `costs`.
 _STEPS = 3.5e9  # multiplications of whole vectors a second, on one core
 _CACHED = 60e9  # bytes a second of one core, from its caches
 _MEMORY = 24e9  # and from memory
@@ -55,14 +56,8 @@ class Work:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> Work:
-        s = problem.shape
-        assert isinstance(s, ConvShape)
-        vertical = (s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
-        horizontal = (s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
-        if problem.op == "grad_x":
-            rows, cols = tuple(backward(*vertical)), tuple(backward(*horizontal))
-        else:
-            rows, cols = (forward(*vertical),), (forward(*horizontal),)
+        s = problem.conv
+        rows, cols = tuple(row_tracks(s, problem.op)), tuple(column_tracks(s, problem.op))
         lanes = machine.lanes(problem.dtype)
         count, vectors = max(t.count for t in rows), ceil(s.ic / lanes)
         size = problem.itemsize * s.ic * (s.ih * s.iw + s.oh * s.ow)
@@ -126,24 +121,17 @@ class Work:
 
 def seconds(problem: Problem, machine: Machine) -> float:
     """The time on one core: the taps inside by whole vectors of channels, or every byte once, whichever is longer."""
-    s = problem.shape
-    assert isinstance(s, ConvShape)
+    s = problem.conv
     lanes = machine.lanes(problem.dtype)
     vectors = s.n * len(vector_counts(s.ic, lanes))
-    rows = forward(s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
-    cols = forward(s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
+    (rows,), (cols,) = row_tracks(s), column_tracks(s)
     # A result costs two and a half multiplications more: its store, and what a loop around it costs.
-    steps = vectors * (_met(rows) * _met(cols) + 2.5 * s.oh * s.ow)
+    steps = vectors * (rows.hits * cols.hits + 2.5 * s.oh * s.ow)
     x, y = s.ih * s.iw, s.oh * s.ow
     turned = (problem.x_layout == "nchw") * x + (problem.y_layout == "nchw") * y
     size = problem.itemsize * s.n * s.ic
     rate = _MEMORY if _far(size * (x + y), machine) else _CACHED
     return max(steps / _STEPS, size * (x + y) / rate) + 3 * size * turned / rate + 1e-6
-
-
-def _met(track: Track) -> int:
-    """Taps that are inside, over all outputs."""
-    return sum(last - first for first, last in map(track.reached, range(track.taps)))
 
 
 def _far(size: int, machine: Machine) -> bool:

@@ -20,7 +20,7 @@ from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.segments import Segment, segments
 from hapgop.algorithms.shares import Shares, Work, many
-from hapgop.algorithms.track import Track, backward, forward
+from hapgop.algorithms.track import Track, column_tracks, row_tracks
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
@@ -65,7 +65,6 @@ class Direct(Algorithm):
         return total + costs.CALL + (len(program.parts()) - 1) * costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        assert isinstance(problem.shape, ConvShape)
         program = _Program.of(problem, machine)
         gathers = program.gathers()
         first = gathers[0]
@@ -129,8 +128,7 @@ class _Program:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> _Program:
-        assert isinstance(problem.shape, ConvShape)
-        shape = problem.shape
+        shape = problem.conv
         batch = shape.n
         if is_pointwise(shape) and not problem.pooled:
             # A 1x1 filter sees no rows: few pixels an image are put end to end, so that tiles can be full.
@@ -139,17 +137,16 @@ class _Program:
                 shape, batch = replace(shape, n=1, ih=1, iw=shape.n * shape.ih * shape.iw), 1
             else:
                 shape = replace(shape, ih=1, iw=shape.ih * shape.iw)
-        oc = problem.shape.oc if problem.op == "conv" else problem.shape.ic
-        if problem.shape.groups == 1:
+        oc = problem.conv.oc if problem.op == "conv" else problem.conv.ic
+        if problem.conv.groups == 1:
             machine = registers.fitting(oc, problem.dtype, machine)
-        y = prod(problem.shape.y_shape if problem.op == "conv" else problem.shape.x_shape) * problem.itemsize
+        y = prod(problem.conv.y_shape if problem.op == "conv" else problem.conv.x_shape) * problem.itemsize
         past = y // (4 if problem.pooled else 1) > machine.l3 // 2
         return cls(replace(problem, shape=shape.with_batch(1)), machine, batch, many(batch, machine), past)
 
     @property
     def shape(self) -> ConvShape:
-        assert isinstance(self.problem.shape, ConvShape)
-        return self.problem.shape
+        return self.problem.conv
 
     def __repr__(self) -> str:
         m = self.machine
@@ -161,14 +158,12 @@ class _Program:
     def gathers(self) -> list[Gather]:
         s, lanes = self.shape, self.machine.lanes(self.problem.dtype)
         oc, ic = s.oc // s.groups, s.ic // s.groups
-        vertical = (s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
-        horizontal = (s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
         pooled = self.problem.pooled
-        if self.problem.op == "conv":
-            rows, cols = forward(*vertical), forward(*horizontal)
-            pairs = [(rows, replace(cols, count=cols.count // 2 * 2) if pooled else cols)]
-        else:
-            pairs = [(r, c) for r in backward(*vertical) for c in backward(*horizontal)]
+        columns = column_tracks(s, self.problem.op)
+        if pooled:
+            columns = [replace(cols, count=cols.count // 2 * 2) for cols in columns]
+        pairs = [(rows, cols) for rows in row_tracks(s, self.problem.op) for cols in columns]
+        if self.problem.op == "grad_x":
             oc, ic = ic, oc
         bundle = 1 if pooled else groups_in_vector(s.groups, max(oc, ic), lanes)
         oc *= bundle

@@ -9,7 +9,7 @@ from math import ceil, gcd
 from hapgop.algorithms import costs, registers
 from hapgop.algorithms.layout import groups_in_vector, is_pointwise, vector_counts, weight_strides
 from hapgop.algorithms.problem import Problem
-from hapgop.algorithms.track import Track, forward
+from hapgop.algorithms.track import Track, column_tracks, row_tracks
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 
@@ -38,8 +38,7 @@ class Sums:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> Sums:
-        assert isinstance(problem.shape, ConvShape)
-        s, batch = problem.shape, problem.shape.n
+        s, batch = problem.conv, problem.conv.n
         single = s.kh == s.kw == s.ih == s.iw == 1 and not any(s.padding)
         if problem.x_layout == problem.y_layout == "nhwc" and single and s.n > 1:
             # A batch of single pixels is an image of as many: the inner loop runs over the batch.
@@ -68,8 +67,7 @@ class Sums:
 
     @property
     def shape(self) -> ConvShape:
-        assert isinstance(self.problem.shape, ConvShape)
-        return self.problem.shape
+        return self.problem.conv
 
     @property
     def lanes(self) -> int:
@@ -125,13 +123,11 @@ class Sums:
 
     @property
     def cols(self) -> Track:
-        s = self.shape
-        return forward(s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
+        return column_tracks(self.shape)[0]
 
     @property
     def rows(self) -> Track:
-        s = self.shape
-        return forward(s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
+        return row_tracks(self.shape)[0]
 
     @cached_property
     def narrow(self) -> bool:

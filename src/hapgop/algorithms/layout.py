@@ -42,6 +42,17 @@ def is_pointwise(s: ConvShape) -> bool:
     return (s.kh, s.kw) == (1, 1) and s.stride == (1, 1) and s.padding == (0, 0, 0, 0)
 
 
+def block_runs(counts: tuple[int, ...], width: int, lanes: int) -> list[tuple[int, int, int]]:
+    """(first vector, vectors of a block, blocks) of blocks of `width` vectors that are alike, whole ones first.
+
+    >>> block_runs((16, 16, 16, 16, 16, 8), 2, 16)
+    [(0, 2, 2), (4, 2, 1)]
+    """
+    whole = counts.count(lanes) // width
+    rest = len(counts) - whole * width
+    return [run for run in ((0, width, whole), (whole * width, rest, 1)) if all(run[1:])]
+
+
 def vector_counts(channels: int, lanes: int) -> tuple[int, ...]:
     """How many lanes of each vector are used: 40 channels in vectors of 16 are (16, 16, 8).
 

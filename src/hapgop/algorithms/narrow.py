@@ -22,7 +22,6 @@ from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.turn import turn
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 from hapgop.tile import Builder, Kernel
 
 _MOST_CHANNELS = 8
@@ -38,8 +37,7 @@ class Narrow(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op not in ("conv", "grad_x"):
             return f"computes conv and grad_x, not {problem.op}"
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         if s.groups > 1:
             return "takes one group"
         if (reason := unfused(problem, "residual")) is not None:

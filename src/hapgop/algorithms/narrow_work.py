@@ -9,7 +9,7 @@ from hapgop.algorithms.layout import Count, Strides, image_strides, vector_count
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Pack
 from hapgop.algorithms.registers import balanced
-from hapgop.algorithms.track import Track, backward, forward
+from hapgop.algorithms.track import Track, column_tracks, row_tracks
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Buffer, Builder, Kernel
@@ -31,9 +31,8 @@ class Work:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> Work:
-        assert isinstance(problem.shape, ConvShape)
-        n = problem.shape.n
-        one = cls(replace(problem, shape=problem.shape.with_batch(1)), machine, n, 1)
+        n = problem.conv.n
+        one = cls(replace(problem, shape=problem.conv.with_batch(1)), machine, n, 1)
         wanted = ceil(_ITEMS / max(1, min(n, _ITEMS)))
         # Every residue class reads the strip's rows: they stay in half of the second cache.
         most = max(1, machine.l2 // 2 // (problem.itemsize * max(one.source.h, 1)))
@@ -45,8 +44,7 @@ class Work:
 
     @property
     def shape(self) -> ConvShape:
-        assert isinstance(self.problem.shape, ConvShape)
-        return self.problem.shape
+        return self.problem.conv
 
     @property
     def forward(self) -> bool:
@@ -72,15 +70,11 @@ class Work:
 
     @property
     def rows(self) -> list[Track]:
-        s = self.shape
-        axis = (s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
-        return [forward(*axis)] if self.forward else backward(*axis)
+        return row_tracks(self.shape, self.problem.op)
 
     @property
     def cols(self) -> list[Track]:
-        s = self.shape
-        axis = (s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
-        return [forward(*axis)] if self.forward else backward(*axis)
+        return column_tracks(self.shape, self.problem.op)
 
     @property
     def height(self) -> int:

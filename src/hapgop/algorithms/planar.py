@@ -23,7 +23,7 @@ from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.algorithms.segments import segments
 from hapgop.algorithms.shares import Shares, Work, many
-from hapgop.algorithms.track import Track, backward, forward
+from hapgop.algorithms.track import Track, column_tracks, row_tracks
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Builder, Kernel
@@ -40,8 +40,7 @@ class Planar(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op not in ("conv", "grad_x"):
             return f"computes conv and grad_x, not {problem.op}"
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         for name, layout, channels in (("input", problem.x_layout, s.ic), ("output", problem.y_layout, s.oc)):
             if layout != "nchw" and channels > 1:
                 return f"wants channels first, but the {name}'s come last"
@@ -101,8 +100,7 @@ class _Program:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> _Program:
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         if is_pointwise(s):
             # A 1x1 filter sees no rows: an image is one of them.
             one = replace(s, n=1, ih=1, iw=s.ih * s.iw)
@@ -112,8 +110,7 @@ class _Program:
 
     @property
     def shape(self) -> ConvShape:
-        assert isinstance(self.problem.shape, ConvShape)
-        return self.problem.shape
+        return self.problem.conv
 
     def __repr__(self) -> str:
         m = self.machine
@@ -124,14 +121,10 @@ class _Program:
     def planes(self) -> list[Plane]:
         """One for a convolution; one for each residue class of an input gradient's rows, and for what a cut leaves."""
         s, lanes, swap = self.shape, self.machine.lanes(self.problem.dtype), self.problem.op == "grad_x"
-        vertical = (s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
-        horizontal = (s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
         ic, oc = s.ic // s.groups, s.oc // s.groups
         if swap:
             ic, oc = oc, ic
-            all_rows, cols = backward(*vertical), backward(*horizontal)[0]
-        else:
-            all_rows, cols = [forward(*vertical)], forward(*horizontal)
+        cols = column_tracks(s, self.problem.op)[0]
         margins = self.margins(cols)
         target = image_strides("nchw", s.ic, s.ih, s.iw) if swap else image_strides("nchw", s.oc, s.oh, s.ow)
         weights = weight_strides(self.problem.w_layout, s.ic // s.groups, s.kh, s.kw)
@@ -141,7 +134,7 @@ class _Program:
         most = registers.together(step)
         channels, vectors = registers.choose_tile(oc, ceil(cols.count / lanes), free, most)
         out = []
-        for rows in all_rows:
+        for rows in row_tracks(s, self.problem.op):
             plane = Plane(rows, cols, margins, oc, ic, channels, vectors, lanes, target, weights, swap)
             out += _cut(plane) if is_pointwise(s) else [plane]
         return out

@@ -16,7 +16,7 @@ from hapgop.algorithms.layout import Count, is_pointwise, weight_strides
 from hapgop.algorithms.margins import Margins
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
-from hapgop.algorithms.track import Track, forward
+from hapgop.algorithms.track import Track, column_tracks, row_tracks
 from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel, Register
@@ -36,8 +36,7 @@ class PlanarGradW(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op != "grad_w":
             return f"computes grad_w, not {problem.op}"
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         for name, layout, channels in (("input", problem.x_layout, s.ic), ("gradient", problem.y_layout, s.oc)):
             if layout != "nchw" and channels > 1:
                 return f"wants channels first, but the {name}'s come last"
@@ -89,8 +88,7 @@ class _Work:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> _Work:
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         batch, s = s.n, s.with_batch(1)
         if is_pointwise(s):
             s = replace(s, ih=1, iw=s.ih * s.iw)  # a 1x1 filter sees no rows
@@ -102,8 +100,7 @@ class _Work:
 
     @property
     def shape(self) -> ConvShape:
-        assert isinstance(self.problem.shape, ConvShape)
-        return self.problem.shape
+        return self.problem.conv
 
     @property
     def lanes(self) -> int:
@@ -124,13 +121,11 @@ class _Work:
 
     @property
     def cols(self) -> Track:
-        s = self.shape
-        return forward(s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
+        return column_tracks(self.shape)[0]
 
     @property
     def rows(self) -> Track:
-        s = self.shape
-        return forward(s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
+        return row_tracks(self.shape)[0]
 
     @property
     def margins(self) -> Margins:

@@ -15,7 +15,6 @@ from hapgop.algorithms.pool_windows import VECTORS, Windows
 from hapgop.algorithms.problem import POOL_OPS, Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.machine import Machine
-from hapgop.shape import PoolShape
 from hapgop.tile import Builder, Kernel
 
 
@@ -29,13 +28,11 @@ class Pool(Algorithm):
         return None if problem.op in POOL_OPS else f"computes pools, not {problem.op}"
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
-        assert isinstance(problem.shape, PoolShape)
-        s = problem.shape
+        s = problem.maps
         return (s.n * s.c * s.oh * s.ow * (s.kh * s.kw + 2)) / (machine.lanes(problem.dtype) * 1e9) + 1e-6
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        assert isinstance(problem.shape, PoolShape)
-        s = problem.shape
+        s = problem.maps
         windows = Windows(replace(problem, shape=replace(s, n=1)), machine)
         tables = (windows.divisors(),) if problem.op.startswith("avg") else ()
         rows = s.oh if windows.by_window else s.ih

@@ -10,7 +10,7 @@ import numpy as np
 
 from hapgop.algorithms.layout import vector_counts
 from hapgop.algorithms.problem import Problem
-from hapgop.algorithms.track import Track, forward
+from hapgop.algorithms.track import Track, column_tracks, row_tracks
 from hapgop.machine import Machine
 from hapgop.shape import PoolShape
 from hapgop.tile import Affine, Builder
@@ -31,8 +31,7 @@ class Windows:
 
     @property
     def shape(self) -> PoolShape:
-        assert isinstance(self.problem.shape, PoolShape)
-        return self.problem.shape
+        return self.problem.maps
 
     @property
     def lanes(self) -> int:
@@ -44,13 +43,11 @@ class Windows:
 
     @property
     def rows(self) -> Track:
-        s = self.shape
-        return forward(s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
+        return row_tracks(self.shape)[0]
 
     @property
     def cols(self) -> Track:
-        s = self.shape
-        return forward(s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
+        return column_tracks(self.shape)[0]
 
     @property
     def tiled(self) -> bool:

@@ -33,8 +33,7 @@ class PooledGrad(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op != "pooled_grad":
             return f"computes the gradient through a pool and a ReLU, not {problem.op}"
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+        s = problem.maps
         if problem.dtype not in ("float32", "float64"):
             return f"does not know {problem.dtype}"
         if "nchw" in (problem.x_layout, problem.y_layout) and s.c > 1:
@@ -44,14 +43,12 @@ class PooledGrad(Algorithm):
         return None
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+        s = problem.maps
         elements = s.n * s.c * (s.ih * s.iw + 3 * s.oh * s.ow)
         return costs.traffic(elements * problem.itemsize, machine) + costs.CALL + costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+        s = problem.maps
         lanes, groups = machine.lanes(problem.dtype), min(max(s.n * s.oh, 1), _GROUPS)
         # Each vector has a sum, a gradient and its winner; the gradient is read beside the map that lets it through.
         vectors = min(_VECTORS, (machine.registers - 8) // 4, ceil(s.c / lanes))

@@ -41,8 +41,7 @@ class PooledGradW(Algorithm):
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op != "pooled_grad_w":
             return f"computes the gradient through a pool and a convolution at once, not {problem.op}"
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         if problem.dtype not in ("float32", "float64"):
             return f"does not know {problem.dtype}"
         if problem.activation != "relu":
@@ -95,14 +94,12 @@ class _Work:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine) -> _Work:
-        s = problem.shape
-        assert isinstance(s, ConvShape)
+        s = problem.conv
         return cls(replace(problem, shape=s.with_batch(1)), machine, min(max(s.n, 1), _GROUPS))
 
     @property
     def shape(self) -> ConvShape:
-        assert isinstance(self.problem.shape, ConvShape)
-        return self.problem.shape
+        return self.problem.conv
 
     @property
     def lanes(self) -> int:

@@ -1,6 +1,6 @@
 """What is asked of the engine: one operation on one shape, with its types and memory orders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hapgop.errors import InputError
@@ -99,17 +99,30 @@ class Problem:
         for name, able in (("residual", ("conv", *NORM_OPS)), ("pooled", ("conv",))):
             if getattr(self, name) and self.op not in able:
                 raise InputError(f"{name} is True, but {self.op} has no such step; of {', '.join(able)} it may be")
-        if self.pooled:
-            _ = self.pool
         wanted = ConvShape if self.op in (*CONV_OPS, "pooled_grad_w") else PoolShape
         if not isinstance(self.shape, wanted):
             raise InputError(f"{self.op} wants a {wanted.__name__}, not {type(self.shape).__name__}")
+        if isinstance(self.shape, ConvShape):
+            object.__setattr__(self, "shape", _within(self.shape))
+        if self.pooled:
+            _ = self.pool
+
+    @property
+    def conv(self) -> ConvShape:
+        """The shape of an operation of a convolution."""
+        assert isinstance(self.shape, ConvShape)
+        return self.shape
+
+    @property
+    def maps(self) -> PoolShape:
+        """The shape of any other operation."""
+        assert isinstance(self.shape, PoolShape)
+        return self.shape
 
     @property
     def pool(self) -> PoolShape:
         """The pool that follows a convolution with `pooled`. Raises ShapeError where its result has no 2 x 2 pixels."""
-        assert isinstance(self.shape, ConvShape)
-        return PoolShape(*self.shape.y_shape, 2, 2)
+        return PoolShape(*self.conv.y_shape, 2, 2)
 
     @property
     def tensors(self) -> int:
@@ -120,8 +133,7 @@ class Problem:
     @property
     def biases(self) -> int:
         """Elements of the bias among the tensors; 0 where there is no such tensor."""
-        s = self.shape
-        assert isinstance(s, ConvShape)
+        s = self.conv
         return s.oc if self.op == "conv" else s.ic * (self.op == "grad_x" and self.bias)
 
     @property
@@ -138,6 +150,18 @@ class Problem:
     def lane_bytes(self) -> int:
         """Bytes of one number of the `inside` dtype."""
         return 8 if self.dtype == "float64" else 4
+
+
+_STRIDE = 4096  # that nobody means
+
+
+def _within(s: ConvShape) -> ConvShape:
+    """The same, though sizes of memory are made of strides: one beyond the input reaches no further than its end."""
+    if max(s.stride) <= _STRIDE:
+        return s
+    ends = (s.ih + sum(s.padding[:2]), s.iw + sum(s.padding[2:]))
+    rows, columns = (min(stride, max(end, _STRIDE)) for stride, end in zip(s.stride, ends, strict=True))
+    return replace(s, stride=(rows, columns))
 
 
 _TENSORS = {

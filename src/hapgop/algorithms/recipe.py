@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,13 +93,6 @@ class Algorithm(ABC):
         element; of what needs more, that of the largest such sum in the result, for a tile's values share their terms.
         """
         return 1.0
-
-    def variants(self, problem: Problem, machine: Machine) -> Sequence[Algorithm]:
-        """The ways of this algorithm that are worth comparing, each with its own name; only asked where it accepts.
-
-        Block sizes, for example: what prediction cannot tell apart, the engine measures.
-        """
-        return (self,)
 
     @abstractmethod
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:

@@ -11,7 +11,6 @@ from hapgop.algorithms.pixel_blocks import Counts, PixelBlocks, store, sum_of
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.machine import Machine
-from hapgop.shape import PoolShape
 from hapgop.tile import Affine, Builder, Kernel
 
 
@@ -23,9 +22,8 @@ class ReluGrad(Algorithm):
 
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
         if problem.op != "relu_grad":
-            return f"masks gradients, and does not compute {problem.op}"
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+            return f"computes relu_grad, not {problem.op}"
+        s = problem.maps
         if problem.dtype not in ("float32", "float64"):
             return f"does not know {problem.dtype}"
         if "nchw" in (problem.x_layout, problem.y_layout) and s.c > 1 and s.ih * s.iw > 1:
@@ -33,13 +31,11 @@ class ReluGrad(Algorithm):
         return None
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+        s = problem.maps
         return costs.traffic(3 * s.n * s.c * s.ih * s.iw * problem.itemsize, machine) + costs.CALL + costs.STAGE
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
-        s = problem.shape
-        assert isinstance(s, PoolShape)
+        s = problem.maps
         blocks, pixels = PixelBlocks.of(s.c, problem.dtype, machine), s.n * s.ih * s.iw
         return Recipe(
             key=f"relu_grad {blocks} {problem.dtype} {machine}",

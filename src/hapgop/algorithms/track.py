@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
+from hapgop.shape import ConvShape, PoolShape
 from hapgop.tile import Affine
 
 
@@ -75,6 +76,18 @@ class Track:
     def source(self, q: Affine | int, t: Affine | int) -> Affine:
         """Where tap t of output q reads."""
         return Affine.of(q) * self.in_step + Affine.of(t) * self.in_tap + self.in_first
+
+
+def row_tracks(s: ConvShape | PoolShape, op: str = "conv") -> list[Track]:
+    """Of an operation's rows: of grad_x what its output's gradient is gathered into, of others what reads the input."""
+    axis = (s.ih, s.kh, s.stride[0], s.padding[0], s.dilation[0], s.oh)
+    return backward(*axis) if op == "grad_x" else [forward(*axis)]
+
+
+def column_tracks(s: ConvShape | PoolShape, op: str = "conv") -> list[Track]:
+    """Of its columns."""
+    axis = (s.iw, s.kw, s.stride[1], s.padding[2], s.dilation[1], s.ow)
+    return backward(*axis) if op == "grad_x" else [forward(*axis)]
 
 
 def forward(size: int, kernel: int, stride: int, before: int, dilation: int, out: int) -> Track:

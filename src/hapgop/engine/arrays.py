@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -205,8 +204,6 @@ _MOST = 16 << 20  # bytes of what repeated calls remember, their kernels among i
 _ENTRY = 2048
 _known: Kept[_Call] = Kept(_MOST)
 on_change(_known.clear)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_known.after_fork)
 
 
 def _check(name: str, array: Array, ndim: int | None, dtype: np.dtype[Any] | None = None) -> None:

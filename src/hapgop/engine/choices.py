@@ -12,14 +12,13 @@ import json
 import math
 import os
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hapgop.engine.compiled import generator
 from hapgop.files import write_whole
 from hapgop.machine import Machine
-from hapgop.native import cache_folder, identity
+from hapgop.native import Lock, cache_folder, identity
 
 if sys.platform != "win32":
     import fcntl
@@ -42,16 +41,20 @@ class Choices:
         self.path = path
         self._kept: dict[str, dict[str, float]] = {}
         self._seen: tuple[int, int] | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def get(self, key: str) -> Times | None:
         """What was measured under a key, by this process or another one."""
+        if self._lock.mine():  # in a signal's handler, here and below: it does without
+            return None
         with self._lock:
             self._look()
             return self._kept.get(_short(key))
 
     def put(self, key: str, times: Times) -> Times | None:
         """Keeps what was measured, and returns what is kept: the first one's. None where nothing can be kept."""
+        if self._lock.mine():
+            return None
         with self._lock, contextlib.suppress(OSError), _alone(self.path):
             self._look()
             kept = self._kept.setdefault(_short(key), dict(times))
@@ -63,15 +66,13 @@ class Choices:
 
     def writable(self) -> bool:
         """Whether anything can be kept."""
+        if self._lock.mine():
+            return False
         try:
-            with _alone(self.path):
+            with self._lock, _alone(self.path):
                 return True
         except OSError:
             return False
-
-    def after_fork(self) -> None:
-        """In a forked child: who held the lock is gone."""
-        self._lock = threading.Lock()
 
     def _look(self) -> None:
         """Reads the file where it is not the one that was read last."""

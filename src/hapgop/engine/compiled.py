@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,14 +10,14 @@ from pathlib import Path
 from hapgop._version import __version__
 from hapgop.engine.kept import Kept
 from hapgop.machine import Machine
-from hapgop.native import Function, load
+from hapgop.native import Function, Lock, load
 from hapgop.tile import Kernel, check
 
 MOST = 64 << 20  # bytes of kernels that are kept loaded
 
 _loaded: Kept[Function] = Kept(MOST)
-_table = threading.Lock()
-_making: dict[str, threading.Lock] = {}
+_table = Lock()
+_making: dict[str, Lock] = {}
 
 
 def compiled(key: str, build: Callable[[], Kernel], machine: Machine) -> Function:
@@ -35,7 +33,7 @@ def compiled(key: str, build: Callable[[], Kernel], machine: Machine) -> Functio
 
     # Different kernels are made at the same time, the same one only once.
     with _table:
-        mine = _making.setdefault(key, threading.Lock())
+        mine = _making.setdefault(key, Lock())
     with mine:
         try:
             function = _loaded.get(key)
@@ -57,15 +55,3 @@ def generator() -> str:
     for path in sources:
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _after_fork() -> None:
-    # Who held these in the parent is gone.
-    global _table
-    _table = threading.Lock()
-    _making.clear()
-    _loaded.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from hapgop.native import Lock
 
 V = TypeVar("V")
 
@@ -26,7 +27,7 @@ class Kept(Generic[V]):
     def __init__(self, most: int) -> None:
         self.most, self.size = most, 0
         self._entries: dict[Hashable, _Entry[V]] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -41,6 +42,8 @@ class Kept(Generic[V]):
 
     def put(self, key: Hashable, value: V, size: int) -> None:
         """Keeps a value of so many bytes."""
+        if self._lock.mine():  # in a signal's handler: what comes in the midst of this is not kept
+            return
         with self._lock:
             self._drop(key)
             self._entries[key] = _Entry(value, size)
@@ -65,10 +68,6 @@ class Kept(Generic[V]):
         with self._lock:
             self._entries.clear()
             self.size = 0
-
-    def after_fork(self) -> None:
-        """In a forked child: who held the lock is gone."""
-        self._lock = threading.Lock()
 
     def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from hapgop.algorithms.maps import TENSORS, MapProblem, recipe, seconds
 from hapgop.engine.compiled import MOST
 from hapgop.engine.kept import Kept
@@ -32,7 +30,3 @@ def prepare_map(problem: MapProblem) -> PreparedMap:
         prepared = PreparedMap(problem)
         _ready.put(problem, prepared, _READY + prepared.bytes)
     return prepared
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ready.after_fork)

@@ -11,13 +11,14 @@ import contextlib
 import mmap
 import os
 import sys
-import threading
 import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from hapgop.native import Lock
 
 if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
     from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class Pool:
     def __init__(self, most: int) -> None:
         self.most = most
         self.waiting: list[Block] = []  # in the order of their return
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._lent: dict[
             int, tuple[weakref.ref[NDArray[Any]], Block]
         ] = {}  # by the reference's id: arrays have no hash
@@ -90,9 +91,11 @@ class Pool:
 
     def take(self, size: int) -> NDArray[np.uint8]:
         """So many bytes, not cleared; they return when this array and all its views are gone."""
-        with self._lock:
-            self._settle()
-            block = self._fitting(size)
+        block = None
+        if not self._lock.mine():  # else in a signal's handler, in the midst of this: of memory of its own
+            with self._lock:
+                self._settle()
+                block = self._fitting(size)
         block = block or Block(_generous(size))
         array = np.frombuffer(block.memory, np.uint8, size, block.offset)
         reference = weakref.ref(array, self._back)
@@ -133,14 +136,8 @@ class Pool:
             gone += 1
         del self.waiting[:gone]
 
-    def after_fork(self) -> None:
-        """In a forked child: who held the lock is gone."""
-        self._lock = threading.Lock()
-
 
 _pool = Pool(_most())
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.after_fork)
 
 
 def release_outputs() -> None:

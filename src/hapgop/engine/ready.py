@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -27,11 +26,11 @@ _ready: Kept[Prepared] = Kept(MOST)  # their kernels count
 
 
 class Refused(InputError):
-    """No algorithm here takes the problem; `reason` says why."""
+    """No algorithm here takes the problem; `reason` says why in one line."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.reason = text.partition("\n")[0]
 
 
 def prepare(problem: Problem) -> Prepared:
@@ -112,5 +111,3 @@ def _compiled(plans: Sequence[Plan], threads: int) -> list[Prepared]:
 
 
 on_change(_ready.clear)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ready.after_fork)

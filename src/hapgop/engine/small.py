@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 from hapgop.algorithms import cross_entropy, descent, octets
 from hapgop.algorithms.cross_entropy import CrossEntropy
 from hapgop.algorithms.descent import Descent
@@ -12,19 +15,19 @@ from hapgop.machine import host
 
 def prepare_descent(update: Descent) -> Runnable:
     """A step of gradient descent; call it with the addresses of its tensors, in the order that `Descent` documents."""
-    machine = host()
-    seconds = descent.seconds(update, machine)
-    return Runnable(descent.recipe(update, machine), descent.TENSORS, 4, seconds, machine)
+    return _ready(descent, update)
 
 
 def prepare_cross_entropy(loss: CrossEntropy) -> Runnable:
     """A classifier's loss and its derivative; tensors as `CrossEntropy` documents."""
-    machine = host()
-    seconds = cross_entropy.seconds(loss, machine)
-    return Runnable(cross_entropy.recipe(loss, machine), cross_entropy.TENSORS, 4, seconds, machine)
+    return _ready(cross_entropy, loss)
 
 
 def prepare_octets(pixels: Octets) -> Runnable:
     """Pixels to numbers; tensors as `Octets` documents."""
+    return _ready(octets, pixels)
+
+
+def _ready(kind: ModuleType, asked: Any) -> Runnable:
     machine = host()
-    return Runnable(octets.recipe(pixels, machine), octets.TENSORS, 4, octets.seconds(pixels, machine), machine)
+    return Runnable(kind.recipe(asked, machine), kind.TENSORS, 4, kind.seconds(asked, machine), machine)

@@ -26,8 +26,8 @@ from hapgop.engine.prepared import Prepared
 from hapgop.engine.team import get_threads
 from hapgop.errors import InputError
 from hapgop.machine import host
+from hapgop.native import Lock
 from hapgop.planning import Plan, Ranking
-from hapgop.shape import ConvShape
 
 MODES: Final = ("off", "kept", "close")
 _NAMES: Final = {"": "close", "0": "off", "1": "close"}
@@ -52,7 +52,7 @@ class _Here(threading.local):
 _here = _Here()
 _mode: str | None = None
 _left = _BUDGET
-_one = threading.Lock()
+_one = Lock()
 
 
 def set_tuning(mode: str, seconds: float = _BUDGET) -> None:
@@ -149,6 +149,8 @@ def compare(key: str, calls: Mapping[str, Callable[[], object]]) -> Times | None
     The first of the calls is the one that is expected to be the fastest; where it is not, they are measured once more.
     key: what is compared, in words. None where nothing can be kept.
     """
+    if _one.mine():  # in a signal's handler, in the midst of measuring
+        return None
     with _one:  # who measures at the same time measures the other
         kept = choices().get(key)
         if kept is not None:
@@ -201,8 +203,7 @@ def _duration(call: Callable[[], object]) -> float:
 
 def _buffers(problem: Problem, packed: int) -> list[np.ndarray[Any, Any]]:
     """Memory in place of a problem's tensors, in their order."""
-    s, dtype = problem.shape, np.dtype(problem.inside)
-    assert isinstance(s, ConvShape)
+    s, dtype = problem.conv, np.dtype(problem.inside)
     x, w, y = prod(s.x_shape), packed or prod(s.w_shape), prod(s.y_shape)
     fused = (y,) * (problem.residual + problem.pooled)
     sizes = {
@@ -243,15 +244,3 @@ def _bytes(problem: Problem) -> int:
 def choices() -> Choices:
     """What this machine has measured."""
     return choices_for(host())
-
-
-def _after_fork() -> None:
-    # Who held it in the parent is gone.
-    global _one
-    _one = threading.Lock()
-    if choices.cache_info().currsize:
-        choices().after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

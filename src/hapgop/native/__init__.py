@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from hapgop.native import cache, objects
 from hapgop.native.loaded import Code
+from hapgop.native.lock import Lock
 from hapgop.native.sequence import ALONE, HEAD, MEET, STEP, clocked, sequence
 from hapgop.native.target import identity, late_compiler
 from hapgop.native.threads import launch, runtime, use_openmp
@@ -18,6 +18,7 @@ __all__ = [
     "MEET",
     "STEP",
     "Function",
+    "Lock",
     "assembly",
     "cache_folder",
     "clocked",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _compiled = 0
-_counting = threading.Lock()
+_counting = Lock()
 
 
 class Function:

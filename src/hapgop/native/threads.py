@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hapgop.native import objects
 from hapgop.native.loaded import Code
+from hapgop.native.lock import Lock
 from hapgop.native.workers import NativeThreads, supported
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
@@ -84,9 +85,12 @@ class PythonThreads:
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         # A team has to be complete to pass its barrier: two teams sharing the pool could each hold half of it.
-        self._one_team = threading.Lock()
+        self._one_team = Lock()
 
     def launch(self, run: int, data: Data, threads: int, patience: int = FOREVER) -> None:
+        if self._one_team.mine():  # in a signal's handler: without those who wait for what it interrupted
+            _single(run)(data, 0, 1, None)
+            return
         with self._one_team:
             if self._pool is None or self._pool._max_workers < threads - 1:
                 self._pool = ThreadPoolExecutor(threads - 1, "hapgop")
@@ -103,7 +107,7 @@ class PythonThreads:
 Team = OpenMP | NativeThreads | PythonThreads
 
 _team: Team | None = None
-_choosing = threading.Lock()
+_choosing = Lock()
 
 
 def use_openmp(path: str) -> None:
@@ -154,8 +158,7 @@ def launch(run: int, data: Data, threads: int, expected: int = FOREVER) -> None:
 
 def _after_fork() -> None:
     # The parent's threads do not exist in the child, and libgomp would wait for them for ever.
-    global _team, _choosing
-    _choosing = threading.Lock()
+    global _team
     if isinstance(_team, NativeThreads):
         _team.after_fork()
     else:

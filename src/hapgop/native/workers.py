@@ -7,12 +7,12 @@ import os
 import platform
 import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hapgop.native import objects
 from hapgop.native.loaded import Code
+from hapgop.native.lock import Lock
 
 MOST = 1024  # threads in a team; as many as `team.ll` has places for, and the caller
 
@@ -55,7 +55,7 @@ class NativeThreads:
         self._create = library.pthread_create
         self._detach = library.pthread_detach
         self._detach.argtypes = [ctypes.c_size_t]
-        self._growing = threading.Lock()
+        self._growing = Lock()
         self.size = 1
 
     def launch(self, run: int, data: int | bytes, threads: int, patience: int) -> None:
@@ -81,7 +81,6 @@ class NativeThreads:
 
     def after_fork(self) -> None:
         """In a forked child: the threads are gone, the next launch makes new ones."""
-        self._growing = threading.Lock()
         self.size = 1
         self._reset()
 

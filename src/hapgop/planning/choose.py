@@ -14,6 +14,7 @@ from hapgop.planning.plan import Lost, Plan
 
 _WORTH = 10e-6  # seconds of work for which a further thread is woken
 _ALIKE = 1.05  # times the fastest: so little is within the noise, and the most accurate of them is taken
+_STRIDES = 4096  # of grad_x, each pixel between which is a case of its own: more are not even counted
 _FAR = 2.0  # times the best, with all the machine's cores: whose recipe is not even made
 
 
@@ -72,22 +73,22 @@ def choose(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] |
 
 
 def rank(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | None = None) -> Ranking:
-    """All that may do a problem on a machine, and their variants; of equals the first comes first.
+    """All that may do a problem on a machine; of equals the first comes first.
 
     Raises as `choose` does.
     """
+    if problem.op == "grad_x" and max(problem.shape.stride) > _STRIDES:
+        raise InputError(f"no algorithm takes grad_x: strides of {problem.shape.stride} are larger than {_STRIDES}")
     lost: list[Lost] = []
     able: list[tuple[float, Algorithm]] = []
     for algorithm in algorithms_of(problem.dtype) if algorithms is None else algorithms:
         reason = algorithm.refuses(problem, machine)
         if reason is None:
-            able += [(a.seconds(problem, machine), a) for a in algorithm.variants(problem, machine)]
+            able.append((algorithm.seconds(problem, machine), algorithm))
         else:
             lost.append(Lost(algorithm.name, reason))
     if not able:
-        # Those that compute something else say what; the others say what they want of the problem.
-        told = [x for x in lost if not x.reason.startswith("computes ")] or lost
-        raise InputError(f"no algorithm takes {problem.op}: " + "; ".join(f"{x.algorithm} {x.reason}" for x in told))
+        raise InputError(_refused(problem, lost))
     least = min(seconds for seconds, _ in able)
     near = [(s, a) for s, a in able if s <= least * machine.cores * _FAR]
     candidates = [_candidate(a, s, problem, machine) for s, a in near]
@@ -95,6 +96,14 @@ def rank(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | N
     best = candidates[0].seconds
     far = [Lost(a.name, _slower(s / best)) for s, a in able if s > least * machine.cores * _FAR]
     return Ranking(problem, machine, tuple(candidates), (*far, *lost))
+
+
+def _refused(problem: Problem, lost: Sequence[Lost]) -> str:
+    """A first line with the reason of the most general algorithm, which is the last; then those of the others."""
+    # Those that compute something else say what; the others say what they want of the problem.
+    *others, last = [x for x in lost if not x.reason.startswith("computes ")] or lost[-1:] or [Lost("none", "is there")]
+    lines = [f"no algorithm takes {problem.op}: {last.algorithm} {last.reason}"]
+    return "\n".join([*lines, *(f"  not {x.algorithm}: {x.reason}" for x in others)])
 
 
 def _candidate(algorithm: Algorithm, seconds: float, problem: Problem, machine: Machine) -> Candidate:

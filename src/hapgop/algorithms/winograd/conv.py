@@ -19,7 +19,6 @@ from hapgop.algorithms.winograd.points import GROWTH
 from hapgop.algorithms.winograd.refusal import refusal
 from hapgop.algorithms.winograd.tiling import Tiling
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,7 @@ class Winograd(Algorithm):
 
 
 def _tiling(problem: Problem, machine: Machine, m: int) -> Tiling:
-    assert isinstance(problem.shape, ConvShape)
-    return Tiling(replace(problem, shape=problem.shape.with_batch(1)), machine, m, problem.shape.n)
+    return Tiling(replace(problem, shape=problem.conv.with_batch(1)), machine, m, problem.conv.n)
 
 
 def _seconds(t: Tiling) -> float:

@@ -29,7 +29,6 @@ from hapgop.algorithms.winograd.points import GROWTH
 from hapgop.algorithms.winograd.refusal import refusal
 from hapgop.algorithms.winograd.triple import transposed
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 
 _FEW = 4  # weights of a quarter of the first cache: with fewer, a pixel is copied for next to nothing
 
@@ -103,6 +102,5 @@ class WinogradGradW(Algorithm):
 
 def _weights(problem: Problem) -> int:
     """Bytes of the weights."""
-    s = problem.shape
-    assert isinstance(s, ConvShape)
+    s = problem.conv
     return problem.itemsize * prod(s.w_shape)

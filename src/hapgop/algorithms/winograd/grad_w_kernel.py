@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hapgop.algorithms.layout import weight_strides
+from hapgop.algorithms.layout import block_runs, weight_strides
 from hapgop.algorithms.turn import turn
 from hapgop.algorithms.winograd.ahead import Ahead, Blocks
 from hapgop.algorithms.winograd.grad_w_work import Work
@@ -185,7 +185,7 @@ def _once(w: Work) -> Kernel:
     k, lanes = e.k, w.lanes
     with k.stage("tiles", ("group", w.groups), ("tile", w.block)) as (group, i):
         e.transforms(group, i, i, group)
-    for first, width, blocks in _runs(w):
+    for first, width, blocks in block_runs(w.ci, w.width, w.lanes):
         grid = (("group", w.groups), ("ci", blocks), ("co", len(w.co)), ("part", lanes // w.rows))
         with k.stage(f"channels {first}", *grid) as (group, b, c, part):
             vector, row = b * w.width + first, width * lanes
@@ -222,7 +222,7 @@ def _parts(w: Work) -> Kernel:
                 with k.loop("tile", 0, w.block) as i:
                     e.transforms(group, block * w.block + i, i, Affine(0), rows)
                 ahead = e.blocks.ahead(e.x, w.x, block + w.parts) + e.blocks.ahead(e.g, w.g, block + w.parts)
-                for first, width, runs in _runs(w):
+                for first, width, runs in block_runs(w.ci, w.width, w.lanes):
                     with k.loop("product", 0, products) as xi, k.loop("ci", 0, runs) as b:
                         e.add_block(Affine(0), xi, b, first, width, sums, own + xi * w.sums_step, ahead)
     e.every_filter(sums, w.parts)
@@ -241,7 +241,7 @@ def _rounds(w: Work) -> Kernel:
             e.transforms(group, block * w.block + i, i, group)
         # A thread's share of the products is that of the tiles that it will transform.
         ahead = e.blocks.ahead(e.x, w.x, block + 1) + e.blocks.ahead(e.g, w.g, block + 1)
-        for first, width, blocks in _runs(w):
+        for first, width, blocks in block_runs(w.ci, w.width, w.lanes):
             with k.stage(f"sums {first}", ("group", w.groups), ("product", w.products), ("ci", blocks)) as (
                 group,
                 xi,
@@ -259,15 +259,3 @@ def _valid(k: Builder, w: Work, c: Affine, part: Affine) -> Iterator[Affine]:
     left = w.g.channels - c * w.lanes - part * w.rows
     with k.loop("row", 0, [Affine(w.rows), left]) as i:
         yield i
-
-
-def _runs(w: Work) -> list[tuple[int, int, int]]:
-    """(first vector, vectors of a block, blocks) of blocks of input channels that are alike."""
-    out: list[tuple[int, int, int]] = []
-    for first, width in w.ci_blocks:
-        whole = w.ci[first : first + width] == (w.lanes,) * w.width
-        if whole and out:
-            out[-1] = (out[-1][0], out[-1][1], out[-1][2] + 1)
-        else:
-            out.append((first, width, 1))
-    return out

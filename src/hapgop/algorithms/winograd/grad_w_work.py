@@ -39,13 +39,11 @@ class Work:
 
     @classmethod
     def of(cls, problem: Problem, machine: Machine, m: int) -> Work:
-        assert isinstance(problem.shape, ConvShape)
-        return cls(replace(problem, shape=problem.shape.with_batch(1)), machine, m, problem.shape.n)
+        return cls(replace(problem, shape=problem.conv.with_batch(1)), machine, m, problem.conv.n)
 
     @property
     def shape(self) -> ConvShape:
-        assert isinstance(self.problem.shape, ConvShape)
-        return self.problem.shape
+        return self.problem.conv
 
     @property
     def groups(self) -> int:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from hapgop.algorithms.epilogue import unfused
 from hapgop.algorithms.problem import Problem
 from hapgop.machine import Machine
-from hapgop.shape import ConvShape
 
 _LEAST = 8  # channels of a group: with fewer, most of the time would go into transforms
 
 
 def refusal(problem: Problem, machine: Machine, m: int, r: int, stride: int) -> str | None:
     """Why F(m x m, r x r) cannot do a problem, whatever the operation."""
-    s = problem.shape
-    assert isinstance(s, ConvShape)
+    s = problem.conv
     if problem.precision == "exact" and r > 1:
         return "is no plain sum, which precision='exact' asks for"
     if (s.kh, s.kw) != (r, r):

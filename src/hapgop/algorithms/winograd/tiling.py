@@ -68,8 +68,7 @@ class Tiling:
 
     @property
     def shape(self) -> ConvShape:
-        assert isinstance(self.problem.shape, ConvShape)
-        return self.problem.shape
+        return self.problem.conv
 
     @cached_property
     def triple(self) -> Triple:

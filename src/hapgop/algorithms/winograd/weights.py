@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hapgop.algorithms.layout import Strides, vector_counts
+from hapgop.algorithms.layout import Strides, block_runs, vector_counts
 from hapgop.algorithms.winograd.transform import sandwich
 from hapgop.algorithms.winograd.triple import Triple
 from hapgop.tile import Affine, Buffer, Builder, Register
@@ -177,11 +177,4 @@ class Filters:
 
     def runs(self) -> list[tuple[int, int, int]]:
         """(first vector, vectors of a block, blocks) of blocks that are alike: of the same lanes."""
-        out: list[tuple[int, int, int]] = []
-        for first, width in self.blocks:
-            whole = self.counts[first : first + width] == (self.lanes,) * self.vectors
-            if whole and out:
-                out[-1] = (out[-1][0], out[-1][1], out[-1][2] + 1)
-            else:
-                out.append((first, width, 1))
-        return out
+        return block_runs(self.counts, self.vectors, self.lanes)
