@@ -333,8 +333,22 @@ def test_the_same_recipe_in_both_layers(hapgop):
     assert ours["val_accuracy"] == pytest.approx(theirs["val_accuracy"], abs=0.05)
     assert min(ours["images_per_second"], theirs["images_per_second"]) > 0
     assert told["share"] == ours["seconds"] / theirs["seconds"]
+    assert told["share_from_start"] == ours["seconds_from_start"] / theirs["seconds_from_start"]
+    assert all(side["seconds_from_start"] > side["seconds"] for side in told["sides"])
     assert "of PyTorch's time" in done.out
+    assert "from the start of the process" in done.out
     assert hapgop("bench", "layers", "digits").code == 2
+
+
+def test_one_side_of_a_comparison_alone(hapgop):
+    done = hapgop("bench", "accuracy", "digits", "--side", "hapgop", "--set", "epochs=1", "--json", "side.json")
+    assert done.code == 0, done.err
+    (side,) = json.loads(Path("side.json").read_text())["sides"]
+    assert (side["name"], side["seconds_from_start"]) == ("hapgop", None)
+    done = hapgop("bench", "accuracy", "digits", "--side", "Keras")
+    assert (done.code, "hapgop, PyTorch" in done.err) == (2, True)
+    # The side's own process says why.
+    assert hapgop("bench", "accuracy", "nowhere").code == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any bytes for a name")

@@ -92,6 +92,9 @@ def command(
     net: Annotated[
         str | None, typer.Option(metavar="NAME", help="accuracy: the net; one that suits the images otherwise.")
     ] = None,
+    side: Annotated[
+        str | None, typer.Option(metavar="hapgop|PyTorch", help="accuracy: only this side, in this process.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="accuracy: any knob of the recipe.")
     ] = None,
@@ -106,8 +109,8 @@ def command(
     torch.compile and tensorflow), --batch, --threads, --repeats, --quick, --allocator and --json.
     `random` draws layers that nobody tuned for, and measures each against PyTorch's operator on the same tensors, and
     our algorithms against one another; of the other options it takes --op, --threads, --repeats, --quick and --json.
-    `accuracy` trains one recipe in our layers and then in PyTorch's own, and compares the times; of the other options
-    it takes --threads (the last number), --allocator and --json.
+    `accuracy` trains one recipe in our layers and then in PyTorch's own, each in a process of its own, and compares the
+    times; of the other options it takes --threads (the last number), --allocator and --json.
     `start` starts processes that label one picture; of the other options it takes --case, --repeats and --json.
     Run it on a machine that does nothing else; Ctrl-C ends it with the rows so far. docs/benchmarks.md says what is
     measured and how.
@@ -118,7 +121,7 @@ def command(
         changes = training.recipe_changes(None, setting or ()) | {"seed": seed}
         if target is not None:
             changes["target_accuracy"] = training.share("--target", target)
-        _accuracy(data or "digits", net, changes, _numbers("--threads", threads)[-1], allocator, json)
+        _accuracy(data or "digits", net, changes, _numbers("--threads", threads)[-1], allocator, side, json)
         return
     if data is not None:
         raise InputError(f"{data}: only hapgop bench accuracy takes data.")
@@ -250,17 +253,29 @@ def _train(run: bench.TrainRun, json: Path | None) -> None:
 
 
 def _accuracy(
-    source: str, net: str | None, changes: Mapping[str, Any], threads: int, allocator: str, json: Path | None
+    source: str,
+    net: str | None,
+    changes: Mapping[str, Any],
+    threads: int,
+    allocator: str,
+    side: str | None,
+    json: Path | None,
 ) -> None:
-    training.use_threads(threads)
-    bench.use_allocator(allocator)
-    with Bar() as bar:
-        data = train.load(source, progress=bar.training)
-    recipe = train.suggested_recipe(data, **changes)
-    name = net or train.suggested_net(data)
-    sides = accuracy.measured(data, recipe, name)
-    accuracy.show(recipe, sides)
-    _end(json, accuracy.report(data, recipe, name, sides))
+    if side is None:
+        told, sides = accuracy.in_processes(source, net, changes, threads, allocator)
+        told = accuracy.compared(told, sides, _command())
+    elif side in accuracy.SIDES:
+        training.use_threads(threads)
+        bench.use_allocator(allocator)
+        with Bar() as bar:
+            data = train.load(source, progress=bar.training)
+        recipe, name = train.suggested_recipe(data, **changes), net or train.suggested_net(data)
+        sides = [accuracy.measured(data, recipe, name, side)]
+        told = accuracy.report(data, recipe, name, sides[0])
+    else:
+        raise InputError(f"--side {side}: wanted is one of {', '.join(accuracy.SIDES)}")
+    accuracy.show(told, sides)
+    _end(json, told)
 
 
 def _end(json: Path | None, values: Mapping[str, Any], stopped: bool = False) -> None:
