@@ -7,6 +7,7 @@ from hapgop.errors import InputError
 from hapgop.explain import (
     channels_that_mattered,
     costs,
+    coverings,
     evidence,
     exciting,
     filter_health,
@@ -66,6 +67,9 @@ def test_covering_the_corner_changes_the_answer(corner, white):
     assert changes
     assert all((one.was, one.label) == (1, 0) for one in changes)
     assert all(one.top < 6 and one.left < 6 for one in changes)
+    places = len(coverings(*white.shape[1:]))
+    parts = [one for first in range(0, places, 5) for one in what_changes(corner, white, first, 5)]
+    assert tuple(parts) == changes
 
 
 def test_what_there_is_not(corner, white):

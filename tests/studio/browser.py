@@ -5,10 +5,15 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import uvicorn
 
-from hapgop.studio.look import application, free_socket
+from hapgop import explain
+from hapgop.nn import nets
+from hapgop.predict import Preprocessing
+from hapgop.studio.look import Sample, Subject, application, free_socket
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -16,6 +21,17 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]  # fmt: skip
+
+
+def digits():
+    """The small net of the demo, its weights as they begin."""
+    torch.manual_seed(0)
+    net = nets.build("digits", classes=10, input_shape=(1, 8, 8))
+    opened = explain.opened(net, np.zeros((1, 8, 8)))
+    random = np.random.default_rng(0)
+    pictures = [Sample(f"{n}.png", random.integers(0, 256, (8, 8, 1), dtype=np.uint8), str(n)) for n in range(6)]
+    rules = Preprocessing((8, 8), 1, (0.3,), (0.4,))
+    return Subject("digits", opened, tuple("0123456789"), rules, pictures, lambda: pictures[1:])
 
 
 @contextmanager

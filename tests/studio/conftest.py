@@ -5,6 +5,8 @@ from hapgop.explain import FeatureMap, Filters
 from hapgop.program import Graph, Node, layers
 from hapgop.train import Evaluation
 
+from .browser import Visit, chromium, digits, served
+
 HOSTILE = "<script>alert(\"$x & 'y'\")</script>"
 
 
@@ -80,3 +82,27 @@ def content(evaluation):
 def hostile():
     """What a class, a file or a title may be called by someone unkind, or by chance."""
     return HOSTILE
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return digits()
+
+
+@pytest.fixture(scope="module")
+def base(subject):
+    with served(subject) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser, base):
+    one = Visit(browser, base, locale="en-US")
+    yield one
+    one.close()

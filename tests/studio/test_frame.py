@@ -5,27 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from .browser import Visit, chromium, served
-from .test_look_page import digits
-
-
-@pytest.fixture(scope="module")
-def base():
-    with served(digits()) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def visit(browser, base):
-    one = Visit(browser, base, locale="en-US")
-    yield one
-    one.close()
+from .browser import Visit
 
 
 def active(page):
@@ -150,6 +130,30 @@ def test_the_answer_does_not_wait_for_the_other_samples(visit):
     page.wait_for_selector(".others li >> nth=5")
 
 
+def test_the_cards_do_not_wait_for_the_coverings(visit):
+    waiting = []
+    visit.page.route("**/api/change?*", lambda route: waiting.append(route))
+    page = visit.go("question")
+
+    def asked(times):
+        while len(waiting) < times:
+            page.wait_for_timeout(50)
+
+    page.wait_for_selector(".mattered a")
+    page.wait_for_selector(".changes >> text=Looking for a part that changes the answer")
+    page.wait_for_selector(".others li >> nth=5")
+    asked(1)
+    waiting[0].fulfill(json={"looked": 16, "all": 49, "change": None})
+    page.wait_for_selector("text=16 of 49 places tried")
+    asked(2)
+    waiting[1].fulfill(json={"looked": 32, "all": 49, "change": {"top": 1, "left": 2, "patch": [2, 2], "label": 3}})
+    page.wait_for_selector("text=Cover the dashed patch, and it says 3.")
+    assert page.locator(".frame.dashed").is_visible()
+    page.locator(".bars button").nth(2).click()
+    page.wait_for_function("location.hash.includes('label=')")
+    assert page.locator(".frame.dashed").is_visible(), "it is the same for every label"
+
+
 @pytest.mark.parametrize(("language", "words"), [("en", "has stopped"), ("ko", "서버가 멈추었습니다")])
 def test_a_stopped_server_is_told_in_words(browser, base, language, words):
     one = Visit(browser, base, locale=language)
@@ -212,3 +216,17 @@ def test_short_numbers_keep_two_figures(visit):
         "return [0, 0.0041, -0.0041, 0.0526, 0.25, -3.14159, 42.06].map(short); }"
     )
     assert found == ["0", "0.0041", "−0.0041", "0.053", "0.25", "−3.14", "42.1"]
+
+
+def test_a_single_one_is_not_called_many(visit):
+    page = visit.go("window?layer=conv2&c=0&y=0&x=0")
+    said = page.evaluate(
+        "async () => { const { t } = await import('/static/words.js');"
+        "return [1, 2].flatMap((n) => ['sum.others', 'health.lead'].map((key) => t(key, { n }))); }"
+    )
+    assert said == [
+        "1 other channel",
+        "Judged by what they make of 1 picture.",
+        "2 other channels",
+        "Judged by what they make of 2 pictures.",
+    ]

@@ -2,8 +2,7 @@
 
 from hapgop.studio.look import Live, Watched, free_socket
 
-from .browser import Visit, chromium, served
-from .test_look_page import digits
+from .browser import Visit, chromium, digits, served
 from .test_watch import trained
 
 

@@ -13,7 +13,7 @@ from hapgop.cli import looking
 from hapgop.predict import Predictor
 from hapgop.studio.look import Subject
 
-from .browser import Visit, chromium, served
+from .browser import Visit, served
 
 # Name, address, light, width.
 PICTURES = (
@@ -23,6 +23,7 @@ PICTURES = (
     ("play", "play?count=3&kinds=edge-outline-blur", "dark", 1280),
     ("draw", "draw", "light", 1280),
     ("learn", "learn?step=6", "light", 1280),
+    ("meaning", "learn?step=11", "light", 1280),
     ("narrow", "question", "dark", 390),
 )
 # Bytes: pictures that belong into a repository.
@@ -39,12 +40,6 @@ def base(tmp_path_factory):
     subject = Subject.of("digits", predictor, looking.samples(predictor), lambda: looking.lessons(predictor))
     with served(subject) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
 
 
 def draw_seven(page):
@@ -67,6 +62,8 @@ def test_a_view_is_worth_a_picture(browser, base, name, where, light, width):
     page = visit.go(where)
     if name == "draw":
         draw_seven(page)
+    if name == "meaning":
+        page.locator(".widget").first.evaluate("widget => widget.scrollIntoView()")
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(400)
     taken = Image.open(io.BytesIO(page.screenshot(full_page=name == "window"))).convert("RGB")

@@ -10,16 +10,10 @@ from hapgop.nn import nets
 from hapgop.predict import Preprocessing
 from hapgop.studio.look import Sample, Subject
 
-from .browser import Visit, chromium, served
-from .test_look_page import digits, picture, read_window
+from .browser import Visit, digits, served
+from .test_look_page import picture, read_window
 
 GREY, COLOUR = Preprocessing((8, 8), 1, (0.3,), (0.4,)), Preprocessing((32, 32))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
 
 
 def of(module, rules, classes="abc"):
@@ -300,3 +294,84 @@ def test_the_pages_padded_means_are_explains():
     for layer in ("2", "3"):
         found = explain.taken_apart(looked.net, looked.maps(shown), layer, 0, 0, 0)
         assert abs(found.difference) < 1e-4
+
+
+def normed():
+    """A batch norm after a convolution of its own, one without weights after a skip, and a mean of all that is left."""
+
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+            self.plain, self.end = nn.BatchNorm2d(4, affine=False), nn.Linear(4, 3)
+
+        def forward(self, x):
+            y = self.norm(self.conv(x))
+            return self.end(self.plain(torch.relu(y) + y).mean((2, 3)))
+
+    made = Normed()
+    for norm in (made.norm, made.plain):
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(0.5, 2)
+    nn.init.uniform_(made.norm.weight, 0.5, 2)
+    nn.init.uniform_(made.norm.bias, -1, 1)
+    return of(made, GREY)
+
+
+def terms(page, line):
+    numbers = "sum => [...sum.querySelectorAll('b')].map((one) => Number(one.dataset.value))"
+    return page.eval_on_selector(f".inspect .sum >> nth={line}", numbers)
+
+
+@with_net(normed)
+def test_a_batch_norm_is_taken_apart_and_folded(visit):
+    torch.manual_seed(0)
+    subject = normed()
+    net, maps = subject.net, subject.maps(subject.sample(0))
+    name = next(one for one in net.layers if net.nodes[one].op == "batch_norm2d")
+    conv = net.nodes[name].inputs[0]
+    page = window(visit, name, 2, 3, 5)
+    given = {role: net.tensors[tensor] for role, tensor in net.nodes[name].params.items()}
+    deviation = np.sqrt(given["running_var"][2] + 1e-5)
+    x, mean, spread, gamma, beta, made, engine = terms(page, 0)
+    assert np.float32(x) == maps[conv][2, 3, 5]
+    assert (mean, gamma, beta) == tuple(pytest.approx(given[role][2]) for role in ("running_mean", "weight", "bias"))
+    assert spread == pytest.approx(deviation, rel=1e-6)
+    assert np.float32(engine) == maps[name][2, 3, 5]
+    assert made == pytest.approx(engine, abs=1e-5)
+    factor, shift = terms(page, 1)
+    weight, bias = (net.tensors[net.nodes[conv].params[role]] for role in ("weight", "bias"))
+    tables = read_window(page)["tables"]
+    assert np.array_equal(np.float32(tables[0]), weight[2, 0].ravel())
+    new_bias = terms(page, 3)[-1]
+    window_ = explain.taken_apart(net, maps, conv, 2, 3, 5)
+    folded_ = float((window_.values[0].ravel() * np.array(tables[1])).sum()) + new_bias
+    assert folded_ == pytest.approx(engine, abs=1e-5), "the folded filter and bias give the same"
+    assert new_bias == pytest.approx(bias[2] * factor + shift, abs=1e-6)
+
+
+@with_net(normed)
+def test_a_batch_norm_without_weights_behind_a_skip_has_no_filter_to_fold_into(visit):
+    torch.manual_seed(0)
+    net = normed().net
+    name = [one for one in net.layers if net.nodes[one].op == "batch_norm2d"][-1]
+    page = window(visit, name, 1, 0, 0)
+    assert terms(page, 0)[3:5] == [1, 0]
+    assert page.locator(".inspect .sum").count() == 2
+
+
+@with_net(normed)
+def test_a_mean_is_framed_whole_and_its_numbers_shown(visit):
+    torch.manual_seed(0)
+    subject = normed()
+    net, maps = subject.net, subject.maps(subject.sample(0))
+    name = next(one for one in net.layers if net.nodes[one].op == "mean")
+    page = window(visit, name, 3)
+    frames = page.eval_on_selector_all(
+        ".triptych .frame", "all => all.map((one) => [one.style.width, one.style.height])"
+    )
+    assert frames == [["100%", "100%"]] * 3
+    found = read_window(page)
+    assert len(found["tables"][0]) == 64
+    assert np.mean(found["tables"][0]) == pytest.approx(maps[name].ravel()[3], abs=1e-6)
+    assert explain.taken_apart(net, maps, name, 3, 0, 0).difference == pytest.approx(0, abs=1e-6)

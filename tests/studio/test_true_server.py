@@ -5,6 +5,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from hapgop import explain
+from hapgop.errors import InputError
 from hapgop.explain.opened import Opened
 from hapgop.studio.look import Sample, application
 from hapgop.studio.look.subject import _FRAMES, Subject
@@ -61,6 +62,23 @@ def test_a_link_to_a_sample_outlives_the_server():
     assert (answer.status_code, answer.json()["name"]) == (200, "2.png")
 
 
+def test_a_link_to_a_training_picture_outlives_the_server():
+    first, again, lost = subject(), subject(), subject()
+    first.taught = again.taught = taught
+    asked = {"image": first.sample(0).id}
+    link = client(first).get("/api/alike", params=asked).json()["found"][0]["image"]
+    answer = client(again).get("/api/picture", params={"image": link})
+    assert (answer.status_code, answer.json()["image"]) == (200, link)
+
+    def gone():
+        raise InputError("The folder is not there any more.")
+
+    lost.taught = gone
+    answer = client(lost).get("/api/picture", params={"image": link})
+    assert answer.status_code == 400
+    assert "not here any more" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("question", ["sample?n=0", "window?layer=conv&c=0&y=0&x=0"])
 def test_weights_that_are_no_numbers_are_told_in_a_sentence(question):
     net = small()
@@ -71,13 +89,18 @@ def test_weights_that_are_no_numbers_are_told_in_a_sentence(question):
     assert "weights cannot be right" in answer.json()["error"]
 
 
-def test_what_a_covering_changes_is_found_once_for_all_labels(monkeypatch):
-    looked, runs = subject(), []
-    once = explain.what_changes
-    monkeypatch.setattr("hapgop.explain.what_changes", lambda *given: runs.append(given) or once(*given))
-    image = looked.sample(0).id
-    asked = client(looked)
-    answers = [asked.get("/api/mattered", params={"image": image, "label": n}).json() for n in range(3)]
-    assert len(runs) == 1
-    assert all(one["changes"] == answers[0]["changes"] for one in answers)
-    assert len({str(one["channels"]) for one in answers}) == 3
+def test_what_a_covering_changes_is_found_in_parts():
+    """Part by part, the page finds the first of all, or none where there is none."""
+    looked = subject()
+    for number in range(len(looked.samples)):
+        shown, first, found = looked.sample(number), 0, None
+        every = explain.what_changes(looked.net, shown.x)
+        while found is None:
+            told = client(looked).get("/api/change", params={"image": shown.id, "first": first}).json()
+            found, first = told["change"], told["looked"]
+            if first == told["all"]:
+                break
+        assert told["all"] == len(explain.coverings(*shown.x.shape[1:]))
+        assert (found is None) == (not every)
+        if found:
+            assert (found["top"], found["left"], found["label"]) == (every[0].top, every[0].left, every[0].label)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Evidence,
         Mattered,
         channels_that_mattered,
+        coverings,
         evidence,
         strongest_place,
         what_changes,
@@ -52,6 +53,7 @@ __all__ = [
     "channels_that_mattered",
     "convolved",
     "costs",
+    "coverings",
     "effective_field",
     "evidence",
     "exciting",
@@ -70,7 +72,10 @@ __all__ = [
 ]
 
 # Captum is not needed for the rest, and takes a second to import.
-_BY_CAPTUM = ("Change", "Evidence", "Mattered", "channels_that_mattered", "evidence", "strongest_place", "what_changes")
+_BY_CAPTUM = (
+    "Change", "Evidence", "Mattered", "channels_that_mattered", "coverings", "evidence", "strongest_place",
+    "what_changes",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

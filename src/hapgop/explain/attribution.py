@@ -132,24 +132,37 @@ def strongest_place(model: Model, image: Any, label: int | None = None) -> tuple
     return layer, (int(oh), int(ow))
 
 
-def what_changes(model: Model, image: Any) -> tuple[Change, ...]:
-    """The covered patches with which the net gives another answer; () where none of them does."""
+def what_changes(model: Model, image: Any, first: int = 0, most: int | None = None) -> tuple[Change, ...]:
+    """The covered patches with which the net gives another answer; () where none of them does.
+
+    Each place is a run of the net, which of a large one takes long: `first` and `most` choose some of the `coverings`.
+    """
     net = opened(model, image)
     x = torch.from_numpy(prepared(model, image))[None]
     h, w = x.shape[2:]
     patch = patch_for(h, w)
-    places = [(t, u) for t in _starts(h, patch[0]) for u in _starts(w, patch[1])]
+    looked = coverings(h, w)[first : None if most is None else first + most]
     found = []
     with torch.no_grad():
         was = int(net.steps(x).argmax())
-        for first in range(0, len(places), 16):
-            some = places[first : first + 16]
+        for start in range(0, len(looked), 16):
+            some = looked[start : start + 16]
             covered = x.repeat(len(some), 1, 1, 1)
             for row, (top, left) in enumerate(some):
                 covered[row, :, top : top + patch[0], left : left + patch[1]] = 0
             labels = net.steps(covered).argmax(1).tolist()
             found += [Change(*at, patch, was, y) for at, y in zip(some, labels, strict=True) if y != was]
     return tuple(found)
+
+
+def coverings(h: int, w: int) -> list[tuple[int, int]]:
+    """Where the patches that `what_changes` covers lie, (top, left), row by row; each overlaps its neighbours by half.
+
+    >>> coverings(4, 3)
+    [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    """
+    patch = patch_for(h, w)
+    return [(top, left) for top in _starts(h, patch[0]) for left in _starts(w, patch[1])]
 
 
 def patch_for(h: int, w: int) -> tuple[int, int]:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from hapgop.explain.opened import Array
 
@@ -29,23 +27,25 @@ def learn_filter(image: Array, target: Array, steps: int = 200, rate: float = 0.
     >>> bool(np.abs(learned.filters[-1] - edge).max() < 0.1)
     True
     """
-    x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+    x = np.asarray(image, np.float64)
     # Of equal strength whatever the image: one rate then fits all.
-    x = (x - x.mean()) / x.std().clamp_min(1e-6)
-    wanted = F.conv2d(x, torch.from_numpy(np.ascontiguousarray(target))[None, None])
-    kh, kw = target.shape
-    w = torch.from_numpy(np.random.default_rng(0).normal(0, 0.5, (1, 1, kh, kw)).astype(np.float32)).requires_grad_()
-    # Neighbouring pixels say nearly the same, so that the steepest direction would need another rate than the others.
-    optimizer = torch.optim.Adam([w], lr=0.1 * rate)
+    x = (x - x.mean()) / max(float(x.std(ddof=1)), 1e-6)
+    windows = np.lib.stride_tricks.sliding_window_view(x, target.shape).reshape(-1, target.size)
+    wanted = windows @ target.ravel().astype(np.float64)
+    w = np.random.default_rng(0).normal(0, 0.5, target.size)
+    # Neighbouring pixels say nearly the same, so that the steepest direction would need another rate than the others:
+    # hence Adam (Kingma and Ba, 2015), written out, as it is short and PyTorch's takes seconds to import.
+    mean, square = np.zeros_like(w), np.zeros_like(w)
     kept = sorted({round(k) for k in np.linspace(0, steps, keep)})
     numbers, filters, losses = [], [], []
     for step in range(steps + 1):
-        loss = F.mse_loss(F.conv2d(x, w), wanted)
+        error = windows @ w - wanted
         if step in kept:
             numbers.append(step)
-            filters.append(w.detach()[0, 0].numpy().copy())
-            losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+            filters.append(w.reshape(target.shape).astype(np.float32))
+            losses.append(float(np.mean(error**2)))
+        gradient = 2 / len(error) * (error @ windows)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        unbiased, spread = mean / (1 - 0.9 ** (step + 1)), np.sqrt(square / (1 - 0.999 ** (step + 1)))
+        w -= 0.1 * rate * unbiased / (spread + 1e-8)
     return Learning(tuple(numbers), np.stack(filters), tuple(losses))

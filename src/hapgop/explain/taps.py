@@ -1,14 +1,25 @@
 """Which inputs each output of a window operator reads, along one axis: the arithmetic of indices and nothing else."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hapgop.program import Node
-from hapgop.program.sizes import Size, adaptive_size, conv_shape, pool_shape
+from hapgop.program.sizes import Size, adaptive_size, conv_shape, mean_axes, pool_shape
 
 _PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+_WINDOWED: Final = (
+    "conv2d", "pointwise", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
+)  # fmt: skip
+
+
+def windowed(node: Node) -> bool:
+    """Is each value made from a window of the input? A mean over all rows and columns has the largest of windows."""
+    return node.op in _WINDOWED or (node.op == "mean" and mean_axes(node) == {2, 3})
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +42,7 @@ class Taps:
 
 
 def taps(node: Node, size: Size) -> tuple[Taps, Taps]:
-    """Of the rows and of the columns of a convolution or a pooling on an input of `size` (c, h, w)."""
+    """Of the rows and of the columns of what is `windowed`, on an input of `size` (c, h, w)."""
     if node.op == "conv2d":
         conv = conv_shape(node, size)
         mode = _PAD_MODES.get(node.attrs["padding_mode"])
@@ -42,6 +53,8 @@ def taps(node: Node, size: Size) -> tuple[Taps, Taps]:
         )
     if node.op == "pointwise":
         return _regular(size[1], size[1], 1, 1, (0, 0), 1, None), _regular(size[2], size[2], 1, 1, (0, 0), 1, None)
+    if node.op == "mean":
+        return _adaptive(size[1], 1), _adaptive(size[2], 1)
     pool = pool_shape(node, size)
     if pool is None:
         oh, ow = adaptive_size(node, size)

@@ -10,15 +10,11 @@ from numpy.typing import NDArray
 from hapgop.errors import InputError
 from hapgop.explain.algorithm import Algorithm, algorithm
 from hapgop.explain.opened import Array, Model, Opened, image_like, opened, prepared
-from hapgop.explain.taps import taps
+from hapgop.explain.taps import taps, windowed
 from hapgop.program import Node
 from hapgop.program.sizes import pool_shape
 
 Doubles = NDArray[np.float64]
-
-WINDOWED: Final = (
-    "conv2d", "pointwise", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +87,14 @@ def taken_apart(net: Opened, maps: Mapping[str, Array], layer: str, oc: int, oh:
         here = np.zeros(1, np.int64)
         place = _Place(unit, np.arange(len(x)), here, here, np.zeros((1, 1), bool))
         return _summed(net, node, place, x, maps)
-    if node.op not in WINDOWED:
+    if not windowed(node):
         raise InputError(
             f"{layer} ({node.op}) has no window: each of its values is made from one value of each input. "
             "Convolutions, poolings and fully connected layers have one."
         )
     rows, columns = taps(node, x.shape)
     reads = rows.reads[oh], columns.reads[ow]
-    channels = _channels(node, x.shape[0], oc)
+    channels = channels_read(node, x.shape[0], oc)
     nothing = (reads[0] < 0)[:, None] | (reads[1] < 0)
     values = np.where(nothing, np.float32(0), x[np.ix_(channels, *reads)])
     place = _Place(unit, channels, rows.places[oh], columns.places[ow], nothing)
@@ -119,7 +115,7 @@ class _Place:
     nothing: NDArray[np.bool_]
 
 
-def _channels(node: Node, ic: int, oc: int) -> NDArray[np.int64]:
+def channels_read(node: Node, ic: int, oc: int) -> NDArray[np.int64]:
     """The input channels that an output channel reads: those of its group; of a pooling its own."""
     if node.op == "pointwise":
         return np.arange(ic)
@@ -141,6 +137,8 @@ def _summed(net: Opened, node: Node, place: _Place, values: Array, maps: Mapping
 
 def _counted(net: Opened, node: Node, place: _Place) -> int:
     """Over how many places an average pooling divides: of the padding those that lie within it, where it counts."""
+    if node.op == "mean":
+        return int(place.nothing.size)
     size = net.sizes[node.inputs[0]]
     shape = pool_shape(node, size)
     if shape is None or not node.attrs.get("count_include_pad", True):

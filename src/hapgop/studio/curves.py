@@ -67,7 +67,7 @@ def plot(title: str, metrics: Sequence[Mapping[str, object]], curves: Sequence[C
         axes.grid(axis="y", linewidth=0.8)
         axes.tick_params(length=0)
         axes.margins(x=0.02)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})

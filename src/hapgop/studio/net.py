@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hapgop.program import LayerInfo
 from hapgop.studio.markup import Html, fill, join, part
 from hapgop.studio.pictures import colour, png, rendering, signed
-from hapgop.studio.words import Section, count, large
+from hapgop.studio.words import Section, count, large, several
 
 if TYPE_CHECKING:  # a page needs no PyTorch
     from hapgop.explain import FeatureMap, Filters
@@ -45,7 +45,7 @@ def filters(found: "Filters") -> Section:
     body = part(
         "filters",
         layer=found.layer,
-        shown=f"{oc} filters" if oc <= FILTERS else f"the first {FILTERS} of {oc} filters",
+        shown=several(oc, "filter") if oc <= FILTERS else f"the first {FILTERS} of {oc} filters",
         kh=kh,
         kw=kw,
         key=key,
@@ -83,7 +83,7 @@ def _step(one: "FeatureMap", layer: LayerInfo | None, image: tuple[int, int], cl
         "step",
         op=one.op,
         layer=one.layer,
-        size=f"{c} × {h} × {w}" if h * w > 1 else f"{c} values",
+        size=f"{c} × {h} × {w}" if h * w > 1 else several(c, "value"),
         formula=part("formula", formula=layer.formula) if layer and layer.formula else "",
         seen=_seen(layer, image) if layer else "",
         pictures=_maps(one) if h * w > 1 else _strip(one, classes),
@@ -122,7 +122,7 @@ def _maps(one: "FeatureMap") -> Html:
         return shown
     if max(h, w) > SMALL or len(rest) > MORE_CHANNELS:
         return join([shown, part("note", text=f"the {CHANNELS} channels that vary most, of {c}")])
-    return join([shown, part("other channels", n=len(rest), tiles=_tiles(one, rest))])
+    return join([shown, part("other channels", others=several(len(rest), "other channel"), tiles=_tiles(one, rest))])
 
 
 def _tiles(one: "FeatureMap", channels: Sequence[int]) -> Html:
@@ -168,7 +168,7 @@ def table(layers: Sequence[LayerInfo]) -> Section:
     )
     body = part(
         "layers",
-        parameters=count(sum(layer.parameters for layer in layers)),
+        parameters=several(sum(layer.parameters for layer in layers), "parameter"),
         macs=large(sum(layer.macs for layer in layers)),
         rows=join(rows),
     )

@@ -69,7 +69,7 @@ def report(
         history.curves(metrics),
         results.confusion(evaluation),
         results.classes(evaluation),
-        *([trust.calibration(calibration)] if calibration is not None else []),
+        *([trust.calibration(calibration, _validated(config))] if calibration is not None else []),
         *([net.filters(filters)] if filters is not None else []),
         *([trust.over_time(snapshots)] if snapshots else []),
         *([trust.health(health, _filters_of(layers))] if health else []),
@@ -86,6 +86,13 @@ def report(
         net=config.get("net", {}).get("name", ""),
         version=config.get("hapgop", ""),
     )
+
+
+def _validated(config: Mapping[str, Any]) -> int | None:
+    """How many validation images a run had, where its config says it."""
+    data = config.get("data")
+    told = data.get("validation") if isinstance(data, Mapping) else None
+    return told if isinstance(told, int) else None
 
 
 def _filters_of(layers: Sequence[LayerInfo]) -> dict[str, int]:

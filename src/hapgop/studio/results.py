@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hapgop.studio.markup import Html, fill, join, part
 from hapgop.studio.pictures import heat, png, rendering
-from hapgop.studio.words import Section, count, percent
+from hapgop.studio.words import Section, count, percent, several
 
 if TYPE_CHECKING:  # a page needs no PyTorch
     from hapgop.train import Evaluation
@@ -23,10 +23,10 @@ LOWEST = 40
 # What the images of a split are called, and what may be asked about them.
 UNSEEN = "How often is it right about images that it has not seen?"
 SPLITS = {
-    "test": (UNSEEN, "test images"),
-    "validation": (UNSEEN, "validation images"),
-    "train": ("How often is it right about the images that it has learnt from?", "training images"),
-    "all": ("How often is it right?", "images, seen and unseen"),
+    "test": (UNSEEN, "test image", "test images"),
+    "validation": (UNSEEN, "validation image", "validation images"),
+    "train": ("How often is it right about the images that it has learnt from?", "training image", "training images"),
+    "all": ("How often is it right?", "image, seen or unseen", "images, seen and unseen"),
 }
 
 
@@ -36,13 +36,12 @@ def answer(evaluation: "Evaluation") -> Section:
     n, right = int(total.sum()), int(correct.sum())
     low, high = evaluation.interval
     most = int(np.argmax(total))
-    question, images = SPLITS[evaluation.split]
+    question, *images = SPLITS[evaluation.split]
     floor = int(total[most]) / n
     body = part(
         "answer",
         accuracy=percent(evaluation.accuracy, n),
-        n=count(n),
-        images=images,
+        images=several(n, *images),
         right=count(right),
         wrong=count(n - right),
         low=percent(low, n),
@@ -139,21 +138,27 @@ def classes(evaluation: "Evaluation") -> Section:
     """Accuracy class by class with its interval, the lowest first."""
     correct, total, low, high = (np.asarray(column) for column in evaluation.per_class)
     shares = correct / np.maximum(total, 1)
-    fewest = int(total.min())
+    measured = total > 0
+    # The lowest first; what no image tells of stands at the end.
+    order = np.lexsort((shares, ~measured))
+    fewest = int(total[measured].min()) if measured.any() else None
     rows = [
         part(
             "class",
             name=evaluation.classes[index],
-            share=percent(float(shares[index]), fewest) if total[index] else "no image",
+            share=percent(float(shares[index]), fewest) if measured[index] else "no image",
             correct=int(correct[index]),
             total=int(total[index]),
-            **_places(float(shares[index]), float(low[index]), float(high[index])),
+            marks=part("measured", **_places(float(shares[index]), float(low[index]), float(high[index])))
+            if measured[index]
+            else "",
         )
-        for index in np.argsort(shares, kind="stable")
+        for index in order
     ]
     body = part("classes", many="many" if len(rows) > READABLE else "few", lowest=join(rows[:LOWEST]))
     if len(rows) > LOWEST:
-        others = part("other classes", n=len(rows) - LOWEST, others=join(rows[LOWEST:]))
+        unfolds = several(len(rows) - LOWEST, "other class", "other classes")
+        others = part("other classes", unfolds=f"the {unfolds}", others=join(rows[LOWEST:]))
         body = join([body, others])
     return Section("classes", "Classes", "Is it weaker on some class?", body)
 

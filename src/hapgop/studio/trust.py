@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hapgop.studio.curves import COLD, RULE, STYLE, inline
 from hapgop.studio.markup import Html, fill, join, part
 from hapgop.studio.pictures import colour, signed
-from hapgop.studio.words import Section, percent
+from hapgop.studio.words import Section, percent, several
 
 if TYPE_CHECKING:  # a page needs no PyTorch
     from hapgop.explain import FilterHealth
@@ -24,19 +24,45 @@ FOLLOWED = 16
 NAMED = 8
 # Within this, a temperature changes nothing that anyone would notice.
 _NEARLY_ONE = 0.03
+# With fewer images, chance says more than the net.
+ENOUGH = 100
+# A temperature beyond, or below one over it, stands where its search ends, from 1/50 to 50.
+_FARTHEST = 49.0
 
 
-def calibration(found: "Calibration") -> Section:
-    """Sureness against accuracy, the error between them, and the temperature that lessens it, if it does."""
+def calibration(found: "Calibration", fitted: int | None = None) -> Section:
+    """Sureness against accuracy, the error between them, and the temperature that lessens it, if it does.
+
+    fitted: on how many images the temperature was, where that is known.
+    """
+    judged = sum(images for _, _, images in found.bins)
     body = part(
         "calibration",
         error=percent(found.error),
-        after=percent(found.error_with_temperature),
-        temperature=f"{found.temperature:.2f}",
-        verdict=_verdict(found),
+        rough=f"It rests on {several(judged, 'image')} only: so few that chance has a large part in it."
+        if judged < ENOUGH
+        else "",
+        temperature=_temperature(found, fitted),
         plot=_reliability(found),
     )
     return Section("calibration", "Calibration", "When it says it is sure, is it?", body)
+
+
+def _temperature(found: "Calibration", fitted: int | None) -> Html:
+    if fitted is not None and fitted < ENOUGH:
+        return part("no temperature", why=f"{several(fitted, 'validation image')} would be too few to fit it on.")
+    if found.temperature < 1 / _FARTHEST:
+        why = "on the validation images it is right so often that the surer it were, the better it would seem."
+        return part("no temperature", why=why)
+    if found.temperature > _FARTHEST:
+        why = "on the validation images it is no better than chance, so that the less sure it were, the better."
+        return part("no temperature", why=why)
+    return part(
+        "temperature",
+        after=percent(found.error_with_temperature),
+        temperature=f"{found.temperature:.2f}",
+        verdict=_verdict(found),
+    )
 
 
 def _verdict(found: "Calibration") -> str:
@@ -86,7 +112,7 @@ def over_time(snapshots: Mapping[int, NDArray[np.float32]]) -> Section:
             tiles.append(part("filter", uri=uri, number=number, layer=f"epoch {epoch}"))
         when = "before training" if epoch == 0 else f"after epoch {epoch}"
         rows.append(part("filters then", when=when, tiles=join(tiles)))
-    body = part("filters over time", followed=followed, rows=join(rows))
+    body = part("filters over time", filters="filter" if followed == 1 else f"{followed} filters", rows=join(rows))
     return Section("over-time", "Over time", "How did its first filters come about?", body)
 
 
@@ -106,10 +132,10 @@ def health(found: Sequence["FilterHealth"], filters: Mapping[str, int]) -> Secti
     ]
     body = part(
         "health",
-        all=sum(filters.values()),
+        all=several(sum(filters.values()), "filter"),
         dead=dead,
         double=double,
-        images=found[0].images if found else 0,
+        images=several(found[0].images if found else 0, "image"),
         table=part("health table", rows=join(rows)) if rows else "",
     )
     return Section("health", "Health", "Are there filters that do nothing of their own?", body)

@@ -42,6 +42,15 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def several(number: int, one: str, many: str = "") -> str:
+    """A whole number and what it counts, which is `one`, or else `many` ("...s", where that is not given).
+
+    >>> several(1, "filter"), several(1200, "filter"), several(2, "class", "classes")
+    ('1 filter', '1,200 filters', '2 classes')
+    """
+    return f"{count(number)} {one if number == 1 else many or f'{one}s'}"
+
+
 def large(number: int) -> str:
     """A large number, short.
 

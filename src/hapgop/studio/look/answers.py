@@ -19,6 +19,8 @@ Packed = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 Ask = Mapping[str, str]
 # So many samples are looked through for what excites a filter.
 _LOOKED_THROUGH = 64
+# So many coverings are tried before the page hears of it.
+_COVERED = 16
 _MOST_FILTERS = 64
 _MOST_SIDE = 31
 
@@ -76,7 +78,7 @@ def larger(subject: Subject, ask: Ask) -> Packed:
 
 def weights(subject: Subject, ask: Ask) -> Packed:
     node = subject.net.node(text(ask, "layer"))
-    roles = [role for role in ("weight", "bias") if role in node.params]
+    roles = [role for role in ("weight", "bias", "running_mean", "running_var") if role in node.params]
     return {}, {role: np.asarray(subject.net.tensors[node.params[role]], np.float32) for role in roles}
 
 
@@ -111,7 +113,7 @@ def effective(subject: Subject, ask: Ask) -> Packed:
 
 
 def evidence(subject: Subject, ask: Ask) -> Packed:
-    """Heat over the image, the channels that mattered, and the coverings that change the answer."""
+    """Heat over the image."""
     one = subject.picture(text(ask, "image"))
     label = whole(ask, "label") if ask.get("label") else None
     found = explain.evidence(subject.net, one.x, label, ask.get("method") or None)
@@ -123,10 +125,22 @@ def mattered(subject: Subject, ask: Ask) -> dict[str, Any]:
     one = subject.picture(text(ask, "image"))
     label = whole(ask, "label") if ask.get("label") else None
     found = explain.channels_that_mattered(subject.net, one.x, label)
-    changes = subject.changes(one)
+    return {"channels": [{"layer": m.layer, "channel": m.channel, "share": m.share} for m in found]}
+
+
+def change(subject: Subject, ask: Ask) -> dict[str, Any]:
+    """The first covering that changes the answer, of some places from `first` on: all of them take long in a large
+    net, and nobody waits for them while they are looked through in parts."""
+    one = subject.picture(text(ask, "image"))
+    first, every = whole(ask, "first"), len(explain.coverings(*one.x.shape[1:]))
+    found = explain.what_changes(subject.net, one.x, first, _COVERED)[:1]
+    looked = min(first + _COVERED, every)
     return {
-        "channels": [{"layer": m.layer, "channel": m.channel, "share": m.share} for m in found],
-        "changes": [{"top": c.top, "left": c.left, "patch": c.patch, "label": c.label} for c in changes],
+        "looked": looked,
+        "all": every,
+        "change": {"top": found[0].top, "left": found[0].left, "patch": found[0].patch, "label": found[0].label}
+        if found
+        else None,
     }
 
 
@@ -217,6 +231,7 @@ QUESTIONS: Final[Mapping[str, Callable[[Subject, Any], Any]]] = {
     "effective": effective,
     "evidence": evidence,
     "mattered": mattered,
+    "change": change,
     "exciting": exciting,
     "alike": alike,
     "health": health,

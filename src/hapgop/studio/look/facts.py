@@ -4,8 +4,7 @@ from typing import Any
 
 from hapgop.explain import algorithm
 from hapgop.explain.opened import Opened
-from hapgop.explain.taps import taps
-from hapgop.explain.window import WINDOWED
+from hapgop.explain.taps import taps, windowed
 from hapgop.studio.look.subject import Subject
 
 
@@ -49,7 +48,9 @@ def _layer(net: Opened, name: str) -> dict[str, Any]:
             "name": made.name, "plan": _reasons(made.plan), "products": made.forms_products
         },
     }  # fmt: skip
-    if info.op in WINDOWED:
+    if info.op == "batch_norm2d":
+        facts["norm"] = {"eps": node.attrs["eps"]}
+    if windowed(node):
         rows, columns = taps(node, info.input_shape)
         facts["taps"] = {
             axis: {"places": t.places.tolist(), "reads": t.reads.tolist()}

@@ -67,7 +67,6 @@ class Subject:
     """Samples and lessons by their id: as many as there are, so they need not be forgotten."""
     _maps: "OrderedDict[str, dict[str, NDArray[np.float32]]]" = field(default_factory=OrderedDict)
     _sampled: dict[int, Shown] = field(default_factory=dict)
-    _changes: "OrderedDict[str, tuple[explain.Change, ...]]" = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
     @classmethod
@@ -127,7 +126,7 @@ class Subject:
 
     def picture(self, identity: str) -> Shown:
         """Raises InputError where it was never shown, or has been forgotten."""
-        found = self._found(identity) or self._samples_by_id.get(identity)
+        found = self._found(identity) or self._samples_by_id.get(identity) or self._lessons_by_id.get(identity)
         if found is None:
             raise InputError("This picture is not here any more. Choose or drop it again.")
         return found
@@ -140,6 +139,13 @@ class Subject:
             with suppress(InputError):
                 found[self.sample(number).id] = self.sample(number)
         return found
+
+    @cached_property
+    def _lessons_by_id(self) -> dict[str, Shown]:
+        """As samples, so pictures of the training: a link to one outlives the server, too."""
+        with suppress(InputError):
+            return {one.id: one for one in self.lessons}
+        return {}
 
     def _found(self, identity: str) -> Shown | None:
         with self._lock:
@@ -182,18 +188,6 @@ class Subject:
             while len(self._maps) > 1 and sum(map(_size, self._maps.values())) > _MAPS_BYTES:
                 self._maps.popitem(last=False)
         return maps
-
-    def changes(self, shown: Shown) -> "tuple[explain.Change, ...]":
-        """The coverings that change the answer, which takes many runs; kept, as every label asks for the same ones."""
-        with self._lock:
-            found = self._changes.get(shown.id)
-        if found is None:
-            found = explain.what_changes(self.net, shown.x)
-            with self._lock:
-                self._changes[shown.id] = found
-                if len(self._changes) > _PICTURES:
-                    self._changes.popitem(last=False)
-        return found
 
     def answer(self, shown: Shown) -> list[float]:
         """The probability of each label. Raises InputError where that is no number."""

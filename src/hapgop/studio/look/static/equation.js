@@ -34,7 +34,7 @@ export function sum(parts, result, sign = "+") {
   return h("p", { class: "sum" }, list);
 }
 
-function term(words, value) {
+export function term(words, value) {
   return h("span", { class: "term" }, h("b", { class: "figure", title: full(value), "data-value": full(value) }, num(value)), h("small", {}, words));
 }
 

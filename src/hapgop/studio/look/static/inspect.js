@@ -4,33 +4,53 @@ import { h, replace, say, still } from "./dom.js";
 import { byChannel, numbers, products, strongest, sum } from "./equation.js";
 import { full, num, percent } from "./format.js";
 import { channelsOf, clipped, imageLike, readBox, reading, sourceOf, spanOf, strip, sumOf, valueAt, windowOf } from "./geometry.js";
+import { folded, normOf, normed } from "./norm.js";
 import { canvas, cell, frame, heat, most, paint, photo } from "./plane.js";
 import { offline, once } from "./source.js";
 import { address, go, state } from "./state.js";
 import { t } from "./words.js";
 
 const SHOWN = 48;
+const MOST_CELLS = 400;
 const PACE = 260;
 
 export async function inspect(root, ctx) {
-  const names = ctx.facts.layers.map((layer) => layer.name);
-  const first = ctx.facts.layers.find((layer) => layer.taps) ?? ctx.facts.layers[0];
+  // Of a large net, a single file holds some windows only: of some layers, and of some of their channels.
+  const { windows } = ctx.facts, held = windows ? ctx.facts.layers.filter((layer) => windows[layer.name]) : ctx.facts.layers;
+  const names = held.map((layer) => layer.name);
+  const first = held.find((layer) => layer.taps) ?? held[0];
   let view = null, turn = 0, timer = 0;
 
   async function build() {
     const mine = ++turn;
-    const layer = ctx.layers.get(state.layer) ?? first;
+    const layer = wanted();
+    if (!names.includes(layer.name)) {
+      view = { layer, update() {} };
+      replace(root, h("div", { class: "chooser" }, chooseLayer(layer)), h("p", {}, t("window.left", { layer: layer.name })), part());
+      return;
+    }
     const built = await Layer.load(ctx, layer);
     if (mine !== turn) return;
     view = built;
     replace(root,
-      h("div", { class: "chooser" },
-        h("label", {}, h("span", {}, t("layer")), select(names, layer.name, (name) => go({ layer: name, c: 0, y: 0, x: 0, k: 0 }))),
-        h("label", {}, h("span", {}, t("channel")), h("input", { type: "number", min: "0", max: String(layer.output[0] - 1), value: String(built.unit()[0]),
-          oninput: (event) => go({ c: Math.min(layer.output[0] - 1, Math.max(0, Number(event.target.value) || 0)) }, true) })),
+      h("div", { class: "chooser" }, chooseLayer(layer), h("label", {}, h("span", {}, t("channel")), chooseChannel(layer, built)),
         h("button", { type: "button", class: "button slide", onclick: slide, "aria-pressed": "false" }, t("slide"))),
-      built.root);
+      built.root, part());
     built.update();
+  }
+
+  const wanted = () => ctx.layers.get(state.layer) ?? first;
+  const part = () => (windows ? h("p", { class: "note apart" }, t("window.part", { n: names.length, all: ctx.facts.layers.length })) : null);
+
+  function chooseLayer(layer) {
+    const shown = names.includes(layer.name) ? names : [layer.name, ...names];
+    return h("label", {}, h("span", {}, t("layer")), select(shown, layer.name, (name) => go({ layer: name, c: 0, y: 0, x: 0, k: 0 })));
+  }
+
+  function chooseChannel(layer, built) {
+    if (built.some) return select(built.some.map(String), String(built.unit()[0]), (c) => go({ c }, true));
+    return h("input", { type: "number", min: "0", max: String(layer.output[0] - 1), value: String(built.unit()[0]),
+      oninput: (event) => go({ c: Math.min(layer.output[0] - 1, Math.max(0, Number(event.target.value) || 0)) }, true) });
   }
 
   function slide(event) {
@@ -55,11 +75,11 @@ export async function inspect(root, ctx) {
   await build();
   return {
     update() {
-      const wanted = (ctx.layers.get(state.layer) ?? first).name;
-      if (wanted !== view.layer.name) { stop(); build(); return; }
+      if (wanted().name !== view.layer.name) { stop(); build(); return; }
       view.update();
       // Not while it is being emptied, to type another.
-      const field = root.querySelector(".chooser input");
+      const field = root.querySelector(".chooser label:nth-child(2) > :last-child");
+      if (!field) return;
       if (field.value || field !== document.activeElement) field.value = String(view.unit()[0]);
     },
     leave: stop,
@@ -71,15 +91,26 @@ function select(names, value, chosen) {
     names.map((name) => h("option", { value: name, selected: name === value }, name)));
 }
 
+// The convolution that a batch norm reads, where nothing else reads it: it takes the norm in.
+async function before(ctx, layer) {
+  const [name] = layer.reads, conv = ctx.layers.get(name), readers = ctx.facts.layers.filter((one) => one.reads.includes(name));
+  if (conv?.op !== "conv2d" || conv.activation || readers.length > 1) return null;
+  try { return { name, ...await ctx.weights(name) }; } catch { return null; /* a single file may lack them */ }
+}
+
 class Layer {
   static async load(ctx, layer) {
     const inputs = await Promise.all(layer.reads.map((name) => ctx.maps(name)));
-    const [output, arrays, pixels] = await Promise.all([ctx.maps(layer.name), layer.weights ? ctx.weights(layer.name) : {}, ctx.pixels()]);
-    return new Layer(ctx, layer, inputs, output, arrays, pixels);
+    const [output, arrays, pixels] = await Promise.all([ctx.maps(layer.name), layer.weights || layer.norm ? ctx.weights(layer.name) : {}, ctx.pixels()]);
+    const built = new Layer(ctx, layer, inputs, output, layer.norm ? {} : arrays, pixels);
+    if (layer.norm) Object.assign(built, { norm: arrays, conv: await before(ctx, layer) });
+    return built;
   }
 
   constructor(ctx, layer, inputs, output, { weight = null, bias = null }, pixels) {
     Object.assign(this, { ctx, layer, inputs, output, weight, bias, image: ctx.image.image });
+    const held = ctx.facts.windows?.[layer.name];
+    this.some = held && held.length < layer.output[0] ? held : null;
     this.shape = imageLike(layer.output);
     this.reads = imageLike(layer.input);
     this.outScale = most(output.data);
@@ -118,7 +149,8 @@ class Layer {
 
   unit() {
     const [c, h_, w] = this.shape, clamp = (value, side) => Math.min(side - 1, Math.max(0, value || 0));
-    return [clamp(state.c, c), clamp(state.y, h_), clamp(state.x, w)];
+    const channel = clamp(state.c, c);
+    return [this.some && !this.some.includes(channel) ? this.some[0] : channel, clamp(state.y, h_), clamp(state.x, w)];
   }
 
   point(event) {
@@ -135,7 +167,8 @@ class Layer {
       go({ layer: this.layer.name, y: Math.min(height - 1, Math.max(0, y + step[0])), x: Math.min(width - 1, Math.max(0, x + step[1])) }, true);
     } else if (event.key === "PageUp" || event.key === "PageDown") {
       event.preventDefault();
-      go({ layer: this.layer.name, c: (c + (event.key === "PageDown" ? 1 : channels - 1)) % channels }, true);
+      const all = this.some ?? Array.from({ length: channels }, (_, n) => n), step_ = event.key === "PageDown" ? 1 : all.length - 1;
+      go({ layer: this.layer.name, c: all[(all.indexOf(c) + step_) % all.length] }, true);
     } else return;
     this.spoken = true;
   }
@@ -219,10 +252,15 @@ class Layer {
       this.fully(c, bias, value);
     } else if (layer.taps) {
       const one = reading(layer, this.inputs[0], null, c, y, x, 0);
-      replace(this.equation, numbers(one.values, one.kh, one.kw, { scale: this.inScale, padded: one.padded, caption: t("window.of", { layer: layer.reads[0], c }) }));
+      // More than can be read at once is only framed above.
+      replace(this.equation, one.kh * one.kw > MOST_CELLS ? null : numbers(one.values, one.kh, one.kw, { scale: this.inScale, padded: one.padded, caption: t("window.of", { layer: layer.reads[0], c }) }));
       const inside = [...one.values].filter((_, i) => !one.padded[i]);
       const made = layer.op.endsWith("max_pool2d") ? Math.max(...inside) : value;
       replace(this.total, sum([[t(layer.op.endsWith("max_pool2d") ? "largest" : "mean"), made]], [[t("engine"), value]]));
+    } else if (this.norm) {
+      const norm = normOf(this.norm, layer.norm.eps, c);
+      replace(this.equation);
+      replace(this.total, normed(valueAt(this.inputs[0], c, y, x), layer.reads[0], value, norm), folded(norm, c, this.conv));
     } else {
       const passed = layer.op === "concat" || layer.op === "flatten", { n, channel } = this.from;
       const from = passed ? [[`${layer.reads[n]} · ${channel}`, valueAt(this.inputs[n], channel, this.from.y, this.from.x)]]

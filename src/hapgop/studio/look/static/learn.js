@@ -29,14 +29,18 @@ export async function learn(root, ctx) {
     left?.();
     left = null;
     shown = step;
-    const { key, title, text, after } = chapters[step], place = h("section", { class: "widget", "aria-label": title });
+    const { title, text, after, then } = chapters[step], place = (words) => h("section", { class: "widget", "aria-label": words });
+    const first = place(title), second = then && place(then.title);
+    const said = (texts) => (texts ?? []).map((words) => h("p", {}, prose(words)));
     replace(nav, h("ol", {}, chapters.map((chapter, i) => h("li", {}, h("a", { href: address({ step: i + 1 }), "aria-current": i === step ? "step" : null }, h("span", {}, chapter.title))))));
     centre();
-    replace(article, h("h1", {}, title), text.map((words) => h("p", {}, prose(words))), place, (after ?? []).map((words) => h("p", {}, prose(words))),
+    replace(article, h("h1", {}, title), said(text), first, said(after),
+      then ? [h("h2", {}, then.title), said(then.text), second] : null,
       h("p", { class: "turn" },
         step > 0 ? h("a", { href: address({ step }) }, `← ${chapters[step - 1].title}`) : h("span"),
         step < chapters.length - 1 ? h("a", { href: address({ step: step + 2 }) }, `${chapters[step + 1].title} →`) : h("a", { href: address({ view: "play", step: null }) }, `${t("view.play")} →`)));
-    const leave = await widgets[key](place, ctx);
+    const leave = await widgets[chapters[step].key](first, ctx);
+    if (then && mine === turn) await widgets[then.key](second, ctx);
     if (mine === turn) left = leave ?? null; else leave?.();
     root.dataset.step = String(step + 1);
   }

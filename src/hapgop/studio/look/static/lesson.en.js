@@ -39,10 +39,13 @@ export const lesson = [
     "At the end the maps are laid in one row, and fully connected layers weigh what was found: one score for each label. The scores become shares of one hundred percent by softmax: each is raised to a power of e, and divided by their sum.",
     "Follow a label to the window of its score.",
   ] },
-  { key: "flip", title: "What convolution means", text: [
-    "Mathematicians turn the filter round before they slide it: `(x ∗ w)(n) = Σ x(n − k) w(k)`. What nets compute does not turn it: `Σ x(n + k) w(k)`, called cross-correlation.",
-    "A picture with a single dot shows the difference. Convolution copies the filter as it is to wherever there is a dot; cross-correlation copies it turned by 180°. Turned so, order no longer matters: x ∗ w = w ∗ x. A net learns its filters anyway, so for it a turned filter is as good.",
-  ] },
+  { key: "meaning", title: "What convolution means", text: [
+    "In mathematics a convolution makes one function of two: `(f ∗ g)(t) = ∫ f(τ) g(t − τ) dτ`. Read from the inside: g is turned round, and shifted by t; where it lies over f, the two are multiplied; and all the products are added up, which is the area under them. So each shift gives one number, and all shifts together a new function.",
+    "Of samples, the integral becomes a sum of products: `(f ∗ g)[n] = Σ f[k] g[n − k]`. Move the shift, and point at the samples: the engine made every sum on the right, with the very convolution that it has for nets.",
+  ], after: ["Nets do not turn the filter round: `Σ f[k] g[k − n]` is called cross-correlation. It asks how well g, as it is, fits on f at each place. A net learns its filters anyway, so for it a turned filter is as good. Where g looks the same from both sides, the two are one."],
+  then: { key: "dot", title: "The same in two dimensions", text: [
+    "On a picture, turning round means turning by 180°. A picture with a single dot shows the difference: convolution copies the filter as it is to wherever there is a dot, cross-correlation copies it turned. Turned so, order no longer matters: `f ∗ g = g ∗ f`.",
+  ] } },
   { key: "learning", title: "Filters that learn", text: [
     "Nobody draws the filters of a net. They begin as noise. A picture goes in, the answer is compared with the wanted one, and every weight is moved a little in the direction that makes the difference smaller. Then again.",
     "Here one filter sees the picture at hand, and is told at each place what an edge filter would have answered. Step through its learning.",

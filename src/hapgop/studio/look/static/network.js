@@ -1,7 +1,7 @@
 // The network as a picture: layers from left to right, each a stack of its maps at their true proportions.
 
 import { css, dark, table } from "./colors.js";
-import { h, replace, say } from "./dom.js";
+import { h, replace, say, svg } from "./dom.js";
 import { by, large, num, percent } from "./format.js";
 import { imageLike } from "./geometry.js";
 import { canvas, most, photo } from "./plane.js";
@@ -47,7 +47,7 @@ function origin(layers, index, name, i) {
 export async function network(root, ctx) {
   const { facts } = ctx, shown = groups(facts.layers), open = new Set((state.open ?? "").split("-").filter(Boolean).map(Number));
   const scale = SIDE / Math.max(...facts.input_shape.slice(1)), widest = Math.max(...facts.layers.map((layer) => imageLike(layer.output)[0]));
-  const row = h("ol", { class: "row" }), arcs = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const row = h("ol", { class: "row" }), arcs = svg("svg", {});
   const scroller = h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": t("view.network") }, h("div", { class: "rail" }, arcs, row));
   arcs.setAttribute("aria-hidden", "true");
   const places = new Map([[facts.input, null]]);
@@ -114,10 +114,9 @@ export async function network(root, ctx) {
     const middle = (element) => { const box = element.querySelector("canvas").getBoundingClientRect(); return [box.left + box.width / 2 - base.left, box.top - base.top]; };
     arcs.setAttribute("width", row.scrollWidth);
     arcs.replaceChildren(...lines.map(([from, to, gap]) => {
-      const [x0, y0] = middle(from), [x1, y1] = middle(to), path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      const [x0, y0] = middle(from), [x1, y1] = middle(to);
       const rise = gap ? Math.min(46, 16 + 6 * gap) : 18, spread = gap ? 0 : 22, top = Math.max(6, Math.min(y0, y1) - rise);
-      path.setAttribute("d", `M${x0 - spread} ${y0 - 4} C${x0 - spread} ${top},${x1 + spread} ${top},${x1 + spread} ${y1 - 4}`);
-      return path;
+      return svg("path", { d: `M${x0 - spread} ${y0 - 4} C${x0 - spread} ${top},${x1 + spread} ${top},${x1 + spread} ${y1 - 4}` });
     }));
   }
 

@@ -52,21 +52,31 @@ export async function question(root, ctx) {
     // As high as what it takes the place of, so that nothing below jumps.
     mattered.style.minHeight = `${mattered.offsetHeight}px`;
     replace(mattered, h("li", { class: "note" }, t("computing")));
-    replace(changes);
-    mark.hidden = true;
-    let found, cards;
+    let cards;
     try {
-      found = await once("mattered", { image: image.image, label: offline ? null : label() });
+      const found = await once("mattered", { image: image.image, label: offline ? null : label() });
       cards = await Promise.all(found.channels.map((one) => card(ctx, one)));
     } catch (error) { cards = h("li", { class: "note" }, error.message); }
     if (mine !== turn) return;
     replace(mattered, cards);
     mattered.style.minHeight = "";
-    if (!found) return;
-    const [first] = found.changes;
-    mark.hidden = !first;
-    if (first) frame(mark, [first.top, first.left, first.top + first.patch[0], first.left + first.patch[1]], height, width);
-    replace(changes, first ? t("changes", { label: facts.classes[first.label], n: found.changes.length }) : t("changes.not"));
+  }
+
+  // Hundreds of runs of the net, the same for every label: in parts, after all else, and no longer than it is looked at.
+  let left = false;
+  async function covering() {
+    let found = { looked: 0, all: 1, change: null };
+    try {
+      while (!left && !found.change && found.looked < found.all) {
+        changes.textContent = found.looked ? t("changes.looked", { n: found.looked, all: found.all }) : t("changes.looking");
+        found = await once("change", { image: image.image, first: found.looked });
+      }
+    } catch (error) { changes.textContent = error.message; return; }
+    if (left) return;
+    const { change } = found;
+    mark.hidden = !change;
+    if (change) frame(mark, [change.top, change.left, change.top + change.patch[0], change.left + change.patch[1]], height, width);
+    changes.textContent = change ? t("changes", { label: facts.classes[change.label] }) : t("changes.not");
   }
 
   const alike = h("section", { hidden: true });
@@ -112,12 +122,11 @@ export async function question(root, ctx) {
   function update() {
     const mine = ++turn;
     ranking();
-    evidence(mine);
-    channels(mine);
-    if (facts.taught && !offline && !empty) lessons(mine);
+    return Promise.all([evidence(mine), channels(mine), facts.taught && !offline && !empty ? lessons(mine) : null]);
   }
-  update();
-  return { update };
+  changes.textContent = t("changes.looking");
+  update().then(covering);
+  return { update, leave: () => { left = true; } };
 }
 
 // Names of many letters are set smaller, so that they stay beside the picture.

@@ -40,11 +40,23 @@ async function answer(response) {
   return response.headers.get("content-type").startsWith("application/json") ? response.json() : unpack(await response.arrayBuffer());
 }
 
-function kept(question, parameters) {
+async function kept(question, parameters) {
   const coded = stored[[question, parameters.layer ?? parameters.layers ?? parameters.method].filter(Boolean).join(" ")];
   if (coded === undefined) throw new Refused(t("not.in.file"));
   const bytes = Uint8Array.from(atob(coded.slice(1)), (letter) => letter.charCodeAt(0));
-  return coded[0] === "b" ? unpack(bytes.buffer) : JSON.parse(new TextDecoder().decode(bytes));
+  const plain = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
+  return coded[0] === "b" ? spread(unpack(plain)) : JSON.parse(new TextDecoder().decode(plain));
+}
+
+// Where only some channels were kept, the others are zeros, so that each stands where it belongs.
+function spread(answer) {
+  const { channels, count, arrays } = answer;
+  for (const [name, { data, shape: [held, ...rest] }] of Object.entries(channels ? arrays : {})) {
+    const size = data.length / held, whole = new data.constructor(count * size);
+    channels.forEach((channel, i) => whole.set(data.subarray(i * size, (i + 1) * size), channel * size));
+    arrays[name] = { data: whole, shape: [count, ...rest] };
+  }
+  return answer;
 }
 
 export async function ask(question, parameters = {}) {

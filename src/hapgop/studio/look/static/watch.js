@@ -1,6 +1,6 @@
 // A training while it goes on: where it is, its curves, and the first layer's filters as they form.
 
-import { h, replace, say } from "./dom.js";
+import { h, replace, say, svg } from "./dom.js";
 import { num, percent } from "./format.js";
 import { canvas, most, paint, photo } from "./plane.js";
 import { ask } from "./source.js";
@@ -29,12 +29,6 @@ function clock(seconds) {
   const whole = Math.round(seconds), parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   if (!parts[0]) parts.shift();
   return parts.map((part, i) => (i ? String(part).padStart(2, "0") : String(part))).join(":");
-}
-
-function svg(tag, attributes) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
 }
 
 // A line for the training images, dots for the validation's after each epoch; epochs to the right.

@@ -4,6 +4,8 @@ import { choice, h, replace, slider } from "./dom.js";
 import { numbers, signed } from "./equation.js";
 import { by, large, num, percent } from "./format.js";
 import { clipped, imageLike, readBox, spanOf, valueAt, windowOf } from "./geometry.js";
+import { keep } from "./kept.js";
+import { meaning } from "./meaning.js";
 import { canvas, frame, most, paint, photo } from "./plane.js";
 import { filterOf } from "./play.js";
 import { once } from "./source.js";
@@ -15,13 +17,6 @@ const EDGE = filterOf("edge", 3);
 // Of a map that is larger, a part of so many rows and columns is shown as numbers.
 const WHOLE = 16, PART = 12;
 const MOST_LABELS = 12;
-
-// What the visitor set in each chapter; it outlives another language, another light and another chapter.
-const kept = new Map();
-function keep(chapter, begin) {
-  if (!kept.has(chapter)) kept.set(chapter, begin);
-  return kept.get(chapter);
-}
 
 // Whole numbers from 0 to 15 out of the picture at hand: the digit's own ink, small enough to multiply in the head.
 async function patch(ctx, size) {
@@ -51,7 +46,7 @@ const alike = (slice) => [slice, slice, slice].map((rows) => rows.map((row) => r
 const tinted = (slice, tint) => tint.map((share) => slice.map((row) => row.map((v) => v * share)));
 const turned = (slice) => slice[0].map((_, j) => slice.map((row) => row[j]));
 
-export const widgets = { parts, filter, relu, sliding, stride, padding, six, depth, pooling, end, flip, learning };
+export const widgets = { parts, filter, relu, sliding, stride, padding, six, depth, pooling, end, meaning, dot, learning };
 
 async function parts(root) {
   const now = keep("parts", { side: 32 });
@@ -194,11 +189,11 @@ async function end(root, ctx) {
   root.append(h("p", { class: "caption" }, t("end.weights"), " ", h("code", {}, `${last.output[0]} · (${inputs} + 1) = ${last.output[0] * (inputs + 1)}`)));
 }
 
-async function flip(root) {
-  const bench = new Workbench(root, { unpadded: true }), now = keep("flip", { flip: false }), dot = Array.from({ length: 5 }, (_, i) => Array.from({ length: 5 }, (_, j) => (i === 2 && j === 2 ? 1 : 0)));
+async function dot(root) {
+  const bench = new Workbench(root, { unpadded: true }), now = keep("dot", { flip: false }), point = Array.from({ length: 5 }, (_, i) => Array.from({ length: 5 }, (_, j) => (i === 2 && j === 2 ? 1 : 0)));
   const settings = () => ({ stride: 1, padding: 0, dilation: 1, flip: now.flip });
   root.prepend(h("div", { class: "controls" }, choice(t("flip"), [[false, t("correlation")], [true, t("convolution")]], now.flip, (value) => { now.flip = value; bench.set({ settings: settings() }); })));
-  await bench.set({ x: [dot], filters: [[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]], settings: settings() });
+  await bench.set({ x: [point], filters: [[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]], settings: settings() });
 }
 
 async function learning(root, ctx) {

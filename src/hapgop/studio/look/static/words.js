@@ -10,9 +10,9 @@ export function language() {
   return navigator.language?.startsWith("ko") ? "ko" : "en";
 }
 
-// The words of a key, with {names} filled in.
+// The words of a key, with {names} filled in; {n|one|many} is the word that fits the number n.
 export function t(key, values = {}) {
   const words = tables[language()][key];
   if (words === undefined) throw new Error(`no words for ${key}`);
-  return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
+  return words.replace(/\{(\w+)(?:\|([^|}]*)\|([^}]*))?\}/g, (_, name, one, many) => (many === undefined ? String(values[name] ?? "") : values[name] === 1 ? one : many));
 }
