@@ -1,6 +1,7 @@
 """Which commands there are, and what happens when one fails."""
 
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -113,6 +114,9 @@ def _guarded(command: Callable[..., Any], debug: bool) -> Callable[..., Any]:
 
 
 def _loaded(name: str, debug: bool) -> Callable[..., Any]:
+    # What libraries make as they are imported stays to the end. To look through it for garbage while it grows, and once
+    # more when the process ends, would take half a second of PyTorch's half a million objects.
+    gc.disable()
     try:
         command: Callable[..., Any] = importlib.import_module(f"hapgop.cli.commands.{name}").command
     except KeyboardInterrupt:
@@ -120,6 +124,9 @@ def _loaded(name: str, debug: bool) -> Callable[..., Any]:
         sys.exit(INTERRUPTED)
     except Exception as error:  # a library that is missing or broken, as often as not
         sys.exit(_explained(error, debug))
+    finally:
+        gc.freeze()
+        gc.enable()
     return command
 
 

@@ -17,6 +17,7 @@ TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
 # The mean and standard deviation of this many values are those of the whole to three digits and more.
 _VALUES_FOR_STATISTICS = 20_000_000
+_VALUES_AT_ONCE = 200_000  # stay in the cache
 _REASONS = 3
 
 
@@ -301,14 +302,19 @@ def _cut_note(name: str, share: float, whole: Split, off: Split, seed: int) -> s
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     height, width, channels = split.pixels.shape[1:]
     every = max(1, len(split) * height * width * channels // _VALUES_FOR_STATISTICS)
-    sample = split.batch(slice(None, None, every))
-    levels = np.arange(256) / 255
+    rows = split.rows[::every]
+    some = max(1, _VALUES_AT_ONCE // (height * width * channels))
+    # Sums of whole numbers, which float64 holds exactly.
+    sums, squares = np.zeros(channels), np.zeros(channels)
+    for start in range(0, len(rows), some):
+        values = np.moveaxis(split.pixels[rows[start : start + some]], -1, 0).reshape(channels, -1).astype(np.float32)
+        sums += values.sum(axis=1, dtype=np.float64)
+        squares += np.einsum("cn,cn->c", values, values, dtype=np.float64)
+    count = len(rows) * height * width
     means, deviations = [], []
-    for channel in range(channels):
-        counts = np.bincount(sample[..., channel].ravel(), minlength=256)
-        mean = float(np.average(levels, weights=counts))
-        variance = float(np.average((levels - mean) ** 2, weights=counts))
-        means.append(round(mean, 4))
+    for total, square in zip(map(int, sums), map(int, squares), strict=True):
+        means.append(round(total / count / 255, 4))
+        variance = (count * square - total**2) / count**2
         # A channel without any contrast is left as it is rather than blown up.
-        deviations.append(max(round(variance**0.5, 4), 1 / 255))
+        deviations.append(max(round(variance**0.5 / 255, 4), 1 / 255))
     return tuple(means), tuple(deviations)
