@@ -45,7 +45,7 @@ class Planar(Algorithm):
             if layout != "nchw" and channels > 1:
                 return f"wants channels first, but the {name}'s come last"
         if problem.op == "grad_x" and s.stride[1] > 1:
-            return f"computes grad_x of horizontal stride 1, not {s.stride[1]}"
+            return f"takes grad_x of horizontal stride 1, not {s.stride[1]}"
         if (reason := unfused(problem, "residual")) is not None:
             return reason
         plane = _Program.of(problem, machine).planes()[0]

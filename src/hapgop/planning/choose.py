@@ -101,7 +101,7 @@ def rank(problem: Problem, machine: Machine, algorithms: Sequence[Algorithm] | N
 def _refused(problem: Problem, lost: Sequence[Lost]) -> str:
     """A first line with the reason of the most general algorithm, which is the last; then those of the others."""
     # Those that compute something else say what; the others say what they want of the problem.
-    *others, last = [x for x in lost if not x.reason.startswith("computes ")] or lost[-1:] or [Lost("none", "is there")]
+    *others, last = [x for x in lost if not x.elsewhere] or lost[-1:] or [Lost("none", "is there")]
     lines = [f"no algorithm takes {problem.op}: {last.algorithm} {last.reason}"]
     return "\n".join([*lines, *(f"  not {x.algorithm}: {x.reason}" for x in others)])
 

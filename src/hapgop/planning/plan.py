@@ -16,10 +16,16 @@ class Lost:
     algorithm: str
     reason: str
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it computes other operations than the one asked for, as its reason then says, and so lost nothing."""
+        return self.reason.startswith("computes ")
+
 
 @dataclass(frozen=True)
 class Plan:
-    """The algorithm for a problem on a machine; `print(plan)` tells the whole choice.
+    """The algorithm for a problem on a machine; `print(plan)` tells the whole choice, but for the algorithms of other
+    operations.
 
     seconds: the predicted time on one core. losers: every other algorithm, with its reason. measured: seconds that a
     call took when the engine compared the candidates, with all the threads that it had; None where prediction decided.
@@ -49,7 +55,7 @@ class Plan:
         growth = self.algorithm.growth(p)
         if growth > 1:
             lines.append(f"  error at most {growth:g} times the bound of plain sums, which precision='exact' keeps to")
-        lines += [f"  not {lost.algorithm}: {lost.reason}" for lost in self.losers]
+        lines += [f"  not {lost.algorithm}: {lost.reason}" for lost in self.losers if not lost.elsewhere]
         return "\n".join(lines)
 
     def _rate(self) -> str:
