@@ -46,6 +46,7 @@ def run(finished):
     ("arguments", "words"),
     [
         (["--net", "resnet19"], "did you mean 'resnet18'"),
+        (["--net", "tinyvgg", "--size", "8"], "wants images of at least"),
         (["--set", "cutuot=2"], "did you mean 'cutout'"),
         (["--lr", "-1"], "learning_rate must be above 0"),
         (["--optimizer", "magic"], "optimizer is one of"),

@@ -95,6 +95,16 @@ def test_wrong_names_and_sizes(name, classes, shape, words):
         nets.build(name, classes=classes, input_shape=shape)
 
 
+def test_a_name_is_known_before_the_images_are():
+    for name in nets.NAMES:
+        nets.check(name)
+    with pytest.raises(InputError, match="did you mean 'resnet18'"):
+        nets.check("resnet19")
+    nets.check("lenet5", (28, 20))
+    with pytest.raises(InputError, match=r"tinyvgg wants images of at least .*, not 28 x 4"):
+        nets.check("tinyvgg", (28, 4))
+
+
 def test_the_default_fits():
     for shape in ((1, 8, 8), (3, 10, 40), (1, 28, 28), (3, 32, 32), (3, 96, 64), (1, 200, 200)):
         nets.build(nets.default_for(shape), classes=2, input_shape=shape)

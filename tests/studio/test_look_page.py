@@ -467,7 +467,7 @@ def test_the_single_file_still_answers_hovering(browser, subject, tmp_path):
     one.close()
 
 
-@pytest.mark.parametrize(("name", "side", "folded"), [("resnet20", 32, 20), ("resnet50", 224, 30)])
+@pytest.mark.parametrize(("name", "side", "folded"), [("resnet20", 32, 20), ("resnet50", 96, 30)])
 def test_a_residual_net_is_folded_and_its_numbers_are_right(browser, name, side, folded):
     """The numbers with batch norm and skips, and the picture of a net that is long."""
     import torch

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from hapgop.errors import InputError
-from hapgop.nn import nets
-from hapgop.train import Data, Recipe, fit, starting
+from hapgop.train import Data, Recipe, fit
 from hapgop.train.pretrained import read_weights
 from hapgop.train.starting import Stage, stage
 
@@ -75,13 +74,6 @@ def test_weights_that_were_not_read_yet_are_not_forgotten(tmp_path: Path, data: 
     (run / "checkpoint.safetensors").write_bytes(begun)
     fit(data, run, resume=True)
     assert json.loads((run / "config.json").read_text())["net"]["weights"] == "model.safetensors"
-
-
-def test_a_net_is_known_by_its_name() -> None:
-    for name in nets.NAMES:
-        starting.check_net(name)
-    with pytest.raises(InputError, match="did you mean 'resnet18'"):
-        starting.check_net("resnet19")
 
 
 def test_a_file_of_weights_is_opened(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hapgop.errors import InputError
-from hapgop.predict import Preprocessing
 from hapgop.predict.kinds import HEIC
 from hapgop.train import worker, workers
 from hapgop.train.folder import Listing
 from hapgop.train.progress import Progress, Reading
+from hapgop.train.shaping import Shaping
 
 # The array, the sizes and the rules by which pictures were made fit: raise it when any of them changes.
 _FORMAT = 3
@@ -56,16 +56,14 @@ class Decoded:
         return [f"{self.several:,} pictures have several pages or frames: the first is used, the others are not."]
 
 
-def decoded(
-    listing: Listing, *, size: tuple[int, int] | None, channels: int | None, resize: str, progress: Progress
-) -> Decoded:
+def decoded(listing: Listing, shaping: Shaping, progress: Progress) -> Decoded:
     """The pictures at one size, from the cache, or decoded into it now.
 
-    size None: see `suggested_size`; channels None: 1 where all pictures are grey, 3 elsewhere. The cache is
+    They suggest `suggested_size`, and 1 channel where all are grey, 3 elsewhere. The cache is
     $HAPGOP_CACHE or ~/.cache/hapgop; an entry belongs to the paths, sizes and times of change of all files, and
     the entries used longest ago make room. Raises InputError where the cache cannot be written, or holds no more.
     """
-    home, key = _home(), _key(listing, size, channels, resize)
+    home, key = _home(), _key(listing, shaping)
     entry = home / key
     found = _opened(entry)
     if found is not None:
@@ -73,7 +71,7 @@ def decoded(
     home = _made(home)
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
     try:
-        _fill(scratch, listing, size, channels, resize, progress)
+        _fill(scratch, listing, shaping, progress)
         shutil.rmtree(entry, ignore_errors=True)
         try:
             scratch.rename(entry)
@@ -120,14 +118,7 @@ def _stepped(side: float) -> int:
     return max(_SIDE_STEP, round(side / _SIDE_STEP) * _SIDE_STEP)
 
 
-def _fill(
-    scratch: Path,
-    listing: Listing,
-    size: tuple[int, int] | None,
-    channels: int | None,
-    resize: str,
-    progress: Progress,
-) -> None:
+def _fill(scratch: Path, listing: Listing, shaping: Shaping, progress: Progress) -> None:
     paths = [os.path.join(listing.root, file.path) for file in listing.files]
     total = len(paths)
     bytes_in_all = sum(file.size for file in listing.files)
@@ -143,12 +134,9 @@ def _fill(
             height, width, mode, several = answer
             measured[number] = height, width, mode, several
     sizes = Counter((height, width) for height, width, _, _ in measured.values())
-    if size is None:
-        size = suggested_size(sizes) if sizes else (_SIDE_STEP, _SIDE_STEP)
-    if channels is None:
-        channels = 1 if all(worker.is_grey(mode) for _, _, mode, _ in measured.values()) else 3
-    rules = Preprocessing(size, channels, (0.5,) * channels, (0.5,) * channels, resize)
-    shape = (total, *size, channels)
+    grey = all(worker.is_grey(mode) for _, _, mode, _ in measured.values())
+    rules = shaping.rules(suggested_size(sizes) if sizes else (_SIDE_STEP, _SIDE_STEP), 1 if grey else 3)
+    shape = (total, *rules.size, rules.channels)
     _check_space(scratch, shape)
     array = scratch / "images.npy"
     np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape).flush()
@@ -220,9 +208,9 @@ def _made(home: Path) -> Path:
     return home
 
 
-def _key(listing: Listing, size: tuple[int, int] | None, channels: int | None, resize: str) -> str:
+def _key(listing: Listing, shaping: Shaping) -> str:
     """Two parts: of the folder and the settings, and of everything that the files can show of a change."""
-    settings = repr((_FORMAT, PIL.__version__, str(listing.root), size, channels, resize, _plugins(listing)))
+    settings = repr((_FORMAT, PIL.__version__, str(listing.root), *astuple(shaping), _plugins(listing)))
     place = hashlib.sha256(settings.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     files = "\n".join(f"{file.path}\0{file.size}\0{file.mtime_ns}" for file in listing.files)
     return f"{place}-{hashlib.sha256(files.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"

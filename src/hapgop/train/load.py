@@ -1,30 +1,24 @@
 """One door to every kind of data."""
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 
 from hapgop.errors import InputError
 from hapgop.predict import Predictor, Preprocessing
-from hapgop.train import arrays
+from hapgop.train import arrays, mark
 from hapgop.train.cache import decoded
 from hapgop.train.data import SPLITS, VALIDATION_SHARE, Data, Skipped, Split, assembled, check_learnable, divided
-from hapgop.train.folder import Listing, listing
+from hapgop.train.folder import listing
 from hapgop.train.progress import Progress, silent
+from hapgop.train.shaping import Shaping
 
 _WORK = "digits, a folder of class folders, a folder of IDX files, or an .npz file"
-# So many files, and so many bytes of each, or so many images of an array tell it from another with the same names.
-_MARKED_FILES = 16
-_MARKED_BYTES = 1 << 16
-_MARKED_IMAGES = 1000
 
 
 def load(
@@ -58,14 +52,10 @@ def load(
     >>> data.input_shape, len(data.train), len(data.validation), len(data.test)
     ((1, 8, 8), 1293, 145, 359)
     """
-    sides = _sides(size)
-    if channels not in (None, 1, 3):
-        raise InputError(f"channels is 1 (grey) or 3 (RGB), not {channels!r}.")
-    if resize not in ("stretch", "crop"):
-        raise InputError(f"resize is stretch or crop, not {resize!r}.")
+    shaping = Shaping.of(size, channels, resize)
     if not 0 < validation < 1:
         raise InputError(f"validation is a share of the training images, above 0 and below 1, not {validation!r}.")
-    data = _found(source, sides, channels, resize, cut, progress)
+    data = _found(source, shaping, to_learn=cut, progress=progress)
     if not cut:
         return data
     check_learnable(data)
@@ -119,14 +109,7 @@ def loaded_as(config: Mapping[str, Any], rules: Preprocessing) -> dict[str, Any]
     }
 
 
-def _found(
-    source: str | os.PathLike[str],
-    sides: tuple[int, int] | None,
-    channels: int | None,
-    resize: str,
-    to_learn: bool,
-    progress: Progress,
-) -> Data:
+def _found(source: str | os.PathLike[str], shaping: Shaping, *, to_learn: bool, progress: Progress) -> Data:
     """What there is, with the splits that it has; to_learn: whether a picture folder must be fit for training."""
     if source == "digits":
         name, kind, (classes, splits) = "digits", "digits", arrays.digits()
@@ -134,7 +117,7 @@ def _found(
         path = _existing(Path(source).expanduser())
         name = str(path)
         if path.is_dir() and not arrays.is_idx(path):
-            return _folder(path, sides, channels, resize, to_learn, progress)
+            return _folder(path, shaping, to_learn, progress)
         if path.is_dir():
             kind, (classes, splits) = "idx", arrays.idx(path)
         elif path.suffix.lower() == ".npz":
@@ -142,22 +125,15 @@ def _found(
         else:
             hint = " Unpack it first." if path.suffix.lower() in (".zip", ".tar", ".gz", ".xz", ".7z") else ""
             raise InputError(f"{path}: this file is no data set.{hint} What works: {_WORK}.")
-    mark = _mark_of_arrays(classes, splits)
     notes: list[str] = []
-    splits = _refitted(splits, sides, channels, resize, notes)
-    return assembled(name, kind, classes, splits, resize=resize, notes=notes, mark=mark)
+    fitted = _refitted(splits, shaping, notes)
+    marked = mark.of_arrays(classes, splits)
+    return assembled(name, kind, classes, fitted, resize=shaping.resize, notes=notes, mark=marked)
 
 
-def _folder(
-    root: Path,
-    sides: tuple[int, int] | None,
-    channels: int | None,
-    resize: str,
-    to_learn: bool,
-    progress: Progress,
-) -> Data:
+def _folder(root: Path, shaping: Shaping, to_learn: bool, progress: Progress) -> Data:
     found = listing(root, to_learn=to_learn)
-    pictures = decoded(found, size=sides, channels=channels, resize=resize, progress=progress)
+    pictures = decoded(found, shaping, progress)
     skipped = [
         Skipped(found.files[number].path, reason, found.files[number].label)
         for number, reason in sorted(pictures.unreadable.items())
@@ -180,37 +156,13 @@ def _folder(
         "folder",
         found.classes,
         splits,
-        resize=resize,
+        resize=shaping.resize,
         skipped=skipped,
         notes=_size_note(pictures.sizes, pictures.pixels.shape[1:3]),
         passed_over=passed_over,
         modes=pictures.modes,
-        mark=_mark_of_files(found),
+        mark=mark.of_files(found),
     )
-
-
-def _mark_of_files(found: Listing) -> str:
-    """A hash of all paths and sizes, and of the beginning of some files: the same for a copy elsewhere."""
-    # Not of the times of change, which a copy has its own of; nor of pixels, which each version decodes its way.
-    files = sorted((normalize("NFC", file.path), file.size, file.path) for file in found.files)
-    digest = hashlib.blake2b(digest_size=8)
-    for name, size, _ in files:
-        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogatepass"))
-    for _, _, path in files[:: -(-len(files) // _MARKED_FILES) or 1]:
-        with suppress(OSError), open(found.root / path, "rb") as file:
-            digest.update(file.read(_MARKED_BYTES))
-    return digest.hexdigest()
-
-
-def _mark_of_arrays(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
-    """A hash of the classes, all labels, and of some images."""
-    digest = hashlib.blake2b(repr(classes).encode(), digest_size=8)
-    for name, split in sorted(splits.items()):
-        some = split.batch(slice(None, None, -(-len(split) // _MARKED_IMAGES) or 1))
-        digest.update(repr((name, split.pixels.shape)).encode())
-        digest.update(split.labels.tobytes())
-        digest.update(some.tobytes())
-    return digest.hexdigest()
 
 
 def _same_place(source: str | os.PathLike[str], other: object) -> bool:
@@ -242,28 +194,13 @@ def _existing(path: Path) -> Path:
     raise InputError(f"{path}: there is no such folder or file.{missing} What works: {_WORK}.")
 
 
-def _sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= 4096 for side in sides):
-        raise InputError(f"size is a number of pixels or (height, width), each from 1 to 4096, not {size!r}.")
-    return sides[0], sides[1]
-
-
-def _refitted(
-    splits: dict[str, Split],
-    sides: tuple[int, int] | None,
-    channels: int | None,
-    resize: str,
-    notes: list[str],
-) -> dict[str, Split]:
+def _refitted(splits: dict[str, Split], shaping: Shaping, notes: list[str]) -> dict[str, Split]:
     height, width, depth = next(iter(splits.values())).pixels.shape[1:]
-    sides, channels = sides or (height, width), channels or depth
-    if (sides, channels) == ((height, width), depth):
+    rules = shaping.rules((height, width), depth)
+    if (rules.size, rules.channels) == ((height, width), depth):
         return splits
-    notes.append(f"All images were {height}x{width}x{depth} and became {sides[0]}x{sides[1]}x{channels}.")
-    rules = Preprocessing(sides, channels, (0.5,) * channels, (0.5,) * channels, resize)
+    became = f"{rules.size[0]}x{rules.size[1]}x{rules.channels}"
+    notes.append(f"All images were {height}x{width}x{depth} and became {became}.")
     fitted = {}
     for name, split in splits.items():
         pixels = np.stack([rules.pixels(split.image(position)) for position in range(len(split))])

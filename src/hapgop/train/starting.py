@@ -112,10 +112,3 @@ def check_place(folder: Path) -> None:
     if there == path:
         with only_here(folder):
             pass
-
-
-def check_net(name: str) -> None:
-    """Raises InputError where there is no net of such a name."""
-    if name not in nets.NAMES:
-        # Its sentence says which there are.
-        nets.build(name, classes=2)

@@ -18,6 +18,7 @@ from hapgop.cli.bars import Bar, clock
 from hapgop.cli.computing import use_precision
 from hapgop.cli.options import PrecisionOption, ThreadsOption
 from hapgop.errors import InputError
+from hapgop.nn import nets
 from hapgop.train import starting
 from hapgop.train.pretrained import read_weights
 
@@ -137,8 +138,9 @@ def command(
     }
     changes = training.recipe_changes(recipe_from, setting or ())
     changes |= {name: value for name, value in given.items() if value is not None}
+    sides = _sides(size)
     wishes = {
-        "size": _sides(size),
+        "size": sides,
         "channels": channels,
         "resize": None if resize is None else resize.value,
         "validation": None if validation is None else training.share("--validation", validation),
@@ -165,7 +167,12 @@ def command(
         goes_on = not resume or workers.told(workers.first and training.goes_on(folder, begun, recipe, net))
         how = training.loaded_as(folder, begun, asked) if resume else {**asked, "seed": recipe.seed}
         if not resume:
-            _check_new(folder, net, weights, overwrite=overwrite, writes=workers.first and not check)
+            if net is not None:
+                nets.check(net, sides)
+            if weights is not None:
+                read_weights(weights)
+            if workers.first and not check:
+                starting.check_new(folder, overwrite=overwrite)
         listeners = [_tensorboard(folder)] if tensorboard and workers.first else []
         # A server that is seldom wanted takes a third of a second to import.
         watching = import_module("hapgop.cli.watching") if look and workers.first else None
@@ -218,16 +225,6 @@ def command(
         reporting.tell_calls(nn.report(), all_of_them=calls)
         if page is not None:
             page.stay(folder)
-
-
-def _check_new(folder: Path, net: str | None, weights: Path | None, *, overwrite: bool, writes: bool) -> None:
-    """Raises InputError where a new run cannot begin; writes: whether this process is to write into the folder."""
-    if net is not None:
-        starting.check_net(net)
-    if weights is not None:
-        read_weights(weights)
-    if writes:
-        starting.check_new(folder, overwrite=overwrite)
 
 
 def _loaded(source: str, how: Mapping[str, Any], workers: train.Workers) -> train.Data:

@@ -21,7 +21,7 @@ from hapgop.nn.nets.resnet_cifar import ResNet20, ResNet56
 from hapgop.nn.nets.tinyvgg import TinyVGG
 from hapgop.nn.nets.vgg import VGG11, VGG16, VGG11Norm, VGG16Norm
 
-__all__ = ["NAMES", "build", "default_for"]
+__all__ = ["NAMES", "build", "check", "default_for"]
 
 
 class _Net(Protocol):
@@ -63,22 +63,29 @@ def build(name: str, *, classes: int, input_shape: tuple[int, int, int] = (3, 32
     >>> build("lenet5", classes=10, input_shape=(1, 28, 28))(torch.ones(1, 1, 28, 28)).shape
     torch.Size([1, 10])
     """
+    if classes < 1 or len(input_shape) != 3 or min(input_shape) < 1:
+        raise InputError(f"classes is {classes} and input_shape {input_shape}; wanted 1 or more, and (c, h, w)")
+    check(name, input_shape[1:])
+    return _NETS[name](classes, input_shape)
+
+
+def check(name: str, size: tuple[int, int] | None = None) -> None:
+    """Raises InputError for a name that is unknown, or a size (h, w) of images that is too small for the net.
+
+    >>> check("lenet5", (28, 28))
+    """
     if name not in _NETS:
         near = get_close_matches(name, NAMES, n=1)
         raise InputError(
             f"there is no net {name!r}{f'; did you mean {near[0]!r}?' if near else ''} ({', '.join(NAMES)})"
         )
-    kind = _NETS[name]
-    if classes < 1 or len(input_shape) != 3 or min(input_shape) < 1:
-        raise InputError(f"classes is {classes} and input_shape {input_shape}; wanted 1 or more, and (c, h, w)")
-    if min(input_shape[1:]) < kind.smallest:
-        fitting = [n for n, k in _NETS.items() if min(input_shape[1:]) >= k.smallest]
+    smallest = _NETS[name].smallest
+    if size is not None and min(size) < smallest:
+        fitting = [n for n, kind in _NETS.items() if min(size) >= kind.smallest]
         raise InputError(
-            f"{name} wants images of at least {kind.smallest} x {kind.smallest} pixels, not "
-            f"{input_shape[1]} x {input_shape[2]}; "
+            f"{name} wants images of at least {smallest} x {smallest} pixels, not {size[0]} x {size[1]}; "
             + (f"what fits them: {', '.join(fitting)}" if fitting else "no net here takes images so small")
         )
-    return kind(classes, input_shape)
 
 
 def default_for(input_shape: tuple[int, int, int]) -> str:
