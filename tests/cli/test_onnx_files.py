@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-pytest.importorskip("onnx")
-
 from hapgop.cli.commands import look
 from hapgop.predict import Preprocessing
 

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "train": "Train a classifier on pictures and write a report.",
     "predict": "Label pictures with a trained net; needs no PyTorch.",
     "evaluate": "Measure a trained net on labelled pictures.",
+    "export": "Write a trained net for other runtimes, as one ONNX file.",
     "look": "Look inside a trained net, in the browser: why this label?",
     "learn": "A lesson on convolutional networks, to play with in the browser.",
     "shapes": "Show each layer's sizes, formula, parameters and cost.",

@@ -14,14 +14,18 @@ def opened_net(source: Path, mean: str | None = None, std: str | None = None, cl
 
     Raises InputError where a run is told what it knows itself, and on values that make no sense.
     """
+    given = {"--mean": mean, "--std": std, "--classes": classes}
+    told = next((name for name, value in given.items() if value is not None), None)
     if source.suffix.lower() != ".onnx":
-        given = {"--mean": mean, "--std": std, "--classes": classes}
-        if told := [name for name, value in given.items() if value is not None]:
-            raise InputError(
-                f"{source} is no ONNX file; a run knows its own preprocessing and labels, without {told[0]}."
-            )
+        if told:
+            raise InputError(f"{source} is no ONNX file; a run knows its own preprocessing and labels, without {told}.")
         return Predictor(source)
-    channels, height, width = read_onnx(source)[0].input_shape
+    net = read_onnx(source)
+    if net.config is not None:
+        if told:
+            raise InputError(f"{source} was exported by hapgop and knows its preprocessing and labels, without {told}.")
+        return Predictor(source)
+    channels, height, width = net.graph.input_shape
     rules = Preprocessing(
         (height, width), channels, _numbers("--mean", mean, channels, 0.0), _numbers("--std", std, channels, 1.0)
     )

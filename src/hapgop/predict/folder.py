@@ -37,27 +37,36 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     """The net in a run folder. Raises InputError naming the file and what is wrong with it."""
     folder = Path(folder)
     config = read_config(folder)
-    path = folder / CONFIG
-    try:
-        graph = Graph.from_json(config.get("graph"))
-        preprocessing = Preprocessing.from_json(config.get("preprocessing"))
-        classes = _classes(config.get("classes"))
-        outputs = layers(graph)[-1].output_shape if graph.nodes else graph.input_shape
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    if graph.input_shape != (preprocessing.channels, *preprocessing.size):
-        raise InputError(
-            f"{path}: the net reads images of {_by(graph.input_shape)}, but the preprocessing makes"
-            f" {_by((preprocessing.channels, *preprocessing.size))}."
-        )
-    if outputs != (len(classes),):
-        raise InputError(f"{path}: the net gives {_by(outputs)} numbers for {len(classes)} classes.")
+    graph, classes, preprocessing = described(config, folder / CONFIG)
     tensors = _weights(folder / WEIGHTS)
     try:
         check_tensors(graph, tensors)
     except InputError as error:
         raise InputError(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from error
     return Run(folder, config, graph, classes, preprocessing, tensors)
+
+
+def described(config: Mapping[str, Any], where: Path) -> tuple[Graph, tuple[str, ...], Preprocessing]:
+    """The graph, the classes and the preprocessing of a net, by what a config says.
+
+    Raises InputError naming the part that is wrong, or does not fit the others, and for a config of another format.
+    """
+    _check_format(config, where)
+    try:
+        graph = Graph.from_json(config.get("graph"))
+        preprocessing = Preprocessing.from_json(config.get("preprocessing"))
+        classes = _classes(config.get("classes"))
+        outputs = layers(graph)[-1].output_shape if graph.nodes else graph.input_shape
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if graph.input_shape != (preprocessing.channels, *preprocessing.size):
+        raise InputError(
+            f"{where}: the net reads images of {_by(graph.input_shape)}, but the preprocessing makes"
+            f" {_by((preprocessing.channels, *preprocessing.size))}."
+        )
+    if outputs != (len(classes),):
+        raise InputError(f"{where}: the net gives {_by(outputs)} numbers for {len(classes)} classes.")
+    return graph, classes, preprocessing
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -78,12 +87,16 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{path}: damaged, it is no JSON ({error}).") from error
     if not isinstance(config, dict):
         raise InputError(f"{path}: damaged, it must hold a JSON object.")
+    _check_format(config, path)
+    return config
+
+
+def _check_format(config: Mapping[str, Any], where: Path) -> None:
     if config.get("format") != FORMAT:
         raise InputError(
-            f"{path}: format {config.get('format')!r}; this hapgop reads format {FORMAT}."
+            f"{where}: format {config.get('format')!r}; this hapgop reads format {FORMAT}."
             f" It was written by hapgop {config.get('hapgop', 'of an unknown version')}."
         )
-    return config
 
 
 def _weights(path: Path) -> dict[str, NDArray[Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,28 @@ from hapgop.predict.onnx_shapes import SHAPE_OPS, shape_value
 from hapgop.program import Graph, Node, check_tensors
 from hapgop.program.sizes import Size, result_sizes
 
+CONFIG_KEY: Final = "hapgop"  # of the metadata
 OLDEST: Final = 13  # opset: since then axes of Squeeze and ReduceSum, and splits, are inputs
 
 Tensors = dict[str, NDArray[Any]]
 
 
-def read_onnx(path: str | os.PathLike[str]) -> tuple[Graph, Tensors]:
-    """The graph and the tensors of an ONNX file with opset 13 or newer, for nets from one image to one result.
+class OnnxNet(NamedTuple):
+    """What an ONNX file holds; config: the parts of a run's config.json in a file that `hapgop export` wrote."""
 
+    graph: Graph
+    tensors: Tensors
+    config: Mapping[str, Any] | None = None
+
+
+def read_onnx(path: str | os.PathLike[str]) -> OnnxNet:
+    """The net in an ONNX file with opset 13 or newer, for nets from one image to one result.
+
+    Of a file that was exported from a run it is the run's own: as the file says, without its preprocessing and softmax.
     Raises InputError naming the operator and the node that a graph cannot express, and for a file that is none.
     """
     path = Path(path)
-    if importlib.util.find_spec("onnx") is None:
-        raise InputError(f"{path}: ONNX files are read with the package onnx: pip install 'hapgop[onnx]' brings it.")
-    onnx = importlib.import_module("onnx")
+    onnx = library(f"{path}: ONNX files are read")
     try:
         model = onnx.load(str(path))
     except FileNotFoundError as error:
@@ -41,12 +50,33 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[Graph, Tensors]:
     if opset < OLDEST:
         raise InputError(f"{path}: its opset is {opset}; {OLDEST} or newer is wanted. Export it anew.")
     try:
+        config = _config(model)
         reader = _Reader(model.graph, onnx.numpy_helper.to_array, onnx.helper.get_attribute_value)
-        graph = reader.graph()
+        graph = reader.graph() if config is None else Graph.from_json(config.get("graph"))
         check_tensors(graph, reader.tensors)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return graph, {name: reader.tensors[name] for name in graph.tensor_names()}
+    return OnnxNet(graph, {name: reader.tensors[name] for name in graph.tensor_names()}, config)
+
+
+def library(what: str) -> Any:
+    """The package onnx. Raises InputError where it is not installed; what: what is done with it."""
+    if importlib.util.find_spec("onnx") is None:
+        raise InputError(f"{what} with the package onnx: pip install 'hapgop[onnx]' brings it.")
+    return importlib.import_module("onnx")
+
+
+def _config(model: Any) -> Mapping[str, Any] | None:
+    text = next((one.value for one in model.metadata_props if one.key == CONFIG_KEY), None)
+    if text is None:
+        return None
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"damaged, its metadata {CONFIG_KEY!r} are no JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise InputError(f"damaged, its metadata {CONFIG_KEY!r} must be a JSON object.")
+    return config
 
 
 class _Reader:
@@ -262,7 +292,8 @@ class _Reader:
             self.add(node, "flatten")
 
     def global_pool(self, node: Any, attrs: dict[str, Any]) -> None:
-        self.add(node, "adaptive_avg_pool2d", {"output_size": 1})
+        kind = "max" if node.op_type == "GlobalMaxPool" else "avg"
+        self.add(node, f"adaptive_{kind}_pool2d", {"output_size": 1})
 
     def identity(self, node: Any, attrs: dict[str, Any]) -> None:
         self.same(node)
@@ -290,6 +321,7 @@ _WORDS: Final[Mapping[str, Callable[[_Reader, Any, dict[str, Any]], None]]] = {
     "MaxPool": _Reader.pool,
     "AveragePool": _Reader.pool,
     "GlobalAveragePool": _Reader.global_pool,
+    "GlobalMaxPool": _Reader.global_pool,
     "ReduceMean": _Reader.mean,
     "Relu": _plain("relu"),
     "Clip": _Reader.clip,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from hapgop.engine import unmeasured
 from hapgop.errors import InputError
-from hapgop.predict.folder import Run, read_run
+from hapgop.predict.folder import Run, described, read_run
 from hapgop.predict.onnx_file import read_onnx
 from hapgop.predict.preprocessing import Picture, Preprocessing
 from hapgop.program import Graph, Program, layers
@@ -38,8 +38,9 @@ class Prediction:
 class Predictor:
     """A trained net from its run folder, or from an ONNX file, at work without PyTorch.
 
-    An ONNX file does not say how pictures are made into its input, so `preprocessing` has to; `classes` are the labels'
-    names, numbers where they are not given. Calling it takes paths, PIL images or uint8 arrays (h, w[, c]) and gives
+    An ONNX file that others wrote does not say how pictures are made into its input, so `preprocessing` has to;
+    `classes` are the labels' names, numbers where they are not given. mirror: whether an answer is the mean of those
+    for a picture and for its mirror image. Calling it takes paths, PIL images or uint8 arrays (h, w[, c]) and gives
     one `Prediction` each, in order. The net is planned for a batch size when it first comes, and runs in one native
     call; `program` is what runs, and prints what it does. With `tune`, algorithms that are predicted to be about
     as fast as one another are measured then, which takes some seconds once for each machine; else the first label comes
@@ -56,6 +57,7 @@ class Predictor:
     tensors: Mapping[str, NDArray[Any]]
     config: Mapping[str, Any]
     program: Program
+    mirror: bool
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class Predictor:
         self.program = Program(self.graph, self.tensors)
         told = self.config.get("prediction")
         self._planning: Callable[[], AbstractContextManager[None]] = nullcontext if tune else unmeasured
-        self._mirror = bool(told.get("mirror")) if isinstance(told, Mapping) else False
+        self.mirror = bool(told.get("mirror")) if isinstance(told, Mapping) else False
 
     def __call__(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
         pictures = iter(_many(images))
@@ -98,7 +100,7 @@ class Predictor:
         """
         with self._planning():
             outputs = self.program(batch)
-            if self._mirror:
+            if self.mirror:
                 outputs = np.float32(0.5) * (outputs + self.program(mirrored(batch)))
         return outputs
 
@@ -133,10 +135,14 @@ def mirrored(batch: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _of_onnx(path: Path, preprocessing: Preprocessing | None, classes: Sequence[str] | None) -> Run:
-    graph, tensors = read_onnx(path)
+    graph, tensors, config = read_onnx(path)
+    if config is not None:
+        if preprocessing is not None or classes is not None:
+            raise InputError(f"{path}: this file has its own preprocessing and classes; they are not to be given.")
+        return Run(path, config, *described(config, path), tensors)
     if preprocessing is None:
         raise InputError(
-            f"{path}: an ONNX file does not say how pictures are prepared: give Predictor a preprocessing."
+            f"{path}: this ONNX file does not say how pictures are prepared: give Predictor a preprocessing."
         )
     made = (preprocessing.channels, *preprocessing.size)
     if graph.input_shape != made:

@@ -60,7 +60,7 @@ class Preprocessing:
 
     def pixels(self, picture: Picture) -> NDArray[np.uint8]:
         """A file, a PIL image or a uint8 array (h, w[, c]), at this size: uint8 (h, w, channels)."""
-        image = self._resized(self._open(picture).convert("L" if self.channels == 1 else "RGB"))
+        image = self._resized(opened(picture, self.size).convert("L" if self.channels == 1 else "RGB"))
         return np.array(image, dtype=np.uint8).reshape(*self.size, self.channels)
 
     def batch(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -107,13 +107,6 @@ class Preprocessing:
         resize = value.get("resize", "stretch")
         return cls((height, width), channels, tuple(value["mean"]), tuple(value["std"]), resize)
 
-    def _open(self, picture: Picture) -> Image.Image:
-        if isinstance(picture, Image.Image):
-            return plain(picture)
-        if isinstance(picture, np.ndarray):
-            return plain(_from_array(picture))
-        return open_image(picture, self.size)
-
     def _resized(self, image: Image.Image) -> Image.Image:
         height, width = self.size
         if image.size == (width, height):
@@ -133,6 +126,15 @@ class Preprocessing:
         corner = ((width - inner[0]) // 2, (height - inner[1]) // 2)
         canvas.paste(image.resize(inner, Image.Resampling.BILINEAR), corner)
         return canvas
+
+
+def opened(picture: Picture, size: tuple[int, int] | None = None) -> Image.Image:
+    """The picture upright, in mode "L" or "RGB"; size: as in `open_image`."""
+    if isinstance(picture, Image.Image):
+        return plain(picture)
+    if isinstance(picture, np.ndarray):
+        return plain(_from_array(picture))
+    return open_image(picture, size)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
