@@ -6,6 +6,7 @@ The results are ours, and whoever loads it needs no hapgop.
 import io
 import warnings
 
+import onnx
 import pytest
 import torch
 from torch import nn as torch_nn
@@ -85,7 +86,6 @@ def test_an_exported_program_has_pytorchs_operators_alone(made):
 
 @NETS
 def test_an_onnx_file_has_the_standards_operators_alone(made):
-    onnx = pytest.importorskip("onnx")
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

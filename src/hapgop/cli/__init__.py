@@ -1,4 +1,4 @@
-"""The command line: `hapgop train | predict | evaluate | look | learn | shapes | demo | bench | doctor`."""
+"""The command line: `hapgop train | predict | evaluate | export | look | learn | shapes | demo | bench | doctor`."""
 
 from hapgop.cli.app import COMMANDS, main
 
