@@ -9,7 +9,7 @@ from PIL import Image
 from hapgop.cli import looking
 from hapgop.cli.commands import learn, look
 from hapgop.predict import Predictor
-from hapgop.studio.look import free_socket
+from hapgop.web import free_socket
 
 
 @pytest.fixture

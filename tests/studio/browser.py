@@ -13,7 +13,8 @@ import uvicorn
 from hapgop import explain
 from hapgop.nn import nets
 from hapgop.predict import Preprocessing
-from hapgop.studio.look import Sample, Subject, application, free_socket
+from hapgop.studio.look import Sample, Subject, application
+from hapgop.web import free_socket
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [

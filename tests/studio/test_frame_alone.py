@@ -1,6 +1,7 @@
 """The frame of the page where a test needs a browser or a server of its own."""
 
-from hapgop.studio.look import Live, Watched, free_socket
+from hapgop.studio.look import Live, Watched
+from hapgop.web import free_socket
 
 from .browser import Visit, chromium, digits, served
 from .test_watch import trained

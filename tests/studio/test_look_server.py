@@ -16,8 +16,9 @@ from hapgop.errors import InputError
 from hapgop.explain.opened import Opened
 from hapgop.predict import Preprocessing
 from hapgop.program import Graph, Node
-from hapgop.studio.look import Sample, Subject, application, free_socket, serving, show, single_file, uploads
+from hapgop.studio.look import Sample, Subject, application, serving, show, single_file
 from hapgop.studio.look.packing import packed
+from hapgop.web import uploads
 
 KINDS = {"f4": np.float32, "u1": np.uint8, "i4": np.int32}
 
@@ -237,7 +238,7 @@ def test_a_picture_of_a_hundred_megapixels_is_refused_with_the_limit(client, siz
 
 
 def test_an_upload_over_the_limit_is_refused(client, monkeypatch):
-    monkeypatch.setattr("hapgop.studio.look.app.MOST_BYTES", 1000)
+    monkeypatch.setattr("hapgop.web.limits.MOST_BYTES", 1000)
     answer = client.post("/api/show", content=bytes(1001))
     assert answer.status_code == 413
     assert client.post("/api/show", content=bytes(1000)).status_code == 400
@@ -282,24 +283,6 @@ def test_the_page_may_load_nothing_from_elsewhere(client):
     answer = client.get("/")
     assert "default-src 'self'" in answer.headers["content-security-policy"]
     assert "http" not in answer.text.replace("http-equiv", "")
-
-
-def test_a_taken_port_is_said_in_a_sentence():
-    taken = free_socket(0)
-    taken.listen()
-    with pytest.raises(InputError, match=r"Port \d+ is taken"):
-        free_socket(taken.getsockname()[1])
-    taken.close()
-
-
-def test_a_free_port_is_found_beside_a_taken_one(monkeypatch):
-    taken = free_socket(0)
-    taken.listen()
-    monkeypatch.setattr(serving, "PORT", taken.getsockname()[1])
-    other = free_socket(None)
-    assert other.getsockname()[1] > taken.getsockname()[1]
-    other.close()
-    taken.close()
 
 
 def test_old_pictures_are_forgotten(monkeypatch):

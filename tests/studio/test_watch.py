@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from hapgop.studio.look import Live, Watched, free_socket, watching
+from hapgop.studio.look import Live, Watched, watching
 from hapgop.train import EpochDone, Formed, Step
+from hapgop.web import free_socket
 
 from .browser import Visit, chromium
 from .test_look_server import subject, unpacked

@@ -1,4 +1,4 @@
-"""The command line: `hapgop train | predict | evaluate | export | look | learn | shapes | demo | bench | doctor`."""
+"""`hapgop train | predict | evaluate | export | serve | look | learn | shapes | demo | bench | doctor`."""
 
 from hapgop.cli.app import COMMANDS, main
 

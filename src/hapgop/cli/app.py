@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "predict": "Label pictures with a trained net; needs no PyTorch.",
     "evaluate": "Measure a trained net on labelled pictures.",
     "export": "Write a trained net for other runtimes, as one ONNX file.",
+    "serve": "Answer pictures by HTTP with their labels, as JSON.",
     "look": "Look inside a trained net, in the browser: why this label?",
     "learn": "A lesson on convolutional networks, to play with in the browser.",
     "shapes": "Show each layer's sizes, formula, parameters and cost.",
@@ -72,7 +73,7 @@ def _build(given: Sequence[str], debug: bool) -> typer.Typer:
     for name, words in COMMANDS.items():
         command: Callable[..., Any] = _not_loaded
         if name == wanted:
-            command = _guarded(_loaded(name, debug), debug)
+            command = _guarded(name, _loaded(name, debug), debug)
         app.command(name, short_help=words)(command)
     return app
 
@@ -96,7 +97,7 @@ def _not_loaded() -> None:
     raise AssertionError("a command that was not asked for ran")
 
 
-def _guarded(command: Callable[..., Any], debug: bool) -> Callable[..., Any]:
+def _guarded(name: str, command: Callable[..., Any], debug: bool) -> Callable[..., Any]:
     """The command with every failure as one message and an exit code."""
 
     @functools.wraps(command)
@@ -109,7 +110,7 @@ def _guarded(command: Callable[..., Any], debug: bool) -> Callable[..., Any]:
             console.complain("stopped.")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:  # whatever it is, a person reads a sentence; --debug shows the rest
-            raise typer.Exit(_explained(error, debug)) from None
+            raise typer.Exit(_explained(name, error, debug)) from None
 
     return run
 
@@ -124,14 +125,14 @@ def _loaded(name: str, debug: bool) -> Callable[..., Any]:
         console.complain("stopped.")
         sys.exit(INTERRUPTED)
     except Exception as error:  # a library that is missing or broken, as often as not
-        sys.exit(_explained(error, debug))
+        sys.exit(_explained(name, error, debug))
     finally:
         gc.freeze()
         gc.enable()
     return command
 
 
-def _explained(error: Exception, debug: bool) -> int:
+def _explained(command: str, error: Exception, debug: bool) -> int:
     """Says what went wrong, in one message, and gives the exit code."""
     if debug:
         traceback.print_exception(error)
@@ -140,7 +141,8 @@ def _explained(error: Exception, debug: bool) -> int:
     elif isinstance(error, OSError):
         console.complain(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
     elif isinstance(error, ModuleNotFoundError):
-        extra = "look" if error.name in ("starlette", "uvicorn", "captum") else "train"
+        page = "serve" if command == "serve" else "look"
+        extra = page if error.name in ("starlette", "uvicorn", "captum") else "train"
         console.complain(f"this needs {error.name}, which is not installed: pip install 'hapgop[{extra}]' brings it.")
     else:
         console.complain(

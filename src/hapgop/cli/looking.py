@@ -13,7 +13,8 @@ from hapgop import train
 from hapgop.errors import InputError
 from hapgop.predict import SUFFIXES, Predictor
 from hapgop.predict.walk import folders_in
-from hapgop.studio.look import Sample, check_pixels
+from hapgop.studio.look import Sample
+from hapgop.web import check_pixels
 
 _SAMPLES = 48
 

@@ -24,7 +24,7 @@ PrecisionOption = Annotated[
 ]
 PortOption = Annotated[
     int | None,
-    typer.Option(min=0, max=65535, metavar="N", help="The page's port; a free one from 7007 on otherwise."),
+    typer.Option(min=0, max=65535, metavar="N", help="The port; a free one from 7007 on otherwise."),
 ]
 BrowserOption = Annotated[bool, typer.Option(help="Open the page in the browser.")]
 

@@ -7,7 +7,8 @@ from typing import Any
 from hapgop import train
 from hapgop.cli import console, looking
 from hapgop.predict import Predictor
-from hapgop.studio.look import Live, Subject, Watched, free_socket
+from hapgop.studio.look import Live, Subject, Watched
+from hapgop.web import free_socket
 
 
 class Page:

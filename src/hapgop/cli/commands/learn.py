@@ -12,7 +12,8 @@ from hapgop.cli.commands.look import opened
 from hapgop.cli.options import BrowserOption, PortOption
 from hapgop.errors import InputError
 from hapgop.predict import Predictor
-from hapgop.studio.look import Subject, free_socket, serve
+from hapgop.studio.look import Subject, serve
+from hapgop.web import free_socket
 
 _EPOCHS = 12
 

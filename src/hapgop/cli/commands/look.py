@@ -11,7 +11,8 @@ from hapgop.cli.opening import opened_net
 from hapgop.cli.options import BrowserOption, ClassesOption, MeanOption, NetArgument, PortOption, StdOption
 from hapgop.errors import InputError
 from hapgop.files import write_whole
-from hapgop.studio.look import Sample, Subject, free_socket, serve, single_file
+from hapgop.studio.look import Sample, Subject, serve, single_file
+from hapgop.web import free_socket
 
 
 def command(

@@ -1,10 +1,9 @@
 """The live page: a net in the browser, where every number can be pointed at. Nothing here computes."""
 
 from hapgop.studio.look.app import application, watching
-from hapgop.studio.look.serving import Live, free_socket, serve, show
+from hapgop.studio.look.serving import Live, serve, show
 from hapgop.studio.look.single import single_file
 from hapgop.studio.look.subject import Sample, Subject
-from hapgop.studio.look.uploads import check_pixels
 from hapgop.studio.look.watched import Watched
 
 __all__ = [
@@ -13,8 +12,6 @@ __all__ = [
     "Subject",
     "Watched",
     "application",
-    "check_pixels",
-    "free_socket",
     "serve",
     "show",
     "single_file",

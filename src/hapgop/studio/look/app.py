@@ -8,7 +8,6 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -18,10 +17,9 @@ from hapgop.errors import InputError
 from hapgop.studio.look import answers
 from hapgop.studio.look.packing import packed
 from hapgop.studio.look.subject import Subject
-from hapgop.studio.look.uploads import MOST_BYTES, picture, pixels
 from hapgop.studio.look.watched import Watched
+from hapgop.web import HANDLERS, LocalOnly, body, picture, pixels
 
-LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _POLICY = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 _STATIC = resources.files(__package__) / "static"
 
@@ -39,12 +37,12 @@ def application(subject: Subject) -> Starlette:
         return Response((_STATIC / "index.html").read_bytes(), media_type="text/html")
 
     async def show(request: Request) -> Response:
-        data = await _body(request)
+        data = await body(request)
         name = request.query_params.get("name", "")[:200]
         return JSONResponse(await run_in_threadpool(lambda: answers.shown(subject, subject.show(picture(data), name))))
 
     async def live(request: Request) -> Response:
-        data, ask = await _body(request), request.query_params
+        data, ask = await body(request), request.query_params
 
         def answer() -> bytes:
             h, w, c = (_number(ask.get(name)) for name in ("h", "w", "c"))
@@ -54,7 +52,7 @@ def application(subject: Subject) -> Starlette:
         return _binary(await run_in_threadpool(answer))
 
     async def play(request: Request) -> Response:
-        wanted = _json(await _body(request))
+        wanted = _json(await body(request))
         return _binary(await run_in_threadpool(lambda: packed(*answers.play(subject, wanted))))
 
     def asked(answer: Callable[[Subject, Any], Any]) -> Handler:
@@ -90,50 +88,8 @@ def watching(watched: Watched) -> Starlette:
 
 def _for_this_machine(routes: Sequence[BaseRoute]) -> Starlette:
     static = Mount("/static", StaticFiles(packages=[(__package__, "static")]))
-    handlers: dict[Any, Any] = {InputError: _refused, _TooLarge: _too_large}
-    return Starlette(routes=[*routes, static], middleware=[Middleware(_LocalOnly)], exception_handlers=handlers)
-
-
-class _LocalOnly(BaseHTTPMiddleware):
-    """Refuses what a page from elsewhere sends here, by name (DNS rebinding) or by a form."""
-
-    async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        origin = request.headers.get("origin")
-        hosts = [request.headers.get("host", "")] + ([origin.split("//", 1)[-1]] if origin else [])
-        if not all(_host(one) in LOCAL for one in hosts):
-            return JSONResponse({"error": "Only this machine is answered: open http://127.0.0.1 and the port."}, 403)
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
-        return response
-
-
-class _TooLarge(Exception):
-    """An upload over the limit."""
-
-
-def _host(value: str) -> str:
-    """Without the port: "[::1]:8000" is "[::1]"."""
-    return value.rsplit(":", 1)[0] if ":" in value.rpartition("]")[2] else value
-
-
-async def _body(request: Request) -> bytes:
-    """All of it, or _TooLarge as soon as it is over the limit, whatever Content-Length said."""
-    found = bytearray()
-    async for chunk in request.stream():
-        found += chunk
-        if len(found) > MOST_BYTES:
-            raise _TooLarge
-    return bytes(found)
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
-
-
-async def _too_large(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": f"More than {MOST_BYTES // 2**20} MB are not taken."}, 413)
+    local = Middleware(LocalOnly, policy=_POLICY)
+    return Starlette(routes=[*routes, static], middleware=[local], exception_handlers=dict(HANDLERS))
 
 
 def _told(found: Any) -> Response:

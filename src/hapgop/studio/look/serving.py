@@ -5,42 +5,14 @@ import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hapgop.errors import InputError
 from hapgop.studio.look.app import application, watching
 from hapgop.studio.look.subject import Subject
 from hapgop.studio.look.watched import Watched
-
-HOST = "127.0.0.1"
-PORT = 7007
-_TRIES = 20
-
-
-def free_socket(port: int | None) -> socket.socket:
-    """A listening place on this machine: `port`, or, where None, the first free one from 7007 on.
-
-    Raises InputError where the port is taken.
-    """
-    wanted = range(PORT, PORT + _TRIES) if port is None else (port,)
-    for number in wanted:
-        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            one.bind((HOST, number))
-        except OSError:
-            one.close()
-            continue
-        return one
-    if port is None:
-        raise InputError(f"The ports {PORT} to {PORT + _TRIES - 1} are all taken. --port 0 takes any free one.")
-    raise InputError(
-        f"Port {port} is taken or not allowed; perhaps another page is open there. "
-        "Without --port a free one is found; --port 0 takes any."
-    )
+from hapgop.web import address, free_socket, serve_until_stopped, settings
 
 
 class Live:
@@ -50,11 +22,11 @@ class Live:
     """
 
     def __init__(self, watched: Watched, place: socket.socket) -> None:
-        self.address = f"http://{HOST}:{place.getsockname()[1]}/"
+        self.address = address(place)
         self._watched = watched
         self._watching: ASGIApp = watching(watched)
         self._net: ASGIApp | None = None
-        self._server = uvicorn.Server(_config(self._answer))
+        self._server = uvicorn.Server(settings(self._answer))
         self._thread = Thread(target=self._server.run, kwargs={"sockets": [place]}, daemon=True)
         self._thread.start()
 
@@ -82,21 +54,12 @@ class Live:
         self._thread.join()
 
 
-def _config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none", interface="asgi3")
-
-
 def serve(subject: Subject, place: socket.socket, ready: Callable[[str], None], path: str = "/") -> None:
     """Answers until Ctrl-C. `ready` is called with the page's address once it can be opened."""
     # The first visitor does not wait for kernels to be made.
     subject.answer(subject.sample(0))
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            ready(f"http://{HOST}:{place.getsockname()[1]}{path}")
-
-    Server(_config(application(subject))).run(sockets=[place])
+    serve_until_stopped(application(subject), place, lambda: ready(address(place, path)))
 
 
 def show(subject: Subject, port: int | None = None) -> None:

@@ -1,0 +1,19 @@
+"""What every server here has in common: a place on this machine, whom it answers, and what is too much."""
+
+from hapgop.web.limits import HANDLERS, LocalOnly, body
+from hapgop.web.place import HOST, address, free_socket, serve_until_stopped, settings
+from hapgop.web.uploads import check_pixels, picture, pixels
+
+__all__ = [
+    "HANDLERS",
+    "HOST",
+    "LocalOnly",
+    "address",
+    "body",
+    "check_pixels",
+    "free_socket",
+    "picture",
+    "pixels",
+    "serve_until_stopped",
+    "settings",
+]
