@@ -60,6 +60,13 @@ def test_what_cannot_be_used_is_said(hapgop, run, tmp_path, arguments, words):
     assert (tmp_path / "there.onnx").read_text() == "precious"
 
 
+def test_its_layers_are_shown(hapgop, run):
+    assert hapgop("export", run, "net.onnx").code == 0
+    assert hapgop("shapes", "net.onnx").out == hapgop("shapes", run).out
+    assert "1×7×9" in hapgop("shapes", "net.onnx", "--input", "1x7x9").out
+    assert "there is no such file" in hapgop("shapes", "none.onnx").err
+
+
 def test_its_own_file_is_told_nothing(hapgop, run, pictures):
     assert hapgop("export", run, "net.onnx").code == 0
     done = hapgop("predict", "net.onnx", pictures / "left.png", "--std", "0.5")
@@ -80,3 +87,8 @@ def test_the_test_pictures_of_a_run_are_asked_about(hapgop, tmp_path):
     done = hapgop("export", "r", "net.onnx")
     assert done.code == 0, done.err
     assert "pictures (that it was judged by) the label" in done.out
+    # The file knows the data by their hash, wherever they lie, and is judged by what the net has not seen.
+    (tmp_path / "data").rename(tmp_path / "moved")
+    judged = hapgop("evaluate", "net.onnx", "moved")
+    assert judged.code == 0, judged.err
+    assert "Test accuracy" in judged.out

@@ -22,6 +22,8 @@ from hapgop.predict.onnx_file import CONFIG_KEY
 
 TAKES: Final = "pictures"
 GIVES: Final = "probabilities"
+# A hash of them, how they were cut, and how many they were: so `hapgop evaluate` judges by what the net has not seen.
+_OF_DATA: Final = ("mark", "seed", "validation_share", "train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,12 @@ def _halves_added(writer: Writer, both: str) -> str:
 
 
 def _config(predictor: Predictor) -> dict[str, object]:
-    """The parts of a run's config.json that say what it computes; where and of what it was made stays at home."""
+    """The parts of a run's config.json that say what it computes, and by which its data can be known again.
+
+    Where those lie, and by which command the net was made, stays at home.
+    """
+    data = predictor.config.get("data")
+    known = {key: data[key] for key in _OF_DATA if key in data} if isinstance(data, dict) else {}
     return {
         "format": FORMAT,
         "hapgop": __version__,
@@ -89,6 +96,7 @@ def _config(predictor: Predictor) -> dict[str, object]:
         "classes": list(predictor.classes),
         "preprocessing": predictor.preprocessing.to_json(),
         "prediction": {"mirror": predictor.mirror},
+        "data": known,
     }
 
 

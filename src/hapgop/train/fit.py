@@ -1,9 +1,10 @@
 """From data to a run: the checks before, the loop, the files after."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,37 +131,47 @@ def fit(
             task=task,
             workers=workers,
         )
-        if stage is Stage.UNDER_WAY:
-            with _held(folder, workers):
-                with workers.shared_file(folder / TENSORS) as path:
-                    training.position = load_checkpoint(path, training.state, task)
-                if workers.first:
-                    clear_scratch(folder)
-                    write_metrics(folder, training.position.metrics)
-                    write_config(folder, data, recipe, spec, graph, command)
-                return _trained(training)
-        fresh = not folder.exists()
-        if (initialise := getattr(module, "initialise_from", None)) is not None:
-            initialise(_sample(data))
-        training.remember_filters()
-        with _held(folder, workers):
-            try:
-                if workers.first:
-                    clear(folder)
-                    with unwritable(folder):
-                        write_config(folder, data, recipe, spec, graph, command)
-                training.save()
-                return _trained(training)
-            except Exception as error:  # raised again below: only the folder is tidied
-                goes_on = isinstance(error, Unwritable) and (folder / TENSORS).exists()
-                lost = isinstance(error, Diverged | WorkerLost) or goes_on
-                if workers.first and not lost and training.position.epoch == training.position.step == 0:
-                    # Not one step was possible: no half-made run is left lying.
-                    clear(folder)
-                    if fresh:
-                        with suppress(OSError):
-                            folder.rmdir()
-                raise
+        say_how = partial(write_config, folder, data, recipe, spec, graph, command)
+        return _gone_on(training, say_how) if stage is Stage.UNDER_WAY else _begun(training, say_how)
+
+
+def _gone_on(training: Training, say_how: Callable[[], None]) -> Result:
+    """From the checkpoint to the end; say_how: writes config.json."""
+    folder, workers = training.folder, training.workers
+    with _held(folder, workers):
+        with workers.shared_file(folder / TENSORS) as path:
+            training.position = load_checkpoint(path, training.state, training.task)
+        if workers.first:
+            clear_scratch(folder)
+            write_metrics(folder, training.position.metrics)
+            say_how()
+        return _trained(training)
+
+
+def _begun(training: Training, say_how: Callable[[], None]) -> Result:
+    """From the first step to the end. Where not even that one is possible, no half-made run is left lying."""
+    folder, workers = training.folder, training.workers
+    fresh = not folder.exists()
+    if (initialise := getattr(training.net, "initialise_from", None)) is not None:
+        initialise(_sample(training.data))
+    training.remember_filters()
+    with _held(folder, workers):
+        try:
+            if workers.first:
+                clear(folder)
+                with unwritable(folder):
+                    say_how()
+            training.save()
+            return _trained(training)
+        except Exception as error:  # raised again below: only the folder is tidied
+            goes_on = isinstance(error, Unwritable) and (folder / TENSORS).exists()
+            lost = isinstance(error, Diverged | WorkerLost) or goes_on
+            if workers.first and not lost and training.position.epoch == training.position.step == 0:
+                clear(folder)
+                if fresh:
+                    with suppress(OSError):
+                        folder.rmdir()
+            raise
 
 
 @contextmanager

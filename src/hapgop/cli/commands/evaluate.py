@@ -14,7 +14,9 @@ from hapgop.predict import Predictor
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained net.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|FILE.onnx", help="The folder of a trained net, or what was exported of it.")
+    ],
     source: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures: those of its training, or new.")],
     split: Annotated[
         str | None,

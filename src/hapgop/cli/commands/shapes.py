@@ -1,4 +1,4 @@
-"""`hapgop shapes NET|RUN`"""
+"""`hapgop shapes NET|RUN|FILE.onnx`"""
 
 import importlib
 import re
@@ -10,7 +10,7 @@ import typer
 
 from hapgop.cli import console
 from hapgop.errors import InputError
-from hapgop.predict import read_config
+from hapgop.predict import read_config, read_onnx
 from hapgop.program import Graph, LayerInfo, layers
 
 # Beyond, numbers are no sizes of images; and products of them would not fit into 64 bits.
@@ -20,7 +20,10 @@ _COLUMNS = ("layer", "operation", "input", "filter", "formula", "output", "param
 
 
 def command(
-    net: Annotated[str, typer.Argument(metavar="NET|RUN", help="The name of a net, or the folder of a run.")],
+    net: Annotated[
+        str,
+        typer.Argument(metavar="NET|RUN|FILE.onnx", help="A net's name, the folder of a run, or an ONNX file."),
+    ],
     input_shape: Annotated[
         str | None, typer.Option("--input", metavar="CxHxW", help="One image: channels, height, width.")
     ] = None,
@@ -49,6 +52,9 @@ def command(
 
 
 def _graph(net: str, shape: tuple[int, int, int] | None, classes: int) -> Graph:
+    if net.lower().endswith(".onnx"):
+        graph = read_onnx(net).graph
+        return graph if shape is None else graph.with_input(shape)
     if Path(net).is_dir():
         try:
             graph = Graph.from_json(read_config(net).get("graph"))
