@@ -9,6 +9,7 @@ from hapgop.explain.opened import Opened
 from hapgop.program import Graph, Node
 from hapgop.program.ops import OPS
 
+BACK = {"out_channels": 4, "kernel_size": (3, 2), "padding": (1, 0)}
 CONV = {"out_channels": 4, "kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0, 2, 1), "dilation": (1, 2)}
 
 
@@ -21,6 +22,8 @@ GRAPHS = [
     one("conv2d", {**CONV, "groups": 2, "activation": "relu"}, ("weight",)),
     *(one("conv2d", {**CONV, "padding_mode": mode}, ("weight",)) for mode in ("reflect", "replicate", "circular")),
     one("conv2d", {**CONV, "padding": "same", "stride": 2}, ("weight",)),
+    one("conv_transpose2d", {**BACK, "stride": 2, "output_padding": 1, "groups": 2}, ("weight", "bias")),
+    one("conv_transpose2d", {**BACK, "dilation": 2, "activation": "relu"}, ("weight",)),
     one("max_pool2d", {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
     one("max_pool2d", {"kernel_size": 2, "dilation": 2}),
     one("avg_pool2d", {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
@@ -55,6 +58,8 @@ def with_tensors(graph, random):
     sizes["weight"] = 4
     if node.op == "conv2d":
         sizes["weight"] = (4, 4 // node.attrs["groups"], 3, 2)
+    if node.op == "conv_transpose2d":
+        sizes["weight"] = (4, node.attrs["out_channels"] // node.attrs["groups"], 3, 2)
     if node.op in ("linear", "pointwise"):
         sizes |= {"weight": (3, 4), "bias": 3}
     tensors = {name: random.random(sizes[name]).astype(np.float32) for name in node.params}

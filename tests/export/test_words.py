@@ -5,11 +5,13 @@ import pytest
 
 from hapgop.export import Value, Writer, write_graph
 from hapgop.nn import capture, nets
+from hapgop.predict import read_onnx
 from hapgop.program import Graph, Node, run
 from hapgop.program.ops import OPS
 from hapgop.program.sizes import parameter_sizes, result_sizes
 
 IMAGE, VECTOR = (4, 9, 7), (6,)
+WIDER = {"stride": (2, 3), "padding": (1, 0), "output_padding": (1, 2), "dilation": (2, 1)}
 UNEVEN = {"stride": 3, "padding": 1, "ceil_mode": True}
 NORM = ("weight", "bias", "running_mean", "running_var")
 CASES = [
@@ -21,6 +23,8 @@ CASES = [
         for mode in ("reflect", "replicate", "circular")
         for padding in (2, (2, 0), (0, 1))
     ),
+    ("conv_transpose2d", IMAGE, {"out_channels": 6, "kernel_size": 3, "stride": 2, "padding": 1}, NORM[:2]),
+    ("conv_transpose2d", IMAGE, {"out_channels": 6, "kernel_size": (4, 2), **WIDER, "activation": "relu"}, NORM[:1]),
     ("linear", VECTOR, {"out_features": 3}, NORM[:2]),
     ("linear", VECTOR, {"out_features": 3, "activation": "relu"}, ("weight",)),
     ("pointwise", IMAGE, {"out_features": 5, "activation": "relu"}, NORM[:2]),
@@ -114,6 +118,19 @@ def test_nets_that_ship(name, shape, answered):
     x = np.random.default_rng(6).standard_normal((2, *shape), np.float32)
     found, wanted = answered(written(graph, tensors), x), run(graph, tensors, x)
     assert np.abs(found - wanted).max() <= 1e-4 * max(1, np.abs(wanted).max())
+
+
+def test_groups_of_transposed_convolutions(tmp_path):
+    """Of which the reference knows one alone: read back by what reads the files of others."""
+    node = Node("here", "conv_transpose2d", ("input",), {"out_channels": 6, "kernel_size": 3, **WIDER, "groups": 2},
+                {"weight": "w", "bias": "b"})  # fmt: skip
+    graph = Graph(IMAGE, (node,), "here")
+    tensors = drawn({"w": (4, 3, 3, 3), "b": (6,)})
+    (tmp_path / "net.onnx").write_bytes(written(graph, tensors).SerializeToString())
+    again, read, _ = read_onnx(tmp_path / "net.onnx")
+    x = np.random.default_rng(7).standard_normal((2, *IMAGE), np.float32)
+    assert again.nodes[0].attrs["groups"] == 2
+    assert (run(again, read, x) == run(graph, tensors, x)).all()
 
 
 def test_equal_constants_are_written_once():

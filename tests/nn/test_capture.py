@@ -212,7 +212,7 @@ class TwoInputs(nn.Module):
     ("module", "words"),
     [
         (nn.Sequential(nn.Flatten(2), ours.Conv1d(3, 4, 3)), "'1' is a Conv1d"),
-        (nn.Sequential(ours.ConvTranspose2d(3, 4, 3)), "'0' is a ConvTranspose2d"),
+        (nn.Sequential(nn.Flatten(2), ours.ConvTranspose1d(3, 4, 3)), "'1' is a ConvTranspose1d"),
         (nn.Sequential(nn.GroupNorm(1, 3)), "'0' is a GroupNorm"),
         (nn.Sequential(Standardised(3, 4, 3)), "own tensor '0.weight' outside a layer"),
         (Forward(lambda net, x: (lambda y: (y.relu_(), y + x)[1])(F.dropout(x, 0.5, False))), "overwrites memory"),

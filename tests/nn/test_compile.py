@@ -25,8 +25,8 @@ _spec = importlib.util.spec_from_file_location("models_of_others", Path(__file__
 others = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(others)
 MODELS = others.MODELS
-# What a graph has no word for: bilinear resizing, a transposed convolution, a hook's sum with a number.
-OF_WORDS = [name for name in MODELS if name not in ("dilated", "transposed", "hooked")]
+# What a graph has no word for: bilinear resizing, a hook's sum with a number.
+OF_WORDS = [name for name in MODELS if name not in ("dilated", "hooked")]
 
 _INDUCTOR = pytest.param(
     "inductor", True, marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler for C++")
@@ -63,7 +63,7 @@ def test_prediction_as_near_to_the_truth_as_pytorch(name):
         assert others.largest_error([found], exact) <= 4 * own + 2**-22
         assert found.stride() == plain.stride()
         assert torch.equal(compiled(x), found)
-    assert bool(_programs()) == (name not in ("dilated", "transposed"))
+    assert bool(_programs()) == (name != "dilated")
     assert bool(_reasons()) == (name not in OF_WORDS)
 
 

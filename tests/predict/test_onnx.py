@@ -54,9 +54,16 @@ def plain_net():
     )
 
 
+def decoder():
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3, 2, 1, output_padding=1, groups=2), nn.ReLU(),
+        nn.ConvTranspose2d(4, 2, (2, 3), dilation=2), nn.Flatten(), nn.Linear(2 * 12 * 16, 3),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("opset", [13, 17])
 @pytest.mark.parametrize("batch", [None, {"input": {0: "n"}}], ids=["fixed batch", "free batch"])
-@pytest.mark.parametrize("make", [plain_net, Gated])
+@pytest.mark.parametrize("make", [plain_net, Gated, decoder])
 def test_an_exported_net_gives_what_pytorch_gives(make, batch, opset, tmp_path):
     module = make()
     names = {"input_names": ["input"], "dynamic_axes": batch} if batch else {}

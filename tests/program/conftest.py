@@ -8,6 +8,7 @@ from hapgop.program import Graph, Node
 
 OPS = {
     nn.Conv2d: ("conv2d", "out_channels kernel_size stride padding dilation groups padding_mode"),
+    nn.ConvTranspose2d: ("conv_transpose2d", "out_channels kernel_size stride padding output_padding dilation groups"),
     nn.Linear: ("linear", "out_features"),
     nn.MaxPool2d: ("max_pool2d", "kernel_size stride padding dilation ceil_mode"),
     nn.AvgPool2d: ("avg_pool2d", "kernel_size stride padding ceil_mode count_include_pad"),
@@ -113,7 +114,21 @@ def _odd():
     )  # fmt: skip
 
 
-NETS = {"lenet": (_lenet, (1, 28, 28)), "residual": (Residual, (3, 21, 18)), "odd": (_odd, (2, 23, 20))}
+def _decoder():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.ConvTranspose2d(8, 6, 3, 2, 1, output_padding=1, groups=2, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
+        nn.ConvTranspose2d(6, 4, (4, 2), (2, 3), (1, 0)), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(4, 2, 3, dilation=2), nn.Hardswish(), nn.ConvTranspose2d(2, 2, 1), nn.ReLU6(),
+    )  # fmt: skip
+
+
+NETS = {
+    "lenet": (_lenet, (1, 28, 28)),
+    "residual": (Residual, (3, 21, 18)),
+    "odd": (_odd, (2, 23, 20)),
+    "decoder": (_decoder, (3, 9, 7)),
+}
 
 
 @pytest.fixture(params=NETS)

@@ -497,3 +497,21 @@ def test_a_skip_in_a_short_net_is_drawn(browser):
         one.go("window?layer=sum&c=1&y=2&x=3")
         assert one.page.locator(".sum .term").count() == 3
         one.close()
+
+
+def test_the_numbers_of_transposed_convolutions_are_right(browser):
+    import torch
+    from torch import nn
+
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1, groups=2), nn.ReLU(),
+        nn.ConvTranspose2d(6, 3, (4, 2), (2, 1)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2),
+    ).eval()  # fmt: skip
+    pixels = np.random.default_rng(4).integers(0, 256, (8, 8, 1), dtype=np.uint8)
+    rules = Preprocessing((8, 8), 1, (0.5,), (0.25,))
+    looked = Subject.of_module("decoder", module, rules, "ab", [Sample("x", pixels)])
+    with served(looked) as address:
+        one = Visit(browser, address, locale="en-US")
+        check_numbers(one, looked, 60, 2, ["2", "4"])
+        one.close()

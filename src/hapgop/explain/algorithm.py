@@ -7,7 +7,7 @@ from hapgop.engine import Refused, plan_for
 from hapgop.engine.precision import at_precision
 from hapgop.explain.opened import Opened
 from hapgop.program import Node
-from hapgop.program.sizes import conv_shape, pool_shape
+from hapgop.program.sizes import conv_shape, pool_shape, transposed_shape
 from hapgop.shape import ConvShape
 
 
@@ -61,6 +61,9 @@ def _problem(node: Node, size: tuple[int, ...]) -> Problem | None:
                 padded, shape.w_shape, stride=shape.stride, dilation=shape.dilation, groups=shape.groups
             )
         return Problem("conv", shape, bias="bias" in node.params, activation=node.attrs["activation"])
+    if node.op == "conv_transpose2d":
+        shape = transposed_shape(node, size)
+        return Problem("grad_x", shape, bias="bias" in node.params, activation=node.attrs["activation"])
     if not node.op.endswith("pool2d"):
         return None
     pool = pool_shape(node, size)

@@ -134,6 +134,7 @@ def _mean(node: Node, size: tuple[int, ...], mask: Mask) -> Mask:
 
 _NEEDS: dict[str, Callable[[Node, tuple[int, ...], Mask], Mask]] = {
     "conv2d": _conv,
+    "conv_transpose2d": _conv,
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     "adaptive_avg_pool2d": _pool,

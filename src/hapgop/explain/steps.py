@@ -73,6 +73,10 @@ class Step(nn.Module):
             return F.layer_norm(x.movedim(1, -1), x.shape[1:2], *affine, node.attrs["eps"]).movedim(-1, 1)
         if node.op == "conv2d":
             return self._activated(self._conv(x))
+        if node.op == "conv_transpose2d":
+            a, weight = node.attrs, self.get_buffer("weight")
+            setting = (a["stride"], a["padding"], a["output_padding"], a["groups"], a["dilation"])
+            return self._activated(F.conv_transpose2d(x, weight, self._maybe("bias"), *setting))
         size = tuple(x.shape[1:])
         if node.op == "adaptive_avg_pool2d":
             return F.adaptive_avg_pool2d(x, adaptive_size(node, size))

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hapgop.program import Node
-from hapgop.program.sizes import Size, adaptive_size, conv_shape, mean_axes, pool_shape
+from hapgop.program.sizes import Size, adaptive_size, conv_shape, mean_axes, pool_shape, transposed_shape
 
 _PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 _WINDOWED: Final = (
-    "conv2d", "pointwise", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
+    "conv2d", "conv_transpose2d", "pointwise", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
 )  # fmt: skip
 
 
@@ -26,8 +26,9 @@ def windowed(node: Node) -> bool:
 class Taps:
     """Rows, or columns: `places` (out, k) are where the taps of each output lie, counted in the input.
 
-    A place below 0 or from `size` on lies in the padding. `reads` is where its value comes from: the place
-    itself, another one where the padding repeats the input, or -1 for a zero.
+    A place below 0 or from `size` on lies in the padding. `reads` is where its value comes from: the place itself,
+    another one where the padding repeats the input, or -1 for a zero, as also where a tap of a transposed convolution
+    falls behind its place, between two inputs.
     """
 
     size: int
@@ -50,6 +51,12 @@ def taps(node: Node, size: Size) -> tuple[Taps, Taps]:
         return (
             _regular(conv.ih, conv.oh, conv.kh, conv.stride[0], (top, bottom), conv.dilation[0], mode),
             _regular(conv.iw, conv.ow, conv.kw, conv.stride[1], (left, right), conv.dilation[1], mode),
+        )
+    if node.op == "conv_transpose2d":
+        shape = transposed_shape(node, size)
+        return (
+            _transposed(size[1], shape.ih, shape.kh, shape.stride[0], shape.padding[0], shape.dilation[0]),
+            _transposed(size[2], shape.iw, shape.kw, shape.stride[1], shape.padding[2], shape.dilation[1]),
         )
     if node.op == "pointwise":
         return _regular(size[1], size[1], 1, 1, (0, 0), 1, None), _regular(size[2], size[2], 1, 1, (0, 0), 1, None)
@@ -75,6 +82,14 @@ def _regular(
         return Taps(size, places, np.where(inside, places, -1))
     repeated = np.pad(np.arange(size), padding, mode=mode)  # type: ignore[call-overload]
     return Taps(size, places, repeated[places + padding[0]])
+
+
+def _transposed(size: int, out: int, kernel: int, stride: int, before: int, dilation: int) -> Taps:
+    """Tap t of output o takes the input i for which o + before = i * stride + t * dilation, if there is one."""
+    steps = np.arange(out)[:, None] + before - np.arange(kernel) * dilation
+    places = steps // stride
+    there = (steps % stride == 0) & (places >= 0) & (places < size)
+    return Taps(size, places, np.where(there, places, -1))
 
 
 def _adaptive(size: int, out: int) -> Taps:

@@ -98,7 +98,7 @@ def taken_apart(net: Opened, maps: Mapping[str, Array], layer: str, oc: int, oh:
     nothing = (reads[0] < 0)[:, None] | (reads[1] < 0)
     values = np.where(nothing, np.float32(0), x[np.ix_(channels, *reads)])
     place = _Place(unit, channels, rows.places[oh], columns.places[ow], nothing)
-    if node.op in ("conv2d", "pointwise"):
+    if node.op in ("conv2d", "conv_transpose2d", "pointwise"):
         return _summed(net, node, place, values, maps)
     inside = values[0].astype(np.float64)[~nothing]
     largest = node.op.endswith("max_pool2d")
@@ -119,17 +119,28 @@ def channels_read(node: Node, ic: int, oc: int) -> NDArray[np.int64]:
     """The input channels that an output channel reads: those of its group; of a pooling its own."""
     if node.op == "pointwise":
         return np.arange(ic)
-    if node.op != "conv2d":
+    if node.op not in ("conv2d", "conv_transpose2d"):
         return np.array([oc])
     groups = node.attrs["groups"]
     group = oc // (node.attrs["out_channels"] // groups)
     return np.arange(ic // groups) + group * (ic // groups)
 
 
+def filters_of(net: Opened, node: Node) -> NDArray[Any]:
+    """What each output channel multiplies its window by: (oc, channels read, kh, kw), or (oc, features)."""
+    weight = net.tensors[node.params["weight"]]
+    if node.op != "conv_transpose2d":
+        return weight
+    # There outputs are the second axis, within each group's inputs.
+    groups, (ic, each, kh, kw) = node.attrs["groups"], weight.shape
+    apart = weight.reshape(groups, ic // groups, each, kh, kw)
+    return apart.swapaxes(1, 2).reshape(groups * each, ic // groups, kh, kw)
+
+
 def _summed(net: Opened, node: Node, place: _Place, values: Array, maps: Mapping[str, Array]) -> Window:
     """A convolution, or a fully connected layer, whose window is everything."""
     oc = place.unit[0]
-    weight = np.asarray(net.tensors[node.params["weight"]][oc], np.float32).reshape(values.shape)
+    weight = np.asarray(filters_of(net, node)[oc], np.float32).reshape(values.shape)
     products = values.astype(np.float64) * weight
     bias = float(net.tensors[node.params["bias"]][oc]) if "bias" in node.params else 0.0
     return _made(net, node, place, values, weight, products, float(products.sum()), bias, maps)

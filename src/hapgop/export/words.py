@@ -10,7 +10,15 @@ import numpy as np
 from hapgop.export import pools
 from hapgop.export.writer import Writer
 from hapgop.program import Graph, Node
-from hapgop.program.sizes import Size, conv_shape, mean_axes, padded_otherwise, result_sizes
+from hapgop.program.sizes import (
+    Size,
+    conv_shape,
+    mean_axes,
+    padded_otherwise,
+    pair,
+    result_sizes,
+    transposed_shape,
+)
 
 Sizes = Mapping[str, Size]
 Write = Callable[[Writer, Node, Sizes], Any]
@@ -38,6 +46,16 @@ def _conv(w: Writer, node: Node, sizes: Sizes) -> None:
         w, node, "Conv", x, node.params["weight"],
         kernel_shape=[s.kh, s.kw], strides=[*s.stride], dilations=[*s.dilation], group=s.groups,
         pads=[top, left, bottom, right],
+    )  # fmt: skip
+
+
+def _conv_transpose(w: Writer, node: Node, sizes: Sizes) -> None:
+    s = transposed_shape(node, sizes[node.inputs[0]])
+    top, bottom, left, right = s.padding
+    _summed(
+        w, node, "ConvTranspose", node.inputs[0], node.params["weight"],
+        kernel_shape=[s.kh, s.kw], strides=[*s.stride], dilations=[*s.dilation], group=s.groups,
+        pads=[top, left, bottom, right], output_padding=[*pair(node.attrs["output_padding"])],
     )  # fmt: skip
 
 
@@ -145,6 +163,7 @@ def _as(op: str, *named: str, **attrs: Any) -> Write:
 
 _WORDS: Final[Mapping[str, Write]] = {
     "conv2d": _conv,
+    "conv_transpose2d": _conv_transpose,
     "linear": _linear,
     "pointwise": _pointwise,
     "max_pool2d": pools.write_pool,

@@ -144,6 +144,22 @@ def _conv(
     return Call("conv2d", [input], attrs, params={"weight": weight, "bias": bias}, pool=pool)
 
 
+def _conv_transpose(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    activation: str | None = None,
+) -> Call:
+    attrs = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
+    attrs |= {"groups": groups, "activation": activation}
+    return Call("conv_transpose2d", [input], attrs, params={"weight": weight, "bias": bias})
+
+
 def _linear(input: Any, weight: Any, bias: Any = None, activation: str | None = None) -> Call:
     return Call("linear", [input], {"activation": activation}, params={"weight": weight, "bias": bias})
 
@@ -236,6 +252,8 @@ FUNCTIONS: Final[dict[Any, Translate]] = {
     F.adaptive_max_pool2d: _adaptive_max,
     F.conv2d: _conv,
     ours.conv2d: _conv,
+    F.conv_transpose2d: _conv_transpose,
+    ours.conv_transpose2d: _conv_transpose,
     F.linear: _linear,
     ours.linear: _linear,
     F.batch_norm: _batch_norm,

@@ -15,6 +15,13 @@ def _conv(path: str, m: Any) -> tuple[str, Attrs]:
     return "conv2d", {name: getattr(m, name) for name in names} | {"activation": getattr(m, "activation", None)}
 
 
+def _conv_transpose(path: str, m: Any) -> tuple[str, Attrs]:
+    names = ("out_channels", "kernel_size", "stride", "padding", "output_padding", "dilation", "groups")
+    return "conv_transpose2d", {name: getattr(m, name) for name in names} | {
+        "activation": getattr(m, "activation", None)
+    }
+
+
 def _linear(path: str, m: Any) -> tuple[str, Attrs]:
     return "linear", {"out_features": m.out_features, "activation": getattr(m, "activation", None)}
 
@@ -59,6 +66,7 @@ def _plain(op: str, *names: str) -> Callable[[str, Any], tuple[str, Attrs]]:
 # Looked up in this order with isinstance.
 MODULES: Final[dict[type[nn.Module], Callable[[str, Any], tuple[str, Attrs]]]] = {
     nn.Conv2d: _conv,
+    nn.ConvTranspose2d: _conv_transpose,
     nn.Linear: _linear,
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _avg_pool,

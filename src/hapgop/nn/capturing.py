@@ -152,6 +152,8 @@ class _Capture(Translation):
         if layer._forward_hooks or layer._forward_pre_hooks:
             raise InputError(f"layer {path!r} has hooks, of which a graph knows nothing")
         op, attrs = MODULES[kind](path, layer)
+        if op == "conv_transpose2d" and (len(node.args) > 1 or node.kwargs.get("output_size") is not None):
+            raise InputError(f"layer {path!r} is given an output_size; in a graph sizes follow from settings alone")
         given = node.args[0] if node.args else node.kwargs.get("input")
         keys = dict(layer.named_parameters()) | dict(layer.named_buffers())
         params = {role: f"{path}.{role}" for role in keys if role != "num_batches_tracked"}

@@ -127,6 +127,9 @@ class Translation:
         if call.op == "conv2d":
             oc, _, *kernel = self.shapes[params["weight"]]
             attrs |= {"out_channels": oc, "kernel_size": tuple(kernel)}
+        elif call.op == "conv_transpose2d":
+            _, oc, *kernel = self.shapes[params["weight"]]
+            attrs |= {"out_channels": oc * attrs["groups"], "kernel_size": tuple(kernel)}
         elif call.op == "linear":
             attrs |= {"out_features": self.shapes[params["weight"]][0]}
         return attrs, params

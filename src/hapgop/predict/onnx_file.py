@@ -167,6 +167,26 @@ class _Reader:
         bias = {"bias": node.input[2]} if len(node.input) > 2 and node.input[2] else {}
         self.add(node, "conv2d", sizes, weight=node.input[1], **bias)
 
+    def conv_transpose(self, node: Any, attrs: dict[str, Any]) -> None:
+        weight = self.constant(node, 1)
+        if weight is None or weight.ndim != 4:
+            raise InputError("only transposed convolutions of images, with constant filters, are known")
+        top, bottom, left, right = _padding(attrs, weight.shape[2:])
+        if attrs.get("output_shape") or (top, left) != (bottom, right):
+            raise InputError("its pads have to be the same on both sides, and output_shape left out")
+        groups = attrs.get("group", 1)
+        sizes = {
+            "out_channels": weight.shape[1] * groups,
+            "kernel_size": weight.shape[2:],
+            "stride": tuple(attrs.get("strides", (1, 1))),
+            "padding": (top, left),
+            "output_padding": tuple(attrs.get("output_padding", (0, 0))),
+            "dilation": tuple(attrs.get("dilations", (1, 1))),
+            "groups": groups,
+        }
+        bias = {"bias": node.input[2]} if len(node.input) > 2 and node.input[2] else {}
+        self.add(node, "conv_transpose2d", sizes, weight=node.input[1], **bias)
+
     def gemm(self, node: Any, attrs: dict[str, Any]) -> None:
         if attrs.get("alpha", 1.0) != 1 or attrs.get("beta", 1.0) != 1 or attrs.get("transA", 0):
             raise InputError("alpha and beta have to be 1, and transA 0")
@@ -315,6 +335,7 @@ def _plain(op: str) -> Callable[[_Reader, Any, dict[str, Any]], None]:
 
 _WORDS: Final[Mapping[str, Callable[[_Reader, Any, dict[str, Any]], None]]] = {
     "Conv": _Reader.conv,
+    "ConvTranspose": _Reader.conv_transpose,
     "Gemm": _Reader.gemm,
     "MatMul": _Reader.matmul,
     "BatchNormalization": _Reader.norm,

@@ -13,7 +13,7 @@ from hapgop.program.graph import Graph, Node
 
 Tensors = Mapping[str, NDArray[Any]]
 
-_SUMS = ("conv2d", "linear", "pointwise")
+_SUMS = ("conv2d", "conv_transpose2d", "linear", "pointwise")
 
 
 def fold(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, NDArray[Any]]]:
@@ -74,6 +74,9 @@ def _normed(node: Node, norm: Node, tensors: Tensors, made: dict[str, NDArray[An
     assert weight is not None
     params = {role: f"{node.name}:folded.{role}" for role in ("weight", "bias")}
     per_filter = scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    if node.op == "conv_transpose2d":  # outputs are the second axis there, and each group's inputs have its own
+        groups = node.attrs["groups"]
+        per_filter = scale.reshape(groups, -1).repeat(weight.shape[0] // groups, axis=0)[:, :, None, None]
     made[params["weight"]] = np.multiply(  # rounded as it goes: a float64 copy of the weights would take as long again
         weight, per_filter, out=np.empty(weight.shape, np.float32), dtype=np.float64, casting="same_kind"
     )

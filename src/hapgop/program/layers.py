@@ -13,10 +13,13 @@ from hapgop.program.sizes import (
     parameter_sizes,
     pool_shape,
     result_sizes,
+    transposed_formula,
+    transposed_shape,
 )
-from hapgop.shape import ReceptiveField
+from hapgop.shape import ConvShape, ReceptiveField
 
 _BUFFERS = ("running_mean", "running_var")
+_SUMS = ("conv2d", "conv_transpose2d", "linear", "pointwise")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def layers(graph: Graph) -> tuple[LayerInfo, ...]:
         size, result = sizes[node.inputs[0]], sizes[node.name]
         seen[node.name] = _sees(node, size, result, [seen[name] for name in node.inputs])
         tensors = parameter_sizes(node, size)
-        weights = prod(tensors["weight"]) if node.op in ("conv2d", "linear", "pointwise") else 0
+        weights = prod(tensors["weight"]) if node.op in _SUMS else 0
+        # A transposed convolution multiplies every pixel that it reads by all of its weights.
+        places = prod(size[1:]) if node.op == "conv_transpose2d" else prod(result[1:])
         found.append(
             LayerInfo(
                 name=node.name,
@@ -80,7 +85,7 @@ def layers(graph: Graph) -> tuple[LayerInfo, ...]:
                 filter=_filter(node, size),
                 formula=_formula(node, size),
                 parameters=sum(prod(tensor) for role, tensor in tensors.items() if role not in _BUFFERS),
-                macs=weights * prod(result[1:]),
+                macs=weights * places,
                 receptive_field=seen[node.name].field,
                 unread=_unread(node, size),
             )
@@ -95,6 +100,8 @@ def _sees(node: Node, size: Size, result: Size, given: Sequence[_Seen]) -> _Seen
         conv = conv_shape(node, size)
         before = (conv.padding[0], conv.padding[2])
         return _Seen(first.field.then((conv.kh, conv.kw), conv.stride, before, conv.dilation), spread)
+    if node.op == "conv_transpose2d":
+        return _Seen(_backwards(first, transposed_shape(node, size), spread), spread)
     if node.op.endswith("pool2d"):
         pool = pool_shape(node, size)
         if pool is None:
@@ -115,6 +122,27 @@ def _sees(node: Node, size: Size, result: Size, given: Sequence[_Seen]) -> _Seen
             spread = (max(one.spread[0] for one in given), max(one.spread[1] for one in given))
         return _Seen(_together(given, spread), spread)
     return first
+
+
+def _backwards(seen: _Seen, conv: ConvShape, spread: tuple[int, int]) -> ReceptiveField:
+    """The field behind a transposed convolution: the smallest of the form start + u * jump that holds what each unit
+    u sees, as two units of `stride` see the same inputs."""
+    size, jump, start = [], [], []
+    for axis, (track, units) in enumerate(zip((conv.rows, conv.columns), spread, strict=True)):
+        far, step = (track.kernel - 1) * track.dilation, seen.field.jump[axis]
+        common = max(1, step // track.stride)
+        low, high = [], []
+        for unit in range(units):
+            first = max(0, -(-(unit + track.before - far) // track.stride))
+            last = min(seen.spread[axis] - 1, (unit + track.before) // track.stride)
+            if first <= last:  # else in a gap that no tap reaches
+                begin = seen.field.start[axis] + first * step
+                low.append(begin - unit * common)
+                high.append(begin + (last - first) * step + seen.field.size[axis] - unit * common)
+        start.append(min(low))
+        size.append(max(high) - min(low))
+        jump.append(common)
+    return ReceptiveField((size[0], size[1]), (jump[0], jump[1]), (start[0], start[1]))
 
 
 def _together(given: Sequence[_Seen], spread: tuple[int, int]) -> ReceptiveField:
@@ -153,6 +181,10 @@ def _filter(node: Node, size: Size) -> str:
         conv = conv_shape(node, size)
         groups = f", {conv.groups} groups" if conv.groups > 1 else ""
         return f"{conv.oc} of {conv.ic // conv.groups}×{conv.kh}×{conv.kw}{groups}"
+    if node.op == "conv_transpose2d":
+        conv = transposed_shape(node, size)
+        groups = f", {conv.groups} groups" if conv.groups > 1 else ""
+        return f"{conv.ic} of {conv.oc // conv.groups}×{conv.kh}×{conv.kw}{groups}"
     if node.op in ("linear", "pointwise"):
         return f"{node.attrs['out_features']} of {size[0]}"
     if node.op.endswith("pool2d"):
@@ -164,6 +196,8 @@ def _filter(node: Node, size: Size) -> str:
 def _formula(node: Node, size: Size) -> str:
     if node.op == "conv2d":
         return conv_shape(node, size).formula()
+    if node.op == "conv_transpose2d":
+        return transposed_formula(node, size)
     if node.op == "flatten":
         return f"{' · '.join(map(str, size))} = {prod(size)}"
     if node.op.endswith("pool2d"):

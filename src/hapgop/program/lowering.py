@@ -12,7 +12,15 @@ from hapgop.algorithms.maps import FUNCTIONS, MapProblem
 from hapgop.engine import Refused
 from hapgop.program.fusing import Readers, best, chain, function_of, image_map, linear_shape
 from hapgop.program.graph import Graph, Node
-from hapgop.program.sizes import Size, conv_shape, mean_axes, padded_otherwise, pool_shape, result_sizes
+from hapgop.program.sizes import (
+    Size,
+    conv_shape,
+    mean_axes,
+    padded_otherwise,
+    pool_shape,
+    result_sizes,
+    transposed_shape,
+)
 from hapgop.program.steps import Step, cost
 from hapgop.shape import ConvShape, PoolShape
 
@@ -97,6 +105,10 @@ class _Lowering:
         shape = conv_shape(node, self.sizes[node.inputs[0]], self.n)
         layout = self.input_layout if node.inputs[0] == self.graph.input else "nhwc"
         self.sums(node, Problem("conv", shape, x_layout=layout, bias="bias" in node.params, packed=True))
+
+    def transposed(self, node: Node) -> None:
+        shape = transposed_shape(node, self.sizes[node.inputs[0]], self.n)
+        self.sums(node, Problem("grad_x", shape, bias="bias" in node.params, packed=True))
 
     def linear(self, node: Node) -> None:
         features = self.sizes[node.inputs[0]][0]
@@ -243,6 +255,7 @@ def _reads_either(node: Node) -> bool:
 
 _LOWER: Final[Mapping[str, Callable[[_Lowering, Node], None]]] = {
     "conv2d": _Lowering.conv,
+    "conv_transpose2d": _Lowering.transposed,
     "linear": _Lowering.linear,
     "pointwise": _Lowering.pointwise,
     "max_pool2d": _Lowering.pool,

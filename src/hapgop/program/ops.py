@@ -98,6 +98,21 @@ OPS: Final[Mapping[str, Op]] = {
         required=frozenset({"weight"}),
         optional=frozenset({"bias"}),
     ),
+    # The way back of a convolution from its result to its input; the weight is (in, out / groups, kh, kw).
+    "conv_transpose2d": Op(
+        attrs={
+            "out_channels": (REQUIRED, _whole(1)),
+            "kernel_size": (REQUIRED, _pair(1)),
+            "stride": (1, _pair(1)),
+            "padding": (0, _pair(0)),
+            "output_padding": (0, _pair(0)),
+            "dilation": (1, _pair(1)),
+            "groups": (1, _whole(1)),
+            "activation": (None, _ACTIVATION),
+        },
+        required=frozenset({"weight"}),
+        optional=frozenset({"bias"}),
+    ),
     "linear": Op(
         attrs={"out_features": (REQUIRED, _whole(1)), "activation": (None, _ACTIVATION)},
         required=frozenset({"weight"}),

@@ -115,6 +115,8 @@ class Ready:
             return (x, *rest, *others, y)
         if problem.op == "conv":
             return (x, self._packed[i].ctypes.data, *(others or [0]), y, *rest, *([0] * problem.pooled))
+        if problem.op == "grad_x":
+            return (x, self._packed[i].ctypes.data, *others, y)
         return (x, y, 0) if problem.op == "max_pool" else (x, y)
 
 

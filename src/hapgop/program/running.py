@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hapgop.algorithms import Problem
 from hapgop.engine import Refused, prepare
 from hapgop.errors import InputError
-from hapgop.oracle import avg_pool, conv, max_pool
+from hapgop.oracle import avg_pool, conv, grad_x, max_pool
 from hapgop.program.elementwise import UNARY, Array, layer_norm, scale_and_shift
 from hapgop.program.graph import Graph, Node
 from hapgop.program.sizes import (
@@ -21,6 +21,7 @@ from hapgop.program.sizes import (
     parameter_sizes,
     pool_shape,
     result_sizes,
+    transposed_shape,
 )
 from hapgop.shape import ConvShape, PoolShape
 
@@ -108,6 +109,8 @@ def compute(node: Node, given: list[Array], tensors: Tensors) -> Array:
         return _conv(node, shape, x.reshape(n, features, 1, 1), tensors).reshape(n, -1)
     if node.op == "conv2d":
         return _conv(node, conv_shape(node, x.shape[1:], x.shape[0]), x, tensors)
+    if node.op == "conv_transpose2d":
+        return _conv_transpose(node, transposed_shape(node, x.shape[1:], x.shape[0]), x, tensors)
     pool = pool_shape(node, x.shape[1:], x.shape[0])
     return _adaptive(node, x) if pool is None else _pool(node, pool, x)
 
@@ -132,6 +135,25 @@ def _conv(node: Node, shape: ConvShape, x: Array, tensors: Tensors) -> Array:
         y[...] = conv(x, w, bias, shape=shape)
         return np.maximum(y, np.float32(0), out=y) if activation == "relu" else y
     prepared(x.ctypes.data, w.ctypes.data, 0 if bias is None else bias.ctypes.data, y.ctypes.data)
+    return y
+
+
+def _conv_transpose(node: Node, shape: ConvShape, x: Array, tensors: Tensors) -> Array:
+    x = _channels_last(x)
+    w = np.ascontiguousarray(tensors[node.params["weight"]], np.float32)
+    bias = _tensor(node, "bias", tensors)
+    addends = [] if bias is None else [np.ascontiguousarray(bias, np.float32)]
+    y = _empty(shape.x_shape)
+    problem = Problem("grad_x", shape, bias=bias is not None, activation=node.attrs["activation"])
+    try:
+        prepared = prepare(problem)
+    except Refused as reason:
+        _refused[f"grad_x: {reason}"] += 1
+        y[...] = grad_x(x, w, shape=shape)
+        for one in addends:
+            y += one[:, None, None]
+        return np.maximum(y, np.float32(0), out=y) if node.attrs["activation"] == "relu" else y
+    prepared(x.ctypes.data, w.ctypes.data, *(one.ctypes.data for one in addends), y.ctypes.data)
     return y
 
 

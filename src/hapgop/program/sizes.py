@@ -60,6 +60,50 @@ def conv_shape(node: Node, size: Size, n: int = 1) -> ConvShape:
     return shape
 
 
+def transposed_shape(node: Node, size: Size, n: int = 1) -> ConvShape:
+    """The convolution whose way back from its result, images of `size`, a conv_transpose2d node is."""
+    c, h, w = _image(size)
+    a = node.attrs
+    sides, padding = [], []
+    for axis, side in enumerate((h, w)):
+        kernel, stride, dilation = (pair(a[name])[axis] for name in ("kernel_size", "stride", "dilation"))
+        around, more = pair(a["padding"])[axis], pair(a["output_padding"])[axis]
+        if more >= stride:
+            raise InputError(
+                f"output_padding is {more}, but only up to {stride - 1} of stride {stride} has a convolution whose way"
+                " back it is."
+            )
+        sides.append((side - 1) * stride + (kernel - 1) * dilation + 1 - 2 * around + more)
+        if sides[-1] < 1:
+            raise InputError(f"padding of {around} leaves nothing of {side} rows or columns.")
+        padding += [around, around]
+    return ConvShape(
+        n,
+        a["out_channels"],
+        sides[0],
+        sides[1],
+        c,
+        *pair(a["kernel_size"]),
+        stride=a["stride"],
+        padding=(padding[0], padding[1], padding[2], padding[3]),
+        dilation=a["dilation"],
+        groups=a["groups"],
+    )
+
+
+def transposed_formula(node: Node, size: Size) -> str:
+    """(N - 1) * S + F - P - P with its numbers, and what output_padding adds: one line, or one for each axis."""
+    shape = transposed_shape(node, size)
+    lines = []
+    for axis, more in zip((shape.rows, shape.columns), pair(node.attrs["output_padding"]), strict=True):
+        text = f"({axis.out} - 1) * {axis.stride} + {axis.reach} - {axis.before} - {axis.after}"
+        text += f"{f' + {more}' if more else ''} = {axis.size}"
+        if axis.dilation > 1:
+            text += f", where {axis.reach} = ({axis.kernel} - 1) * {axis.dilation} + 1"
+        lines.append(text)
+    return lines[0] if lines[0] == lines[1] else f"rows: {lines[0]}\ncolumns: {lines[1]}"
+
+
 def padded_otherwise(node: Node) -> bool:
     """Whether a convolution's padding is none of zeros: the rare case, for which no kernel has a word."""
     padding = node.attrs["padding"]
@@ -98,6 +142,9 @@ def parameter_sizes(node: Node, size: Size) -> dict[str, Size]:
     """The shape that each parameter of the node must have for an input of `size`."""
     if node.op == "conv2d":
         weight: Size = conv_shape(node, size).w_shape
+    elif node.op == "conv_transpose2d":
+        return {role: transposed_shape(node, size).w_shape if role == "weight" else (node.attrs["out_channels"],)
+                for role in node.params}  # fmt: skip
     elif node.op in ("linear", "pointwise"):
         weight = (node.attrs["out_features"], size[0])
     else:
@@ -114,6 +161,10 @@ def _image(size: Size) -> tuple[int, int, int]:
 
 def _conv(node: Node, given: Sequence[Size]) -> Size:
     return conv_shape(node, given[0]).y_shape[1:]
+
+
+def _conv_transpose(node: Node, given: Sequence[Size]) -> Size:
+    return transposed_shape(node, given[0]).x_shape[1:]
 
 
 def _pool(node: Node, given: Sequence[Size]) -> Size:
@@ -186,6 +237,7 @@ def _softmax(node: Node, given: Sequence[Size]) -> Size:
 
 _RESULTS: Final[Mapping[str, Callable[[Node, Sequence[Size]], Size]]] = {
     "conv2d": _conv,
+    "conv_transpose2d": _conv_transpose,
     "linear": _linear,
     "pointwise": _pointwise,
     "max_pool2d": _pool,

@@ -26,7 +26,7 @@ class AcceleratedSequential(nn.Sequential):
         at = 0
         while at < len(layers):
             layer = layers[at]
-            if type(layer) is AcceleratedBatchNorm2d and _normed_with_relu(layer, layers[at + 1 : at + 2]):
+            if type(layer) is AcceleratedBatchNorm2d and _normed_with_relu(layer, layers[at + 1 : at + 2], input):
                 input = layer.batch_normed(layers[at : at + 2], input, relu=True)
                 at += 2
                 continue
@@ -82,8 +82,9 @@ def _chain(conv: AcceleratedConv2d, after: Sequence[nn.Module | None]) -> _Chain
     return _Chain(conv, relu, pool, (conv, *filter(None, after[:place]))) if place else None
 
 
-def _normed_with_relu(norm: nn.BatchNorm2d, after: Sequence[nn.Module | None]) -> bool:
-    if not norm.training or written_down() or torch_module._has_any_global_hook():
+def _normed_with_relu(norm: nn.BatchNorm2d, after: Sequence[nn.Module | None], x: Any) -> bool:
+    # A tracer's stand-in meets each layer by itself.
+    if not norm.training or not isinstance(x, Tensor) or written_down() or torch_module._has_any_global_hook():
         return False
     return len(after) == 1 and type(after[0]) is nn.ReLU and not heard(norm) and not heard(after[0])
 

@@ -19,7 +19,7 @@ from hapgop.program import Graph, Node, check_tensors
 
 Values = Mapping[str, NDArray[Any]]
 
-_WORK = ("conv2d", "linear", "pointwise", "max_pool2d", "avg_pool2d")
+_WORK = ("conv2d", "conv_transpose2d", "linear", "pointwise", "max_pool2d", "avg_pool2d")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,15 @@ from hapgop.algorithms.maps import MapProblem
 from hapgop.engine import Refused
 from hapgop.program.fusing import Readers, image_map, quarters
 from hapgop.program.graph import Graph, Node
-from hapgop.program.sizes import Size, conv_shape, mean_axes, padded_otherwise, pool_shape, result_sizes
+from hapgop.program.sizes import (
+    Size,
+    conv_shape,
+    mean_axes,
+    padded_otherwise,
+    pool_shape,
+    result_sizes,
+    transposed_shape,
+)
 from hapgop.program.training.norms import Norm
 from hapgop.program.training.sums import Sum, masked, takes
 from hapgop.program.training.tape import Place, Tape
@@ -109,6 +117,13 @@ class _Recorder:
             layer.forward_pooled(self.result(links[-1].name))
         else:
             layer.forward(self.result(links[-1].name))
+
+    def conv_transpose(self, node: Node) -> None:
+        links = [node]
+        shape = transposed_shape(node, self.sizes[node.inputs[0]], self.n)
+        weights, relu = self.setting.weights[node.params["weight"]], self.activated(node, links)
+        layer = Sum(self.tape, shape, weights, self.place[node.inputs[0]], node.params, relu, transposed=True)
+        layer.forward(self.result(links[-1].name))
 
     def linear(self, node: Node) -> None:
         """A row of pixels, one for each image, under a 1x1 filter."""
@@ -269,6 +284,7 @@ class _Recorder:
 
 _RECORD: Final[Mapping[str, Callable[[_Recorder, Node], None]]] = {
     "conv2d": _Recorder.conv,
+    "conv_transpose2d": _Recorder.conv_transpose,
     "linear": _Recorder.linear,
     "batch_norm2d": _Recorder.batch_norm,
     "relu": _Recorder.relu,

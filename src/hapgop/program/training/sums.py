@@ -11,6 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from hapgop.algorithms import Problem
+from hapgop.algorithms.problem import Op
 from hapgop.engine import Refused
 from hapgop.program.steps import cost
 from hapgop.program.training.tape import Place, Tape
@@ -18,17 +19,26 @@ from hapgop.shape import ConvShape, PoolShape
 
 
 class Sum:
-    """A convolution or a linear layer, which is one."""
+    """A convolution, a linear layer, which is one, or a transposed convolution, which is the way back through one."""
 
     def __init__(
-        self, tape: Tape, shape: ConvShape, weights: str, x: Place, params: Mapping[str, str], relu: bool
+        self,
+        tape: Tape,
+        shape: ConvShape,
+        weights: str,
+        x: Place,
+        params: Mapping[str, str],
+        relu: bool,
+        transposed: bool = False,
     ) -> None:
-        self.tape, self.shape, self.x, self.relu = tape, shape, x, relu
+        self.tape, self.shape, self.x, self.relu, self.transposed = tape, shape, x, relu, transposed
+        self.size = shape.x_shape if transposed else shape.y_shape  # of the result
         self.layouts = ("nhwc", "nhwc", weights)
         self.weight = Place("tensor", params["weight"])
         self.bias = Place("tensor", params["bias"]) if "bias" in params else None
+        op: Op = "grad_x" if transposed else "conv"
         self.problem = Problem(
-            "conv", shape, "float32", *self.layouts, bias="bias" in params, activation="relu" if relu else None
+            op, shape, "float32", *self.layouts, bias="bias" in params, activation="relu" if relu else None
         )
 
     @property
@@ -38,8 +48,10 @@ class Sum:
         return self.tape.wants(self.x) or self.tape.learns(*names)
 
     def forward(self, y: Place) -> None:
-        self.tape.call(self.problem, self.x, self.weight, self.bias, y)
-        self.tape.back(y, lambda g: self.factors(self.before(g, y, self.shape.y_shape)), of=self.wanted)
+        # A way back has no place for a bias that is not there.
+        bias = () if self.transposed and self.bias is None else (self.bias,)
+        self.tape.call(self.problem, self.x, self.weight, *bias, y)
+        self.tape.back(y, lambda g: self.factors(self.before(g, y, self.size)), of=self.wanted)
 
     def forward_pooled(self, z: Place) -> None:
         winners = self.tape.new("winners", z.name, self.tape.elements[z])
@@ -48,7 +60,7 @@ class Sum:
 
     def derivative(self, of: Place) -> Place:
         s = self.shape
-        size = prod(s.w_shape) if of == self.weight else s.oc
+        size = prod(s.w_shape) if of == self.weight else self.size[1]
         if self.tape.learns(of.name):
             return self.tape.new("derivative", of.name, size)
         return self.tape.between(size)
@@ -87,11 +99,15 @@ class Sum:
         """The derivatives by both factors."""
         if self.tape.wants(self.x):
             dx = self.tape.gradient_for(self.x)
-            self.tape.call(Problem("grad_x", self.shape, "float32", *self.layouts), g, self.weight, dx)
+            if self.transposed:
+                self.tape.call(Problem("conv", self.shape, "float32", *self.layouts), g, self.weight, None, dx)
+            else:
+                self.tape.call(Problem("grad_x", self.shape, "float32", *self.layouts), g, self.weight, dx)
             self.tape.send(self.x, dx)
         if self.tape.learns(self.weight.name):
             dw = self.derivative(self.weight)
-            self.tape.call(Problem("grad_w", self.shape, "float32", *self.layouts), self.x, g, dw)
+            factors = (g, self.x) if self.transposed else (self.x, g)
+            self.tape.call(Problem("grad_w", self.shape, "float32", *self.layouts), *factors, dw)
 
 
 def masked(tape: Tape, g: Place, y: Place, size: tuple[int, int, int, int], sums: Place | None = None) -> Place:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hapgop import explain
 from hapgop.errors import InputError
+from hapgop.explain.window import filters_of
 from hapgop.program.sizes import pool_shape
 from hapgop.studio.look.facts import net_facts
 from hapgop.studio.look.subject import Shown, Subject
@@ -78,8 +79,10 @@ def larger(subject: Subject, ask: Ask) -> Packed:
 
 def weights(subject: Subject, ask: Ask) -> Packed:
     node = subject.net.node(text(ask, "layer"))
-    roles = [role for role in ("weight", "bias", "running_mean", "running_var") if role in node.params]
-    return {}, {role: np.asarray(subject.net.tensors[node.params[role]], np.float32) for role in roles}
+    roles = [role for role in ("bias", "running_mean", "running_var") if role in node.params]
+    found = {"weight": filters_of(subject.net, node)} if "weight" in node.params else {}
+    found |= {role: subject.net.tensors[node.params[role]] for role in roles}
+    return {}, {role: np.asarray(tensor, np.float32) for role, tensor in found.items()}
 
 
 def window(subject: Subject, ask: Ask) -> Packed:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hapgop.explain.opened import Opened
-from hapgop.explain.window import channels_read
+from hapgop.explain.window import channels_read, filters_of
 
-WEIGHTED = ("conv2d", "pointwise", "linear")
+WEIGHTED = ("conv2d", "conv_transpose2d", "pointwise", "linear")
 # Of a layer that does not fit whole, so many channels.
 _FEW = 8
 
@@ -78,7 +78,7 @@ def _window(net: Opened, name: str, channels: list[int]) -> Fitting:
         if source == net.graph.input:
             continue
         count = net.sizes[source][0]
-        if node.op in ("conv2d", "pointwise"):
+        if node.op in ("conv2d", "conv_transpose2d", "pointwise"):
             read: Iterable[int] = {int(k) for oc in channels for k in channels_read(node, count, oc)}
         elif count == net.sizes[name][0]:
             read = channels
@@ -115,7 +115,7 @@ class _Packing:
         self._known: dict[tuple[str, str, int], int] = {}
         self._data: dict[str, Callable[[str], NDArray[Any]]] = {
             "maps": lambda name: maps[name],
-            "weights": lambda name: net.tensors[net.nodes[name].params["weight"]],
+            "weights": lambda name: filters_of(net, net.nodes[name]),
         }
 
     def fits(self, wanted: Fitting, room: int) -> bool:

@@ -8,15 +8,18 @@ export function windowOf(layer, y, x) {
   const { rows, columns } = layer.taps;
   return {
     rows: rows.places[y], columns: columns.places[x], rowReads: rows.reads[y], columnReads: columns.reads[x],
-    box: [rows.places[y][0], columns.places[x][0], rows.places[y].at(-1) + 1, columns.places[x].at(-1) + 1],
+    box: around(rows.places[y], columns.places[x]),
   };
 }
+
+// From the first row and column to behind the last: the taps of a transposed convolution go up.
+const around = (rows, columns) => [Math.min(...rows), Math.min(...columns), Math.max(...rows) + 1, Math.max(...columns) + 1];
 
 // The box of the places that are read there: what lies in the padding, or outside an adaptive window, is not.
 export function readBox({ rows, columns, rowReads, columnReads }) {
   const within = (places, reads) => places.filter((place, i) => place === reads[i]);
   const down = within(rows, rowReads), across = within(columns, columnReads);
-  return down.length && across.length ? [down[0], across[0], down.at(-1) + 1, across.at(-1) + 1] : [0, 0, 0, 0];
+  return down.length && across.length ? around(down, across) : [0, 0, 0, 0];
 }
 
 // Where one value that is only passed on comes from: which input (n), which channel of it, and the place there.
@@ -51,7 +54,7 @@ export function spanOf(layer, y, x) {
 export function channelsOf(layer, oc) {
   const [ic] = layer.input, oc_ = layer.output[0];
   if (layer.op === "pointwise") return Array.from({ length: ic }, (_, k) => k);
-  if (layer.op !== "conv2d") return [oc];
+  if (layer.op !== "conv2d" && layer.op !== "conv_transpose2d") return [oc];
   const each = ic / layer.groups, group = Math.floor(oc / (oc_ / layer.groups));
   return Array.from({ length: each }, (_, k) => k + group * each);
 }

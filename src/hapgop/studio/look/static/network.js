@@ -46,7 +46,9 @@ function origin(layers, index, name, i) {
 
 export async function network(root, ctx) {
   const { facts } = ctx, shown = groups(facts.layers), open = new Set((state.open ?? "").split("-").filter(Boolean).map(Number));
-  const scale = SIDE / Math.max(...facts.input_shape.slice(1)), widest = Math.max(...facts.layers.map((layer) => imageLike(layer.output)[0]));
+  // The largest of all, which transposed convolutions make larger than the image.
+  const sides = [facts.input_shape, ...facts.layers.map((layer) => imageLike(layer.output))].flatMap((shape) => shape.slice(1));
+  const scale = SIDE / Math.max(...sides), widest = Math.max(...facts.layers.map((layer) => imageLike(layer.output)[0]));
   const row = h("ol", { class: "row" }), arcs = svg("svg", {});
   const scroller = h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": t("view.network") }, h("div", { class: "rail" }, arcs, row));
   arcs.setAttribute("aria-hidden", "true");

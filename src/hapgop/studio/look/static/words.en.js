@@ -94,7 +94,7 @@ export const en = {
   "products.yes": "This kernel multiplies exactly these values; it may add the products in another order.",
   "products.no": "This kernel never forms these products: it multiplies sums of the window’s values by sums of the filter’s, fewer times, and gets the same up to rounding.",
   "exciting": "What excites filter {c} most", "exciting.none": "None of {n} {n|picture|pictures} excites it.", "excites": "A picture that excites it to {value}",
-  "op.conv2d": "Convolution", "op.linear": "Fully connected", "op.max_pool2d": "Max pooling", "op.avg_pool2d": "Average pooling", "op.adaptive_avg_pool2d": "Average of all",
+  "op.conv2d": "Convolution", "op.conv_transpose2d": "Transposed convolution", "op.linear": "Fully connected", "op.max_pool2d": "Max pooling", "op.avg_pool2d": "Average pooling", "op.adaptive_avg_pool2d": "Average of all",
   "op.pointwise": "Pointwise linear", "op.adaptive_max_pool2d": "Largest of all", "op.layer_norm": "Layer norm", "op.scale": "Scale", "op.number": "Times and plus a number", "op.gelu": "GELU",
   "op.batch_norm2d": "Batch norm", "op.relu": "ReLU", "op.relu6": "ReLU6", "op.leaky_relu": "Leaky ReLU", "op.elu": "ELU", "op.silu": "SiLU", "op.hardswish": "Hard swish",
   "op.hardsigmoid": "Hard sigmoid", "op.sigmoid": "Sigmoid", "op.tanh": "tanh", "op.softmax": "Softmax", "op.log_softmax": "Log softmax", "op.add": "Sum of two paths",

@@ -94,7 +94,7 @@ export const ko = {
   "products.yes": "이 커널은 바로 이 값들을 곱합니다. 더하는 순서만 다를 수 있습니다.",
   "products.no": "이 커널은 이 곱들을 만들지 않습니다. 창의 값들의 합과 필터 값들의 합을 더 적은 횟수로 곱해, 반올림을 빼면 같은 결과를 얻습니다.",
   "exciting": "필터 {c}을(를) 가장 흥분시키는 것", "exciting.none": "그림 {n}장 가운데 이 필터를 흥분시키는 것이 없습니다.", "excites": "이 필터를 {value}까지 흥분시키는 그림",
-  "op.conv2d": "합성곱", "op.linear": "완전연결", "op.max_pool2d": "최대 풀링", "op.avg_pool2d": "평균 풀링", "op.adaptive_avg_pool2d": "전체 평균",
+  "op.conv2d": "합성곱", "op.conv_transpose2d": "전치 합성곱", "op.linear": "완전연결", "op.max_pool2d": "최대 풀링", "op.avg_pool2d": "평균 풀링", "op.adaptive_avg_pool2d": "전체 평균",
   "op.pointwise": "픽셀마다 선형", "op.adaptive_max_pool2d": "전체 최대", "op.layer_norm": "층 정규화", "op.scale": "크기 조절", "op.number": "수를 곱하고 더하기", "op.gelu": "GELU",
   "op.batch_norm2d": "배치 정규화", "op.relu": "ReLU", "op.relu6": "ReLU6", "op.leaky_relu": "Leaky ReLU", "op.elu": "ELU", "op.silu": "SiLU", "op.hardswish": "Hard swish",
   "op.hardsigmoid": "Hard sigmoid", "op.sigmoid": "시그모이드", "op.tanh": "tanh", "op.softmax": "소프트맥스", "op.log_softmax": "로그 소프트맥스", "op.add": "두 길의 합",
