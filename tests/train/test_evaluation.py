@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hapgop.errors import InputError
 from hapgop.predict import Predictor
-from hapgop.train import Data, Evaluation, Recipe, evaluate, fit, load, wilson
+from hapgop.train import Data, Evaluation, Recipe, evaluate, evaluation, fit, load, wilson
+from hapgop.train.batches import looked_through
 
 NetMaker = Callable[[], torch.nn.Module]
 
@@ -126,3 +127,24 @@ def test_evaluating_a_module_leaves_its_modes(data: Data, net: NetMaker) -> None
     assert module.training
     assert module[5].training
     assert not module[1].training
+
+
+@given(st.integers(0, 5), st.integers(0, 40), st.integers(1, 12))
+def test_all_are_looked_through_once_in_batches_of_one_size(start: int, many: int, count: int) -> None:
+    found = list(looked_through(start, start + many, count))
+    seen = [position for chosen, before in found for position in chosen[before:].tolist()]
+    assert seen == list(range(start, start + many))
+    assert {len(chosen) for chosen, _ in found} <= {min(count, many)}
+
+
+def test_one_kind_of_batch_is_planned_and_answers_stay_with_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load("digits")
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    whole = evaluate(net, data, "validation").probabilities
+    monkeypatch.setattr(evaluation, "_MOST_IMAGES", 32)
+    sizes: set[int] = set()
+    net.register_forward_pre_hook(lambda _, given: sizes.add(len(given[0])))
+    found = evaluate(net, data, "validation").probabilities
+    assert sizes == {32}
+    assert found.shape == whole.shape
+    assert np.abs(found - whole).max() < 1e-6

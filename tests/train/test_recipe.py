@@ -88,14 +88,22 @@ def test_many_small_colour_images_have_a_recipe_and_a_net_of_their_own(data: Dat
     assert (suggested_recipe(many).optimizer, suggested_net(many)) == ("muon", "airbench")
 
 
-def test_very_few_images_have_small_batches_and_grey_ones_the_larger_net(data: Data) -> None:
-    def grey(images: int) -> Data:
-        pixels = np.broadcast_to(np.uint8(0), (images, 28, 28, 1))
-        rows = np.arange(images)
-        return dataclasses.replace(data, train=Split(pixels, rows, rows % len(data.classes), ("",) * images))
+def grey(data: Data, images: int) -> Data:
+    """So many grey images, of as many classes as the data have."""
+    pixels = np.broadcast_to(np.uint8(0), (images, 28, 28, 1))
+    rows = np.arange(images)
+    return dataclasses.replace(data, train=Split(pixels, rows, rows % len(data.classes), ("",) * images))
 
-    assert (suggested_recipe(grey(499)).batch_size, suggested_net(grey(499))) == (16, "cifar")
-    assert (suggested_recipe(grey(500)).batch_size, suggested_net(grey(500))) == (64, "lenet5")
+
+def test_very_few_images_have_small_batches_and_grey_ones_the_larger_net(data: Data) -> None:
+    assert (suggested_recipe(grey(data, 499)).batch_size, suggested_net(grey(data, 499))) == (16, "cifar")
+    assert (suggested_recipe(grey(data, 500)).batch_size, suggested_net(grey(data, 500))) == (64, "lenet5")
+
+
+def test_many_grey_images_are_seen_less_often_at_a_higher_rate(data: Data) -> None:
+    few, many = suggested_recipe(grey(data, 2_000)), suggested_recipe(grey(data, 54_000))
+    assert (few.epochs, few.learning_rate) == (40, 0.05)
+    assert (many.epochs, many.learning_rate, many.batch_size) == (2, 0.1, 64)
 
 
 @given(

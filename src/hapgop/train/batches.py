@@ -1,9 +1,10 @@
-"""Which images a step sees: a function of the seed and the step alone.
+"""Which images are seen together: by a step, and by a look at all of them.
 
-As nothing here has a state, a training that was cut off anywhere goes on with exactly the batches that it
-would have seen.
+What a step sees is a function of the seed and the step alone. As nothing here has a state, a training that was cut off
+anywhere goes on with exactly the batches that it would have seen.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -59,6 +60,20 @@ class Order:
             drawn[turn] = np.random.default_rng([self._seed, _ORDER, turn]).permutation(self.images)
             self._drawn = drawn
         return drawn[turn]
+
+
+def looked_through(start: int, stop: int, count: int) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """All positions in batches of one size, each with the number of those in it that came before.
+
+    The last batch reaches back rather than being smaller: for another size a net would be planned, and its kernels
+    made, once more.
+
+    >>> [(chosen.tolist(), before) for chosen, before in looked_through(0, 5, 2)]
+    [([0, 1], 0), ([2, 3], 0), ([3, 4], 1)]
+    """
+    for at in range(start, stop, count):
+        first = max(start, min(at, stop - count))
+        yield np.arange(first, min(first + count, stop)), at - first
 
 
 def change_generator(seed: int, turn: int) -> np.random.Generator:

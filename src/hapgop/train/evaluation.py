@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hapgop.errors import InputError
 from hapgop.predict import Predictor, Preprocessing
+from hapgop.train.batches import looked_through
 from hapgop.train.data import Data, Split
 from hapgop.train.load import load, load_for
 
@@ -177,9 +178,8 @@ def _probabilities(
     height, width, channels = split.pixels.shape[1:]
     count = max(1, min(_MOST_IMAGES, _MOST_VALUES // (height * width * channels)))
     rows = []
-    for start in range(0, len(split), count):
-        chosen = np.arange(start, min(start + count, len(split)))
-        rows.append(answer(rules.batch(split.batch(chosen))))
+    for chosen, before in looked_through(0, len(split), count):
+        rows.append(answer(rules.batch(split.batch(chosen)))[before:])
         if progress is not None:
             progress(int(chosen[-1]) + 1, len(split))
     return np.concatenate(rows)

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hapgop.train.batches import looked_through
 from hapgop.train.data import Data
 from hapgop.train.distributed import Workers
 from hapgop.train.interrupt import Interrupt
@@ -35,13 +35,13 @@ def validated(
     loss, correct = 0.0, 0
     net.eval()
     with torch.no_grad():
-        for start in range(part.start, part.stop, count):
+        for chosen, before in looked_through(part.start, part.stop, count):
             # With several workers, all have to agree first.
             if interrupt.asked and workers.alone:
                 return None
-            chosen = np.arange(start, min(start + count, part.stop))
-            logits = answered(net, torch.from_numpy(data.preprocessing.batch(split.batch(chosen))), recipe.test_flip)
-            y = torch.from_numpy(split.labels[chosen])
+            x = torch.from_numpy(data.preprocessing.batch(split.batch(chosen)))
+            logits = answered(net, x, recipe.test_flip)[before:]
+            y = torch.from_numpy(split.labels[chosen[before:]])
             loss += cross_entropy(logits, y, reduction="sum").item()
             correct += int((logits.argmax(1) == y).sum())
             tell(Validating(epoch + 1, recipe.epochs, int(chosen[-1]) + 1, len(split)))
