@@ -173,4 +173,5 @@ def test_a_net_of_others_gets_its_preprocessing_into_the_file(trained, photograp
     onnx.save(model, tmp_path / "theirs.onnx")
     theirs = Predictor(tmp_path / "theirs.onnx", preprocessing=predictor.preprocessing, classes=predictor.classes)
     to_onnx(theirs, tmp_path / "again.onnx")
-    assert compared(tmp_path / "again.onnx", predictor, photographs).same == len(photographs)
+    found = compared(tmp_path / "again.onnx", predictor, photographs)
+    assert found.same == found.pictures
