@@ -84,6 +84,16 @@ def test_what_no_convolution_goes_back_from_is_said(layer, words):
         capture(nn.Sequential(layer), SHAPE)
 
 
+def test_a_result_of_gaps_alone_sees_nothing_and_is_planned_all_the_same():
+    module = nn.Sequential(nn.ConvTranspose2d(3, 2, 1, 4, padding=1)).eval()
+    graph = capture(module, (3, 2, 2))
+    assert layers(graph)[0].output_shape == (2, 3, 3)
+    tensors = {name: module.state_dict()[name].numpy() for name in graph.tensor_names()}
+    x = torch.randn(1, 3, 2, 2)
+    with torch.no_grad():
+        assert np.abs(Program(graph, tensors)(x.numpy()) - module(x).numpy()).max() < 1e-6
+
+
 def test_a_size_that_is_asked_for_is_refused():
     class Asking(nn.Module):
         def __init__(self):

@@ -139,6 +139,8 @@ def _backwards(seen: _Seen, conv: ConvShape, spread: tuple[int, int]) -> Recepti
                 begin = seen.field.start[axis] + first * step
                 low.append(begin - unit * common)
                 high.append(begin + (last - first) * step + seen.field.size[axis] - unit * common)
+        if not low:  # all that is left of the result lies in gaps
+            low, high = [seen.field.start[axis]], [seen.field.start[axis] + seen.field.size[axis]]
         start.append(min(low))
         size.append(max(high) - min(low))
         jump.append(common)
