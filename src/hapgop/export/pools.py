@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hapgop.export.writer import Writer
+from hapgop.oracle import counted
 from hapgop.program import Node
 from hapgop.program.sizes import Size, adaptive_size, pool_shape
-from hapgop.shape import PoolShape
 
 
 def write_pool(w: Writer, node: Node, sizes: Mapping[str, Size]) -> None:
@@ -39,17 +38,7 @@ def write_pool(w: Writer, node: Node, sizes: Mapping[str, Size]) -> None:
         return
     # Nothing of that ever counts, so sums over all are divided anew by how many numbers do.
     means = w.add("AveragePool", [x], count_include_pad=1, **setting)
-    w.add("Mul", [means, w.constant(s.kh * s.kw / _counts(s, count))], node.name)
-
-
-def _counts(s: PoolShape, padding: bool) -> NDArray[Any]:
-    """How many numbers of each window count, (oh, ow)."""
-    top, bottom, left, right = s.padding if padding else (0, 0, 0, 0)
-    rows = np.arange(s.oh)[:, None] * s.stride[0] - s.padding[0] + np.arange(s.kh)
-    columns = np.arange(s.ow)[:, None] * s.stride[1] - s.padding[2] + np.arange(s.kw)
-    high = ((rows >= -top) & (rows < s.ih + bottom)).sum(-1)
-    wide = ((columns >= -left) & (columns < s.iw + right)).sum(-1)
-    return np.maximum(np.outer(high, wide), 1)
+    w.add("Mul", [means, w.constant(s.kh * s.kw / counted(s, count))], node.name)
 
 
 def _uneven(w: Writer, node: Node, size: Size, largest: bool) -> None:

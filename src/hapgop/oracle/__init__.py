@@ -2,7 +2,7 @@
 
 from hapgop.oracle.convolution import bound, conv, grad_w, grad_x
 from hapgop.oracle.normalise import batch_norm, batch_norm_grad
-from hapgop.oracle.pooling import avg_pool, avg_pool_grad, max_pool, max_pool_grad
+from hapgop.oracle.pooling import avg_pool, avg_pool_grad, counted, max_pool, max_pool_grad
 
 __all__ = [
     "avg_pool",
@@ -11,6 +11,7 @@ __all__ = [
     "batch_norm_grad",
     "bound",
     "conv",
+    "counted",
     "grad_w",
     "grad_x",
     "max_pool",

@@ -42,18 +42,18 @@ def avg_pool(x: ArrayLike, shape: PoolShape, count_include_pad: bool = True) -> 
     Padding counts as zeros or not at all; what ceil_mode adds beyond the padding never counts.
     """
     x = wide("x", x, shape.x_shape)
-    means: Array = windows(x, shape).sum((-2, -1)) / _counts(shape, count_include_pad)
+    means: Array = windows(x, shape).sum((-2, -1)) / counted(shape, count_include_pad)
     return means
 
 
 def avg_pool_grad(g: ArrayLike, shape: PoolShape, count_include_pad: bool = True) -> Array:
     """The x-derivative of <g, avg_pool(x)>, in float64: g (n, c, oh, ow) -> (n, c, ih, iw)."""
-    share = wide("g", g, shape.y_shape) / _counts(shape, count_include_pad)
+    share = wide("g", g, shape.y_shape) / counted(shape, count_include_pad)
     return scatter(lambda i, j: share, shape)
 
 
-def _counts(shape: PoolShape, count_include_pad: bool) -> Array:
-    """How many taps of each window count, (oh, ow)."""
+def counted(shape: PoolShape, count_include_pad: bool) -> Array:
+    """How many taps of each window count in its mean, (oh, ow)."""
     top, bottom, left, right = shape.padding if count_include_pad else (0, 0, 0, 0)
     rows = np.arange(shape.oh)[:, None] * shape.stride[0] - shape.padding[0] + np.arange(shape.kh) * shape.dilation[0]
     columns = (
