@@ -9,6 +9,7 @@ from hapgop.tile import Affine, Builder, Kernel
 
 CHUNK = 40  # elements of scratch and of output that belong to one work item
 PRIVATE = 24
+FOUND = 40
 INPUT = 200
 
 # Whole numbers, so that products are exact however they are rounded, and what arithmetic treats specially.
@@ -37,6 +38,7 @@ class _Writer:
     k: Builder
     atoms: list[Affine]
     x: object
+    whole: object
     places: list  # (buffer, first element of this item's part, size of the part, readable)
     leaves: list[int] = field(default_factory=list)
     mixed: list[int] = field(default_factory=list)
@@ -69,7 +71,7 @@ class _Writer:
         k = self.k
         kinds = ["leaf", "leaf", "load", "arithmetic", "arithmetic", "into", "transpose", "store", "store"]
         if self.depth < 2:
-            kinds += ["loop", "loop"]
+            kinds += ["loop", "loop", "found"]
         match self.some(kinds):
             case "leaf":
                 self.leaf()
@@ -94,6 +96,8 @@ class _Writer:
                 k.store(self.any(), buffer, first + index, count, stride)
             case "loop":
                 self.loop(None)
+            case "found":
+                self.found()
 
     def any(self) -> int:
         return self.some(self.leaves + self.mixed)
@@ -144,6 +148,17 @@ class _Writer:
             self.depth -= 1
         del self.leaves[kept[0] :], self.mixed[kept[1] :], self.atoms[kept[2] :]
 
+    def found(self) -> None:
+        """A number from memory, by which the body's accesses may be moved; what is made there is seen outside."""
+        first = self.within(FOUND, self.k.lanes - 1)
+        self.k.store(self.any(), self.whole, first)
+        with self.k.indirect("f", self.whole, first, self.draw(st.integers(0, 9))) as place:
+            self.depth += 1
+            self.atoms.append(place)
+            self.body(3)
+            self.atoms.pop()
+            self.depth -= 1
+
     def body(self, most: int) -> None:
         self.leaf()
         for _ in range(self.draw(st.integers(1, most))):
@@ -171,20 +186,21 @@ def programs(draw, dtypes=("float32", "float64"), vector_bytes=(16, 32, 64)):
     y = k.buffer("y", size * (second * CHUNK), "out")
     scratch = k.buffer("s", size * (2 * CHUNK), "scratch")
     private = k.buffer("p", PRIVATE, "private")
+    whole = k.buffer("w", FOUND, "private", whole=True)
 
     repeat = (("r", draw(st.integers(-2, 1)), [size, 2], 1),) if draw(st.booleans()) else ()
     with k.stage("fill", ("a", size)) as (a,):
-        _Writer(draw, k, [], x, []).clear((scratch, a * (2 * CHUNK), 2 * CHUNK, True))
+        _Writer(draw, k, [], x, whole, []).clear((scratch, a * (2 * CHUNK), 2 * CHUNK, True))
     with k.stage("work", ("a", size), ("b", 2), repeat=repeat) as variables:
         a, b = variables[-2:]
         own = (scratch, (a * 2 + b) * CHUNK, CHUNK, True)
         mine = (private, Affine(), PRIVATE, True)
-        writer = _Writer(draw, k, [size, *variables], x, [own, mine])
+        writer = _Writer(draw, k, [size, *variables], x, whole, [own, mine])
         writer.clear(mine)
         writer.body(6)
     with k.stage("rest", ("a", size), ("b", second)) as (a, b):
         out = (y, (a * second + b) * CHUNK, CHUNK, False)
-        writer = _Writer(draw, k, [size, a, b], x, [out])
+        writer = _Writer(draw, k, [size, a, b], x, whole, [out])
         writer.mixed.append(k.load(scratch, (size * 2 - 1 - a - a) * CHUNK, min(lanes, CHUNK)))
         writer.mixed.append(k.load(scratch, a * (2 * CHUNK) + draw(st.integers(0, 20)), min(lanes, CHUNK)))
         writer.body(6)

@@ -14,7 +14,7 @@ from kernels import emitted, function
 
 from hapgop import native
 from hapgop.native import target
-from hapgop.tile import Builder, interpret
+from hapgop.tile import Builder, check, interpret
 
 SPECIAL = [0.0, -0.0, 1.0, -2.5, 3.0, np.inf, -np.inf, np.nan, 2.0**100, -(2.0**100)]
 PAIRS = np.array(list(product(SPECIAL, SPECIAL)))
@@ -158,6 +158,30 @@ def test_division_rounds_down(divisor):
         k.store(k.from_index((i - n) // divisor * 100 + (i - n) % divisor), y, i, 1)
     y = emitted(k.kernel(), {"y": np.zeros(40)}, {"n": 20})["y"]
     assert y.tolist() == [(i - 20) // divisor * 100 + (i - 20) % divisor for i in range(40)]
+
+
+@pytest.mark.parametrize(("dtype", "width"), WIDTHS)
+@pytest.mark.parametrize("last", [0, 2, 1000])
+def test_an_access_where_data_say(dtype, width, last):
+    """Whatever numbers are stored as whole ones, what is found lies inside."""
+    lanes = width // np.dtype(dtype).itemsize
+    given = np.resize([*SPECIAL, 2.9, 0.5, 999.0, 1000.0, 1001.0, 2.0**31], 2 * lanes).astype(dtype)
+    k = Builder("found", dtype, lanes)
+    x, table = k.buffer("x", len(given), "in"), k.buffer("table", last + 1, "in")
+    y, places = k.buffer("y", len(given), "out"), k.buffer("places", len(given) + 1, "private", whole=True)
+    with k.stage("s", ("i", 1)):
+        k.store(k.load(x, 0), places, 0)
+        for i in range(lanes, 2 * lanes):
+            k.store(k.broadcast(x, i), places, i, 1, stride=2)
+        with k.loop("j", 0, len(given)) as j, k.indirect("place", places, j, last) as place:
+            k.store(k.broadcast(table, place), y, j, 1)
+    kernel = k.kernel()
+    check(kernel)
+    arrays = {"x": given, "table": np.arange(last + 1).astype(dtype), "y": np.zeros(len(given), dtype)}
+    copies = {name: values.copy() for name, values in arrays.items()}
+    interpret(kernel, copies, {})
+    np.testing.assert_array_equal(emitted(kernel, arrays, {})["y"], copies["y"])
+    np.testing.assert_array_equal(copies["y"], np.minimum(np.trunc(np.clip(np.nan_to_num(given), 0, 2**30)), last))
 
 
 @pytest.mark.parametrize("descending", [False, True])

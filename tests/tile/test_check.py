@@ -171,6 +171,44 @@ def test_a_loop_bound_may_not_use_an_unknown_variable():
     assert refused == "k, stage s: z is used outside its loop"
 
 
+def indirect(role="private", last=3, whole=True, after=False, **kind):
+    """Reads x where a buffer says."""
+
+    def body(k, x, y, i):
+        places = k.buffer("places", 8, role, whole=whole, **kind)
+        k.store(k.const(0.0), places, i * 4, 1)
+        with k.indirect("place", places, i * 4, last) as place:
+            k.store(k.load(x, place), y, i * 4)
+        if after:
+            k.store(k.from_index(place), y, i * 4)
+
+    return program(body)
+
+
+def test_what_is_found_in_memory_may_be_as_large_as_its_last():
+    assert check(indirect(last=4)).registers == 1
+    assert "x[place.2 + 3] may pass the end (8) by 1" in refusal(indirect(last=5))
+
+
+def test_what_is_found_in_memory_ends_with_its_body():
+    assert refusal(indirect(after=True)) == "k, stage s: place.2 is used outside its loop"
+
+
+@pytest.mark.parametrize("kind", [{"role": "in"}, {"role": "out"}, {"narrow": True}, {"octets": True}], ids=str)
+def test_only_a_kernels_own_memory_is_whole(kind):
+    assert "places" in refusal(indirect(**kind))
+
+
+def test_numbers_are_not_found_and_whole_ones_not_loaded():
+    assert "whole numbers are found by Indirect" in refusal(indirect(whole=False))
+
+    def body(k, x, y, i):
+        places = k.buffer("places", 8, "private", whole=True)
+        k.store(k.load(places, 0), y, i * 4)
+
+    assert "whole numbers are found by Indirect" in refusal(program(body))
+
+
 def test_an_index_that_becomes_a_number_may_not_use_an_unknown_variable():
     kernel = program(lambda k, x, y, i: k.store(k.from_index(Var("z", 1)), y, i * 4))
     assert refusal(kernel) == "k, stage s: z is used outside its loop"

@@ -185,3 +185,24 @@ def test_what_was_never_written_is_nan(role):
 def test_an_access_outside_its_buffer_is_an_error(index, place):
     with pytest.raises(IndexError, match=place):
         run("float32", lambda k, y, a: k.store(k.load(a, Affine(index), 4), y, 0), a=range(8))
+
+
+def test_what_is_found_in_memory_moves_an_access(dtype):
+    def write(k, y, a):
+        places = k.buffer("places", 8, "private", whole=True)
+        k.store(k.load(a, 0), places, 0)
+        for i in range(8):
+            with k.indirect("place", places, i, 5) as place:
+                k.store(k.from_index(place * 10 + i), y, i, 1)
+
+    y = run(dtype, write, a=[0, 1.9, 5, 6, -1, NAN, INF, -INF])
+    assert y.tolist() == [0, 11, 52, 53, 4, 5, 56, 7]
+
+
+def test_what_was_never_stored_is_found_as_the_last(dtype):
+    def write(k, y):
+        places = k.buffer("places", 1, "scratch", whole=True)
+        with k.indirect("place", places, 0, 3) as place:
+            k.store(k.from_index(place), y, 0)
+
+    assert run(dtype, write).tolist() == [3] * 8

@@ -3,24 +3,20 @@
 The whole kernel becomes one function, `run(data, thread, threads, barrier)`: each thread calls it, works through its
 own share of every stage's items, and meets the others at the barrier between stages. `data` is an array of 64-bit
 words: the buffers' addresses in their order, then the sizes.
-
-Addresses are computed where their loop variable gets its value, so that the innermost loop only adds constants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 
+from hapgop.native.addresses import Addresses, Scope
 from hapgop.native.statements import StatementWriter, streamed
 from hapgop.tile import (
     Affine,
-    Buffer,
-    Coordinate,
+    Indirect,
     Kernel,
     Loop,
-    Quotient,
     Range,
     Rounds,
     Size,
@@ -28,35 +24,22 @@ from hapgop.tile import (
     Statement,
     Var,
     apart,
-    depth,
 )
 
 _START = "begin"
 _FLUSH_DENORMALS = 0x8040  # FTZ and DAZ of the x86 control register MXCSR
 
 
-@dataclass(slots=True)
-class Scope:
-    """A loop's body: what is computed once at its start, and where it ends."""
-
-    header: list[str] = field(default_factory=list)
-    known: dict[object, str] = field(default_factory=dict)
-
-
-class Emitter:
+class Emitter(Addresses):
     """Writes one kernel; `text()` is the module."""
 
     def __init__(self, kernel: Kernel, x86: bool, fma: bool, bf16: bool) -> None:
-        self.kernel, self.x86, self.fma, self.bf16 = kernel, x86, fma, bf16
-        self.scalar = "double" if kernel.dtype == "float64" else "float"
+        super().__init__(kernel)
+        self.x86, self.fma, self.bf16 = x86, fma, bf16
         self.itemsize = 8 if kernel.dtype == "float64" else 4
         self.vector = f"<{kernel.lanes} x {self.scalar}>"
         self.declared: set[str] = set()
         self.functions: list[str] = []
-        self._names = 0
-        self.lines: list[str] = []
-        self.scopes: list[Scope] = []
-        self.bases: dict[tuple[str, Affine], str] = {}
         self.streaming = False
         self.label = "entry"
         self.count = 0
@@ -76,119 +59,14 @@ class Emitter:
         attributes = 'attributes #0 = { nounwind "prefer-vector-width"="512" }'
         return "\n".join([*sorted(self.declared), *self.functions, attributes, "!0 = !{i32 1}", ""])
 
-    def fresh(self) -> str:
-        self._names += 1
-        return f"%t{self._names}"
-
-    # Integers and addresses
-
-    def integer(self, e: Affine) -> str:
-        """The SSA name (or literal) of an integer expression, computed as far out as its atoms allow."""
-        if not e.terms:
-            return str(e.const)
-        base = self.sum(e)
-        if not e.const:
-            return base
-        return self.once(self.deepest(e), ("int", e), f"add nsw i64 {base}, {e.const}")
-
-    def sum(self, e: Affine) -> str:
-        """The variable part of an expression."""
-        here, outer = self.split(e)
-        parts = [self.product(atom, c) for atom, c in here.terms.items()]
-        if outer.terms:
-            parts.insert(0, self.sum(outer))
-        at = self.deepest(e)
-        total = parts[0]
-        for i, part in enumerate(parts[1:]):
-            total = self.once(at, ("sum", Affine(0, e.terms), i), f"add nsw i64 {total}, {part}")
-        return total
-
-    def pointer(self, buffer: Buffer, index: Affine) -> str:
-        """The address of an element: one addition for each loop that moves it, constants last."""
-        base = self.base(buffer, Affine(0, index.terms))
-        if not index.const:
-            return base
-        name = self.fresh()
-        self.lines.append(f"{name} = getelementptr inbounds {self.element(buffer)}, ptr {base}, i64 {index.const}")
-        return name
-
-    def element(self, buffer: Buffer) -> str:
-        return "i8" if buffer.octets else "i16" if buffer.narrow else self.scalar
-
-    def base(self, buffer: Buffer, variable: Affine) -> str:
-        if not variable.terms:
-            return f"%b_{buffer.name}"
-        # Loop variables have names of their own, so what was found once in a stage stays right.
-        key = (buffer.name, variable)
-        name = self.bases.get(key)
-        if name is None:
-            here, outer = self.split(variable)
-            start, offset = self.base(buffer, outer), self.sum(here)
-            line = f"getelementptr inbounds {self.element(buffer)}, ptr {start}, i64 {offset}"
-            name = self.bases[key] = self.once(self.deepest(variable), ("ptr", *key), line)
-        return name
-
-    def split(self, e: Affine) -> tuple[Affine, Affine]:
-        """The terms that get their value in the deepest scope, and the rest."""
-        deepest = self.deepest(e)
-        here = {a: c for a, c in e.terms.items() if self.scopes[depth(a)] is deepest}
-        rest = {a: c for a, c in e.terms.items() if a not in here}
-        return Affine(0, here), Affine(0, rest)
-
-    def deepest(self, e: Affine) -> Scope:
-        return self.scopes[max(map(depth, e.terms), default=0)]
-
-    def product(self, atom: Size | Var | Quotient, c: int) -> str:
-        name = self.atom(atom)
-        if c == 1:
-            return name
-        scope = self.scopes[depth(atom)]
-        return self.once(scope, ("mul", atom, c), f"mul nsw i64 {name}, {c}")
-
-    def atom(self, atom: Size | Var | Quotient) -> str:
-        if isinstance(atom, Size):
-            return f"%s_{atom.name}"
-        if isinstance(atom, Var):
-            return f"%i_{atom.name}"
-        scope = self.scopes[depth(atom)]
-        top = self.integer(atom.numerator)
-        # Rounds down: a negative numerator is first lowered by divisor - 1.
-        sign = self.once(scope, ("sign", atom), f"ashr i64 {top}, 63")
-        fix = self.once(scope, ("fix", atom), f"and i64 {sign}, {atom.divisor - 1}")
-        low = self.once(scope, ("low", atom), f"sub nsw i64 {top}, {fix}")
-        return self.once(scope, ("div", atom), f"sdiv i64 {low}, {atom.divisor}")
-
-    def once(self, scope: Scope, key: object, instruction: str) -> str:
-        """The name of a value that a scope computes at its start, at most once."""
-        name = scope.known.get(key)
-        if name is None:
-            name = scope.known[key] = self.fresh()
-            scope.header.append(f"{name} = {instruction}")
-        return name
-
-    def inside(self, where: tuple[Coordinate, ...]) -> str:
-        """Whether every coordinate is inside its extent."""
-        total = ""
-        for c in where:
-            depths = max(map(depth, [*c.value.terms, *c.extent.terms]), default=0)
-            scope = self.scopes[depths]
-            one = self.once(
-                scope, ("in", c.value, c.extent), f"icmp ult i64 {self.integer(c.value)}, {self.integer(c.extent)}"
-            )
-            total = one if not total else self.both(total, one)
-        return total
-
-    def both(self, a: str, b: str) -> str:
-        name = self.fresh()
-        self.lines.append(f"{name} = and i1 {a}, {b}")
-        return name
-
     # Control
 
     def body(self, statements: tuple[Statement, ...], writer: StatementWriter) -> None:
         for s in statements:
             if isinstance(s, Loop):
                 self.loop(s.range, partial(self.body, s.body, writer))
+            elif isinstance(s, Indirect):
+                self.indirect(s, writer)
             else:
                 writer.write(s)
 
@@ -233,6 +111,19 @@ class Emitter:
             f"{out}:",
         ]
         self.label = out
+
+    def indirect(self, s: Indirect, writer: StatementWriter) -> None:
+        """The body behind the number that is found in memory."""
+        self.declared.add("declare i32 @llvm.umin.i32(i32, i32)")
+        found = writer.op(f"load i32, ptr {self.pointer(s.at.buffer, s.at.index)}, align 4")
+        inside = writer.op(f"call i32 @llvm.umin.i32(i32 {found}, i32 {s.last})")
+        self.lines.append(f"%i_{s.var.name} = zext i32 {inside} to i64")
+        outer, self.lines = self.lines, []
+        scope = Scope()
+        self.scopes.append(scope)
+        self.body(s.body, writer)
+        self.scopes.pop()
+        self.lines = [*outer, *scope.header, *self.lines]
 
     # Functions
 

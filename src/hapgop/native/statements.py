@@ -17,6 +17,7 @@ from hapgop.tile import (
     Dot,
     Fma,
     FromIndex,
+    Indirect,
     Kernel,
     Load,
     Loop,
@@ -49,6 +50,7 @@ class Context(Protocol):
     def fresh(self) -> str: ...
     def integer(self, e: Affine) -> str: ...
     def pointer(self, buffer: Buffer, index: Affine) -> str: ...
+    def element(self, buffer: Buffer) -> str: ...
     def inside(self, where: tuple[Coordinate, ...]) -> str: ...
 
 
@@ -59,7 +61,7 @@ def streamed(body: tuple[Statement, ...], lanes: int) -> set[Buffer]:
     """The buffers with a store that can go past the caches once they start at a whole vector."""
     found = set()
     for s in body:
-        if isinstance(s, Loop):
+        if isinstance(s, Loop | Indirect):
             found |= streamed(s.body, lanes)
         elif isinstance(s, Store) and _whole(s, lanes):
             found.add(s.at.buffer)
@@ -76,7 +78,7 @@ def _whole(s: Store, lanes: int) -> bool:
 
 def _written(body: tuple[Statement, ...]) -> Iterator[Register]:
     for s in body:
-        if isinstance(s, Loop):
+        if isinstance(s, Loop | Indirect):
             yield from _written(s.body)
         else:
             yield from writes(s)
@@ -202,6 +204,15 @@ class StatementWriter:
         best = self.op(f"select <{n} x i1> {nan}, {words} {quiet}, {words} {near}")
         return self.op(f"trunc {words} {best} to {halves}")
 
+    def whole(self, value: str) -> str:
+        """The numbers rounded down, between bounds that are an instruction each: NaN is not above zero."""
+        n, v, most = self.c.kernel.lanes, self.c.vector, self.splat_literal(float(1 << 30))
+        above = self.op(f"fcmp ogt {v} {value}, zeroinitializer")
+        value = self.op(f"select <{n} x i1> {above}, {v} {value}, {v} zeroinitializer")
+        below = self.op(f"fcmp olt {v} {value}, {most}")
+        value = self.op(f"select <{n} x i1> {below}, {v} {value}, {v} {most}")
+        return self.op(f"fptosi {v} {value} to <{n} x i32>")
+
     def mask(self, count: int) -> str:
         lanes = self.c.kernel.lanes
         return f"<{lanes} x i1> <{', '.join('i1 1' if i < count else 'i1 0' for i in range(lanes))}>"
@@ -219,6 +230,8 @@ class StatementWriter:
         n = self.c.kernel.lanes
         if buffer.octets:
             return f"<{n} x i8>", f"v{n}i8", 1
+        if buffer.whole:
+            return f"<{n} x i32>", f"v{n}i32", 4
         return (f"<{n} x i16>", f"v{n}i16", 2) if buffer.narrow else (self.c.vector, self.suffix, self.c.itemsize)
 
     def load(self, s: Load) -> None:
@@ -249,6 +262,8 @@ class StatementWriter:
         lanes, value = self.c.kernel.lanes, self.get(s.src)
         if s.at.buffer.narrow:
             value = self.narrowed(value)
+        if s.at.buffer.whole:
+            value = self.whole(value)
         if s.stride == 1:
             if s.where and _DUMP not in self.names:
                 self.names[_DUMP] = "%dump"
@@ -263,7 +278,7 @@ class StatementWriter:
             self.c.declared.add(f"declare void {name}({v}, ptr, i32, <{lanes} x i1>)")
             self.c.lines.append(f"call void {name}({v} {value}, ptr {p}, i32 {size}, {self.mask(s.count)})")
             return
-        scalar = "i16" if s.at.buffer.narrow else self.c.scalar
+        scalar = self.c.element(s.at.buffer)
         for i in range(s.count):
             p = self.c.pointer(s.at.buffer, s.at.index + i * s.stride)
             one = self.op(f"extractelement {v} {value}, i32 {i}")

@@ -26,6 +26,7 @@ from hapgop.tile.program import (
     Dot,
     Fma,
     FromIndex,
+    Indirect,
     Kernel,
     Load,
     Loop,
@@ -67,9 +68,11 @@ class Builder:
 
     # What is passed
 
-    def buffer(self, name: str, size: Index, role: Role, narrow: bool = False, octets: bool = False) -> Buffer:
+    def buffer(
+        self, name: str, size: Index, role: Role, narrow: bool = False, octets: bool = False, whole: bool = False
+    ) -> Buffer:
         """Declares a buffer of `size` elements; buffers are passed in the order of their declaration."""
-        self._buffers.append(Buffer(name, Affine.of(size), role, narrow, octets))
+        self._buffers.append(Buffer(name, Affine.of(size), role, narrow, octets, whole))
         return self._buffers[-1]
 
     def size(self, name: str, low: int = 1, high: int = 2**31) -> Affine:
@@ -113,6 +116,16 @@ class Builder:
         outer, self._body = self._body, []
         yield Affine.of(var)
         outer.append(Loop(Range(var, _bounds(low), _bounds(high), step), tuple(self._body)))
+        self._body = outer
+        self._depth -= 1
+
+    @contextmanager
+    def indirect(self, label: str, buffer: Buffer, index: Index, last: int) -> Iterator[Affine]:
+        """label = the number, from 0 to last, that lies in a whole buffer."""
+        var = self._variable(label)
+        outer, self._body = self._body, []
+        yield Affine.of(var)
+        outer.append(Indirect(var, At(buffer, Affine.of(index)), last, tuple(self._body)))
         self._body = outer
         self._depth -= 1
 

@@ -14,6 +14,7 @@ from hapgop.tile.program import (
     Dot,
     Fma,
     FromIndex,
+    Indirect,
     Kernel,
     Load,
     Loop,
@@ -56,6 +57,8 @@ def check(kernel: Kernel, registers: int | None = None) -> Checked:
             raise TileError(f"{kernel.name}: {buffer.name} is narrow; only what float32 kernels are given can be")
         if buffer.octets and (kernel.dtype != "float32" or buffer.role != "in" or buffer.narrow):
             raise TileError(f"{kernel.name}: {buffer.name} has octets; only what float32 kernels read can")
+        if buffer.whole and (buffer.role not in ("scratch", "private") or buffer.narrow or buffer.octets):
+            raise TileError(f"{kernel.name}: {buffer.name} is whole; only a kernel's own memory can be")
     names = [b.name for b in kernel.buffers] + [s.name for s in kernel.sizes]
     if len(set(names)) != len(names):
         raise TileError(f"{kernel.name}: two buffers or sizes share a name: {names}")
@@ -105,7 +108,7 @@ def reads(s: Statement) -> tuple[Register, ...]:
 def writes(s: Statement) -> tuple[Register, ...]:
     """The registers that a statement writes."""
     match s:
-        case Store() | Prefetch() | Loop():
+        case Store() | Prefetch() | Loop() | Indirect():
             return ()
         case Transpose():
             return s.dst
@@ -160,6 +163,12 @@ class _Access:
                 self.enter(r)
                 self.body(s.body)
                 self.scope.remove(r.var)
+            elif isinstance(s, Indirect):
+                self.visible(s.at.index)
+                self.collect(s, spans)
+                self.enter(Range(s.var, (Affine(),), (Affine(s.last + 1),)))
+                self.body(s.body)
+                self.scope.remove(s.var)
             elif isinstance(s, Load | Store | Broadcast):
                 self.visible(s.at.index)
                 self.collect(s, spans)
@@ -176,23 +185,25 @@ class _Access:
         for span in spans.values():
             self.prove(span)
 
-    def collect(self, s: Load | Store | Broadcast, spans: dict[tuple[str, Affine], _Span]) -> None:
+    def collect(self, s: Load | Store | Broadcast | Indirect, spans: dict[tuple[str, Affine], _Span]) -> None:
         at = s.at
         if isinstance(s, Store) and at.buffer.role == "in":
             raise TileError(f"store to {at.buffer.name}, which is an input")
         if not isinstance(s, Store) and at.buffer.role == "out":
             raise TileError(f"load from {at.buffer.name}, which is an output")
+        if at.buffer.whole != isinstance(s, Indirect) and not isinstance(s, Store):
+            raise TileError(f"{at.buffer.name}: whole numbers are found by Indirect, and nothing else is")
         reach = 0
-        if not isinstance(s, Broadcast):
+        if isinstance(s, Load | Store):
             if not 1 <= s.count <= self.kernel.lanes or s.stride < 1:
                 raise TileError(f"{s.count} lanes with stride {s.stride} of {at.buffer.name}")
             reach = (s.count - 1) * s.stride
-        if not isinstance(s, Store) and s.pairs:
+        if isinstance(s, Load | Broadcast) and s.pairs:
             if not at.buffer.narrow:
                 raise TileError(f"pairs of {at.buffer.name}, which is not narrow")
             reach += 1
         index = at.index
-        if not isinstance(s, Broadcast):
+        if isinstance(s, Load | Store):
             index = self.placed(s)
             at = At(at.buffer, index)
         first, last = index.const, index.const + reach
@@ -256,6 +267,9 @@ class _Pressure:
                         self.died[r] = self.clock
                     elif birth > start:
                         self.ended.add(r)  # the loop may be empty: outside, nothing it writes first is there
+                continue
+            if isinstance(s, Indirect):
+                self.walk(s.body)
                 continue
             for r in reads(s):
                 if r not in self.born or r in self.ended:

@@ -21,6 +21,7 @@ from hapgop.tile.program import (
     Dot,
     Fma,
     FromIndex,
+    Indirect,
     Kernel,
     Load,
     Loop,
@@ -59,7 +60,8 @@ def interpret(kernel: Kernel, arrays: Mapping[str, NDArray[Any]], sizes: Mapping
     memory = dict(arrays)
     for buffer in kernel.buffers:
         if buffer.role in ("scratch", "private"):
-            memory[buffer.name] = np.full(buffer.size.value(values), np.nan, kernel.dtype)
+            start, kind = (-1, "int32") if buffer.whole else (np.nan, kernel.dtype)
+            memory[buffer.name] = np.full(buffer.size.value(values), start, kind)
     with np.errstate(all="ignore"):
         run = _Run(kernel, memory, values)
         for step in kernel.steps:
@@ -102,6 +104,11 @@ class _Run:
                 for value in self.range(statement.range):
                     self.values[statement.range.var] = value
                     self.body(statement.body)
+            elif isinstance(statement, Indirect):
+                array, part = self.lanes(statement.at, 1, 1)
+                found = int(array[part][0])
+                self.values[statement.var] = found if 0 <= found <= statement.last else statement.last
+                self.body(statement.body)
             else:
                 self.step(statement)
 
@@ -141,6 +148,8 @@ class _Run:
                 if self.inside(s.where):
                     array, part = self.lanes(s.at, s.count, s.stride, s.where)
                     values = r[s.src][: s.count]
+                    if s.at.buffer.whole:
+                        values = np.clip(np.nan_to_num(values), 0, 1 << 30)
                     array[part] = narrowed(values) if s.at.buffer.narrow else values
             case Binary():
                 r[s.dst] = _BINARY[s.op](r[s.a], r[s.b])

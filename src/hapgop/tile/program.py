@@ -27,7 +27,9 @@ class Buffer:
 
     A `private` one is passed as one array for all threads, in which each has `apart(size)` elements.
     The elements of a `narrow` one, in a kernel of float32, are bfloat16: a load widens them, a store rounds to the
-    nearest, of two to the even one. Those of `octets` are whole numbers from 0 to 255, which are only read.
+    nearest, of two to the even one. Those of `octets` are whole numbers from 0 to 255, which are only read. Those of a
+    `whole` one are whole numbers of 32 bits for `Indirect`: a store brings a number between 0 and 2^30, NaN to 0, and
+    rounds it down.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Buffer:
     role: Role
     narrow: bool = False
     octets: bool = False
+    whole: bool = False
 
 
 def apart(size: Affine) -> Affine:
@@ -220,6 +223,19 @@ class Loop:
     body: tuple[Statement, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Indirect:
+    """The body, with var = what a whole buffer holds at a place, or `last` where that is above it or below zero.
+
+    So an access lies where data say, and is still proved to lie inside its buffer.
+    """
+
+    var: Var
+    at: At
+    last: int
+    body: tuple[Statement, ...]
+
+
 Statement = (
     Const
     | FromIndex
@@ -236,6 +252,7 @@ Statement = (
     | Transpose
     | Prefetch
     | Loop
+    | Indirect
 )
 
 

@@ -12,6 +12,7 @@ from hapgop.tile.program import (
     Coordinate,
     Dot,
     Fma,
+    Indirect,
     Kernel,
     Load,
     Loop,
@@ -30,7 +31,7 @@ def with_buffers(kernel: Kernel, instead: Mapping[Buffer, Buffer]) -> Kernel:
     """
 
     def statement(s: Statement) -> Statement:
-        if isinstance(s, Load | Store | Broadcast | Prefetch):
+        if isinstance(s, Load | Store | Broadcast | Prefetch | Indirect):
             return replace(s, at=At(instead.get(s.at.buffer, s.at.buffer), s.at.index))
         return s
 
@@ -59,7 +60,9 @@ def as_pairs(kernel: Kernel, instead: Mapping[Buffer, Buffer]) -> Kernel:
 
 def _changed(kernel: Kernel, instead: Mapping[Buffer, Buffer], change: Callable[[Statement], Statement]) -> Kernel:
     def statement(s: Statement) -> Statement:
-        return replace(s, body=tuple(map(statement, s.body))) if isinstance(s, Loop) else change(s)
+        if isinstance(s, Loop | Indirect):
+            s = replace(s, body=tuple(map(statement, s.body)))
+        return s if isinstance(s, Loop) else change(s)
 
     def stage(s: Stage) -> Stage:
         return replace(s, body=tuple(map(statement, s.body)))
