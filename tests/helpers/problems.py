@@ -14,6 +14,8 @@ from hapgop.algorithms.pooled_grad import PooledGrad
 from hapgop.algorithms.pooled_grad_w import PooledGradW
 from hapgop.algorithms.problem import CONV_OPS, POOL_OPS
 from hapgop.algorithms.relu_grad import ReluGrad
+from hapgop.algorithms.winners_grad_w import WinnersGradW
+from hapgop.algorithms.winners_grad_x import WinnersGradX
 from hapgop.algorithms.winograd import Winograd, WinogradGradW
 from hapgop.engine import Prepared
 from hapgop.machine import AVX2, AVX512, NEON, Machine, host
@@ -60,7 +62,8 @@ def usual(op: str) -> list[Problem]:
 # Those that give the exact answer for small whole numbers: plain sums. The fast ones have tests of their own.
 FAST = tuple(a for a in ALL if isinstance(a, Winograd | WinogradGradW))
 # These go through maps pixel by pixel or do several operations at once, and have tests of their own too.
-MAPS = tuple(a for a in ALL if isinstance(a, BatchNorm | ReluGrad | PooledGrad | PooledGradW))
+_SEVERAL = PooledGrad | PooledGradW | WinnersGradX | WinnersGradW
+MAPS = tuple(a for a in ALL if isinstance(a, BatchNorm | ReluGrad | _SEVERAL))
 ANSWERS = [
     (a, op)
     for a in ALL

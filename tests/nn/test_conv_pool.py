@@ -1,5 +1,7 @@
 """A convolution with its activation and its pool in one operator: as the three one after the other."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -88,21 +90,31 @@ def test_what_was_read_and_written_over_is_refused():
         y.sum().backward()
 
 
-def test_what_the_backward_took_is_counted():
-    x = whole(2, 1, 8, 8).to(memory_format=torch.channels_last)
-    first, second = (Conv2d(i, o, 3, padding=1, activation="relu", pool=2) for i, o in ((1, 4), (4, 7)))
+BY_WINNERS = {"pooled_grad_w", "pooled_grad_x"}
+BY_PIXELS = {"pooled_grad", "grad_x", "grad_w"}
+
+
+@pytest.mark.parametrize(("channels", "ops"), [((1, 4, 7), BY_WINNERS), ((1, 64, 64), BY_PIXELS)])
+def test_what_the_backward_took_is_counted(channels, ops):
+    """Few channels go winner by winner, many by fast algorithms."""
+    x = whole(2, 1, 16, 16).to(memory_format=torch.channels_last)
+    first, second = (Conv2d(i, o, 3, padding=1, activation="relu", pool=2) for i, o in pairwise(channels))
     reset_report()
     second(first(x)).sum().backward()
-    ops_of = {op for op, _ in report().engine}
-    assert ops_of == {"conv_pool", "pooled_grad", "pooled_grad_w", "grad_x", "grad_w"}
+    assert {op for op, _ in report().engine} == {"conv_pool", *ops}
 
 
 def test_the_profiler_hears_of_it():
-    x = whole(2, 1, 8, 8).to(memory_format=torch.channels_last)
-    first, second = (Conv2d(i, o, 3, padding=1, activation="relu", pool=2) for i, o in ((1, 4), (4, 7)))
+    x = whole(2, 1, 16, 16).to(memory_format=torch.channels_last)
+    few, many = (
+        torch.nn.Sequential(*(Conv2d(i, o, 3, padding=1, activation="relu", pool=2) for i, o in pairwise(channels)))
+        for channels in ((1, 4, 7), (1, 64, 64))
+    )
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
-        second(first(x)).sum().backward()
-    assert {"hapgop::pooled_grad", "hapgop::pooled_grad_w"} <= {event.key for event in record.key_averages()}
+        few(x).sum().backward()
+        many(x).sum().backward()
+    wanted = {"hapgop::pooled_grad", "hapgop::pooled_grad_x", "hapgop::pooled_grad_w"}
+    assert wanted <= {event.key for event in record.key_averages()}
 
 
 def test_a_recorded_backward_is_made_of_operators():

@@ -108,6 +108,22 @@ BUGS = (
         "pooled_is_right and first",
     ),
     Bug(
+        "a winner in the row below is looked for beside",
+        "algorithms/winners.py",
+        "i // 2 * below + i % 2 * beside",
+        "i % 2 * below + i // 2 * beside",
+        "algorithms/test_pooled.py",
+        "they_are_exact and winners",
+    ),
+    Bug(
+        "images that take turns add to the first one's gradient",
+        "algorithms/winners.py",
+        "first = slot * self.size",
+        "first = 0 * slot * self.size",
+        "algorithms/test_pooled.py",
+        "they_are_exact and winners",
+    ),
+    Bug(
         "the last lanes of a sum left out",
         "algorithms/narrow_tile.py",
         "                    if rest:\n",

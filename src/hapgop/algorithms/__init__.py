@@ -17,6 +17,8 @@ from hapgop.algorithms.pooled_grad_w import PooledGradW
 from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.recipe import Algorithm, Pack, Recipe
 from hapgop.algorithms.relu_grad import ReluGrad
+from hapgop.algorithms.winners_grad_w import WinnersGradW
+from hapgop.algorithms.winners_grad_x import WinnersGradX
 from hapgop.algorithms.winograd import Winograd, WinogradGradW
 
 __all__ = ["ALL", "Algorithm", "Pack", "Problem", "Recipe", "algorithms_of"]
@@ -29,6 +31,8 @@ ALL: tuple[Algorithm, ...] = (
     ReluGrad(),
     PooledGrad(),
     PooledGradW(),
+    WinnersGradX(),
+    WinnersGradW(),
     Depthwise(),
     DepthwiseGradW(),
     Winograd(5, 3),

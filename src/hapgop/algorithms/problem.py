@@ -10,13 +10,13 @@ Op = Literal[
     "conv", "grad_x", "grad_w", "grad_b",
     "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad",
     "batch_norm", "batch_norm_grad", "relu_grad",
-    "pooled_grad", "pooled_grad_w",
+    "pooled_grad", "pooled_grad_x", "pooled_grad_w",
 ]  # fmt: skip
 CONV_OPS: tuple[Op, ...] = ("conv", "grad_x", "grad_w", "grad_b")
 POOL_OPS: tuple[Op, ...] = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
 NORM_OPS: tuple[Op, ...] = ("batch_norm", "batch_norm_grad")
 MAP_OPS: tuple[Op, ...] = (*NORM_OPS, "relu_grad")
-POOLED_OPS: tuple[Op, ...] = ("pooled_grad", "pooled_grad_w")
+POOLED_OPS: tuple[Op, ...] = ("pooled_grad", "pooled_grad_x", "pooled_grad_w")
 DTYPES = ("float32", "float64", "bfloat16")
 ACTIVATIONS = ("relu", "relu6", "hardswish")
 
@@ -41,6 +41,7 @@ class Problem:
     batch_norm_grad g, x, weight, bias, stats, y, dx, dr, dparams
     relu_grad     g, y, dx, db                             dx = g where y is above zero, db its sum
     pooled_grad   g, z, winners, dx, db                    dx: g where z is above zero, sent to its winner; db its sum
+    pooled_grad_x g, z, winners, w, dx         dx: of the input of a convolution whose gradient is that dx
     pooled_grad_w x, g, z, winners, dw, db                 dw: of a convolution whose gradient is that dx
 
     Of grad_x, bias is there only with `bias`. Of conv, r is there only with `residual`: shaped and laid out as the
@@ -99,7 +100,7 @@ class Problem:
         for name, able in (("residual", ("conv", *NORM_OPS)), ("pooled", ("conv",))):
             if getattr(self, name) and self.op not in able:
                 raise InputError(f"{name} is True, but {self.op} has no such step; of {', '.join(able)} it may be")
-        wanted = ConvShape if self.op in (*CONV_OPS, "pooled_grad_w") else PoolShape
+        wanted = ConvShape if self.op in (*CONV_OPS, "pooled_grad_x", "pooled_grad_w") else PoolShape
         if not isinstance(self.shape, wanted):
             raise InputError(f"{self.op} wants a {wanted.__name__}, not {type(self.shape).__name__}")
         if isinstance(self.shape, ConvShape):
@@ -177,5 +178,6 @@ _TENSORS = {
     "batch_norm_grad": 9,
     "relu_grad": 4,
     "pooled_grad": 5,
+    "pooled_grad_x": 5,
     "pooled_grad_w": 6,
 }

@@ -70,9 +70,12 @@ def _through_relu(ctx: Any, g: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor
     return g, _op("grad_b")(g) if by_bias else None
 
 
-def _conv_grads(ctx: Any, x: Tensor | None, w: Tensor | None, g: Tensor) -> Grads:
+def _conv_grads(
+    ctx: Any, x: Tensor | None, w: Tensor | None, g: Tensor, wanted: tuple[bool, bool] | None = None
+) -> Grads:
+    """By both factors; wanted: by which of them, those that are asked for without it."""
     (x_size, x_last), (w_size, w_last) = ctx.x, ctx.w
-    by_x, by_w = ctx.needs_input_grad[:2]
+    by_x, by_w = ctx.needs_input_grad[:2] if wanted is None else wanted
     dx = _op("grad_x")(g, w, None, x_size, *ctx.setting, x_last, None) if by_x else None
     dw = _op("grad_w")(x, g, w_size, *ctx.setting, w_last) if by_w else None
     return dx, dw
@@ -128,13 +131,18 @@ def _pooled_grads(ctx: Any, x: Tensor | None, w: Tensor | None, z: Tensor, winne
     by_x, by_w, by_bias = ctx.needs_input_grad[:3]
     if not by_bias or tuple(ctx.pool) != pooled.WINDOW:
         return None
-    if by_w and x is not None and not by_x:
+    dx = dw = db = None
+    if by_w and x is not None and (w is not None or not by_x):
         size, last = ctx.w
-        found = pooled.pooled_grad_w(x, g, z, winners, size, last, ctx.setting)
-        if found is not None:
-            return None, *found
-    found = pooled.pooled_grad(g, z, winners, ctx.y)
-    return None if found is None else (*_conv_grads(ctx, x, w, found[0]), found[1])
+        dx, dw, db = pooled.made_at_once(x, w if by_x else None, g, z, winners, size, last, ctx.setting)
+    by_x, by_w = by_x and dx is None, by_w and dw is None
+    if by_x or by_w or db is None:
+        found = pooled.pooled_grad(g, z, winners, ctx.y)
+        if found is None:
+            return None
+        more, db = _conv_grads(ctx, x, w, found[0], (by_x, by_w)), found[1]
+        dx, dw = (made if made is not None else left for made, left in zip((dx, dw), more, strict=True))
+    return dx, dw, db
 
 
 def _grad_x_save(ctx: Any, inputs: tuple[Any, ...], dx: Tensor) -> None:

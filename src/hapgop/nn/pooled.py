@@ -5,6 +5,7 @@ Each answers None where the engine has no such kernel; then the operators go one
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -13,11 +14,13 @@ from torch._C._autograd import _profiler_enabled
 from torch.autograd.profiler import record_function
 
 from hapgop.algorithms import Problem
+from hapgop.algorithms.problem import Op
 from hapgop.engine import Prepared
 from hapgop.nn.layout import FORMATS, formats_of, strides_of, suggests_channels_last
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.report import count
 from hapgop.nn.routes import DTYPES, LAYOUTS, Facts, Ints, Route, cached, facts, refusal, route_of, want
+from hapgop.program.training import at_once
 from hapgop.shape import ConvShape, PoolShape
 
 WINDOW: Final = (2, 2)
@@ -61,25 +64,33 @@ def pooled_grad(g: Tensor, z: Tensor, winners: Tensor, size: Sequence[int]) -> t
     return dx, db
 
 
-def pooled_grad_w(
-    x: Tensor, g: Tensor, z: Tensor, winners: Tensor, size: Sequence[int], channels_last: bool,
+def made_at_once(
+    x: Tensor, w: Tensor | None, g: Tensor, z: Tensor, winners: Tensor, size: Sequence[int], channels_last: bool,
     setting: tuple[Sequence[int], Sequence[int], Sequence[int], int],
-) -> tuple[Tensor, Tensor] | None:  # fmt: skip
-    """(dw, db) of the convolution of x whose gradient `pooled_grad` gives, for w of `size` (rows, columns).
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    """(dx, dw, db) of the convolution of x whose gradient `pooled_grad` gives, for w of `size` (rows, columns).
 
-    setting: stride, padding, dilation and groups.
+    None for those that are better made of that gradient, and dx without w. setting: stride, padding, dilation, groups.
     """
     stride, padding, dilation, groups = setting
-    given = (tuple(size), tuple(stride), tuple(padding), tuple(dilation), groups)
-    route = _grad_w(facts(x), facts(g), facts(z), facts(winners), *given, channels_last)
-    if route.run is None:
-        return None
-    count(route.answer)
-    g = _brought(g, route.first)
-    dw = empty_strided(route.shape, route.strides, x.dtype)
-    db = torch.empty(z.shape[1], dtype=x.dtype)
-    _called(route.answer.op, route.run, x, g, z, winners, dw, db)
-    return dw, db
+
+    def route(op: Op) -> Route:
+        given = tuple(size), tuple(stride), tuple(padding), tuple(dilation), groups
+        return _grads(op, facts(x), facts(g), facts(z), facts(winners), *given, channels_last, w is not None)
+
+    dx = dw = db = None
+    if w is not None and w.is_contiguous(memory_format=FORMATS[channels_last]):
+        way = route("pooled_grad_x")
+        if way.run is not None:
+            count(way.answer)
+            dx = empty_strided(way.shape, way.strides, x.dtype)
+            _called(way.answer.op, way.run, _brought(g, way.first), z, winners, w, dx)
+    way = route("pooled_grad_w")
+    if way.run is not None:
+        count(way.answer)
+        dw, db = empty_strided(way.shape, way.strides, x.dtype), torch.empty(z.shape[1], dtype=x.dtype)
+        _called(way.answer.op, way.run, x, _brought(g, way.first), z, winners, dw, db)
+    return dx, dw, db
 
 
 def _called(op: str, run: Prepared, *tensors: Tensor) -> None:
@@ -102,24 +113,27 @@ def _grad(g: Facts, z: Facts, winners: Facts, size: Ints) -> Route:
 
 
 @cached
-def _grad_w(
-    x: Facts, g: Facts, z: Facts, winners: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int,
-    last: bool,
+def _grads(
+    op: Op, x: Facts, g: Facts, z: Facts, winners: Facts, size: Ints, stride: Ints, padding: Ints, dilation: Ints,
+    groups: int, last: bool, wants_x: bool,
 ) -> Route:  # fmt: skip
     w_shape = (z[1][1], x[1][1] // groups, *size)
     shape = ConvShape.of(x[1], w_shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
     def problem(z_last: bool, x_last: bool) -> Problem:
         layouts = (LAYOUTS[x_last], LAYOUTS[z_last], "ohwi" if last else "oihw")
-        return Problem("pooled_grad_w", shape, DTYPES[x[0]], *layouts, activation="relu")
+        return Problem(op, shape, DTYPES[x[0]], *layouts, activation="relu")
 
     pooled = PoolShape(*shape.y_shape, *WINDOW)
     reason = refusal(x, z) or _disagreement(g, z, winners, pooled.y_shape)
     x_last = True in formats_of(*x[1:])
     reason = reason or (None if x_last else "channels first")
-    way = route_of("pooled_grad_w", problem, reason, z, (shape.x_shape, x_last))
-    strides = strides_of(shape.w_shape, last)
-    return Route(way.answer, way.run, shape.w_shape, strides, _move(g, suggests_channels_last(*z[1:])))
+    if reason is None and op[-1] not in at_once(replace(problem(True, True), op="pooled_grad_w"), wants_x):
+        reason = "takes longer than by the convolution's own gradient"
+    way = route_of(op, problem, reason, z, (shape.x_shape, x_last))
+    dx = op == "pooled_grad_x"
+    made, order = (shape.x_shape, suggests_channels_last(*x[1:])) if dx else (shape.w_shape, last)
+    return Route(way.answer, way.run, made, strides_of(made, order), _move(g, suggests_channels_last(*z[1:])))
 
 
 def _disagreement(g: Facts, z: Facts, winners: Facts, pooled: Ints) -> str | None:

@@ -37,6 +37,7 @@ _KINDS: Final = (
     ("hapgop::grad_x", "grad_x"),
     ("hapgop::grad_w", "grad_w"),
     ("hapgop::grad_b", "grad_b"),
+    ("hapgop::pooled_grad_x", "grad_x"),
     ("hapgop::pooled_grad_w", "grad_w"),
     ("hapgop::pooled_grad", "pool"),
     ("hapgop::relu", "relu"),
@@ -60,6 +61,7 @@ _KINDS: Final = (
 _WORK: Final = {
     **dict.fromkeys(("batch_norm", "batch_norm_grad"), "batch norm"),
     **dict.fromkeys(("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad", "pooled_grad"), "pool"),
+    "pooled_grad_x": "grad_x",
     "pooled_grad_w": "grad_w",
     "relu_grad": "relu",
     "blend": "running statistics",

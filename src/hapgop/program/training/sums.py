@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 
 from hapgop.algorithms import Problem
 from hapgop.algorithms.problem import Op
-from hapgop.engine import Refused
-from hapgop.program.steps import cost
 from hapgop.program.training.tape import Place, Tape
+from hapgop.program.training.ways import at_once, together
 from hapgop.shape import ConvShape, PoolShape
 
 
@@ -79,35 +78,47 @@ class Sum:
     def pooled_back(self, g: Place, z: Place, winners: Place) -> None:
         """From the gradient of the pooled map, in as few passes as there are kernels for."""
         tape, s, pool = self.tape, self.shape, PoolShape(*self.shape.y_shape, 2, 2)
-        dy = tape.between(prod(s.y_shape))
         if self.relu and self.bias is not None and tape.learns(self.bias.name):
-            whole = Problem("pooled_grad_w", s, "float32", *self.layouts, activation="relu")
+            whole = replace(self.gradient("pooled_grad_w"), activation="relu")
+            once = at_once(whole, tape.wants(self.x)) if tape.learns(self.weight.name) else ""
             masked = Problem("pooled_grad", pool, activation="relu")
-            if tape.learns(self.weight.name) and not tape.wants(self.x) and takes(whole):
-                dw, db = self.derivative(self.weight), self.derivative(self.bias)
-                tape.call(whole, self.x, g, z, winners, dw, db)
+            left = "w" not in once or ("x" not in once and tape.wants(self.x))
+            if not left or takes(masked):
+                db = self.derivative(self.bias)
+                if "w" in once:
+                    tape.call(whole, self.x, g, z, winners, self.derivative(self.weight), db)
+                    db = tape.between(s.oc)
+                if "x" in once:
+                    dx = tape.gradient_for(self.x)
+                    tape.call(replace(whole, op="pooled_grad_x"), g, z, winners, self.weight, dx)
+                    tape.send(self.x, dx)
+                if left:
+                    dy = tape.between(prod(s.y_shape))
+                    tape.call(masked, g, z, winners, dy, db)
+                    self.factors(dy, once)
                 return
-            if takes(masked):
-                tape.call(masked, g, z, winners, dy, self.derivative(self.bias))
-                self.factors(dy)
-                return
+        dy = tape.between(prod(s.y_shape))
         # A window's winner is above zero where the window's result is: the mask is taken where the map is smallest.
         tape.call(Problem("max_pool_grad", pool), self.before(g, z, pool.y_shape), winners, dy)
         self.factors(dy)
 
-    def factors(self, g: Place) -> None:
-        """The derivatives by both factors."""
-        if self.tape.wants(self.x):
+    def gradient(self, op: Op) -> Problem:
+        """One of the derivatives by the factors."""
+        return Problem(op, self.shape, "float32", *self.layouts)
+
+    def factors(self, g: Place, made: str = "") -> None:
+        """The derivatives by both factors but for those already made, "w" or "x"."""
+        if self.tape.wants(self.x) and "x" not in made:
             dx = self.tape.gradient_for(self.x)
             if self.transposed:
-                self.tape.call(Problem("conv", self.shape, "float32", *self.layouts), g, self.weight, None, dx)
+                self.tape.call(self.gradient("conv"), g, self.weight, None, dx)
             else:
-                self.tape.call(Problem("grad_x", self.shape, "float32", *self.layouts), g, self.weight, dx)
+                self.tape.call(self.gradient("grad_x"), g, self.weight, dx)
             self.tape.send(self.x, dx)
-        if self.tape.learns(self.weight.name):
+        if self.tape.learns(self.weight.name) and "w" not in made:
             dw = self.derivative(self.weight)
             factors = (g, self.x) if self.transposed else (self.x, g)
-            self.tape.call(Problem("grad_w", self.shape, "float32", *self.layouts), *factors, dw)
+            self.tape.call(self.gradient("grad_w"), *factors, dw)
 
 
 def masked(tape: Tape, g: Place, y: Place, size: tuple[int, int, int, int], sums: Place | None = None) -> Place:
@@ -120,8 +131,4 @@ def masked(tape: Tape, g: Place, y: Place, size: tuple[int, int, int, int], sums
 
 def takes(problem: Problem) -> bool:
     """Whether some algorithm does."""
-    try:
-        cost(problem)
-    except Refused:
-        return False
-    return True
+    return together([problem]) < inf
