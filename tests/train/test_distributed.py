@@ -40,7 +40,8 @@ with train.joined() as workers:
         if isinstance(event, train.Step) and event.epoch == 2:
             print("pid", os.getpid(), flush=True)
     try:
-        train.fit(data, run, recipe, net=net, workers=workers, resume=resume, checkpoint_every=0, progress=tell)
+        done = train.fit(data, run, recipe, net=net, workers=workers, resume=resume, checkpoint_every=0, progress=tell)
+        os.write(1, f"finished: {done.finished}\\n".encode())
     except train.WorkerLost as lost:
         print("LOST", lost, flush=True)
         os._exit(3)
@@ -72,6 +73,17 @@ def close(one: Path, other: Path) -> None:
 
 def metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_wish_of_one_is_agreed_on_by_all(tmp_path: Path) -> None:
+    """It mostly comes while the first process writes its checkpoint, when the others wait for its next step."""
+    process = start(tmp_path / "run", 2, 2000)
+    assert process.stdout is not None
+    line = next(line for line in process.stdout if line.startswith("pid "))
+    os.kill(int(line.split()[1]), signal.SIGTERM)
+    said = ended(process)
+    assert said.count("finished: False") == 2
+    assert "LOST" not in said
 
 
 @pytest.mark.parametrize(("images", "workers"), [(0, 2), (1, 3), (7, 2), (100, 7)])

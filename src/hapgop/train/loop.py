@@ -86,6 +86,7 @@ class Training:
         self._every = checkpoint_every
         self._next_checkpoint = time.monotonic() + checkpoint_every
         self._interrupt = Interrupt(patient=not workers.alone)
+        self._agreed = False
         self._validation_seconds: float | None = None
         self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
         self._learning = next((p for p in net.parameters() if p.ndim == 4 and p.requires_grad), None)
@@ -105,7 +106,7 @@ class Training:
             with self._interrupt:
                 while not self.recipe.ended(self.position.metrics):
                     while self.position.step < self.order.steps:
-                        if self._interrupt.asked:
+                        if self._agreed or (self._interrupt.asked and self.workers.alone):
                             return False
                         self._step(batches)
                         self._save_when_due()
@@ -146,7 +147,8 @@ class Training:
         number = at.epoch * self.order.steps + at.step
         loss, correct, asked = self._learn(next(batches), number)
         if asked:
-            self._interrupt.asked = True
+            # A wish that came since has to be agreed on first: with one worker less, the others cannot go on.
+            self._interrupt.asked = self._agreed = True
         at.step += 1
         at.loss += loss
         at.correct += correct
