@@ -9,7 +9,7 @@ from hapgop.explain.window import channels_read
 from hapgop.nn import nets
 from hapgop.predict import Preprocessing
 from hapgop.studio.look import Sample, Subject, single, single_file
-from hapgop.studio.look.fitting import WEIGHTED, everything, fitting
+from hapgop.studio.look.fitting import everything, fitting
 
 from .browser import Visit
 from .test_look_page import read_window
@@ -47,7 +47,7 @@ def test_every_window_that_is_kept_is_whole(name, room):
     for layer, channels in found.windows.items():
         node = net.nodes[layer]
         assert set(channels) <= set(found.maps[layer])
-        if node.op not in WEIGHTED:
+        if not node.weighted:
             continue
         assert set(channels) <= set(found.weights[layer])
         source = node.inputs[0]
@@ -55,7 +55,7 @@ def test_every_window_that_is_kept_is_whole(name, room):
             read = {int(k) for c in channels for k in channels_read(node, net.sizes[source][0], c)}
             assert read <= set(found.maps[source])
     if room >= 600_000:
-        assert sum(net.nodes[layer].op in WEIGHTED for layer in found.windows) > 5
+        assert sum(net.nodes[layer].weighted for layer in found.windows) > 5
 
 
 def test_the_channels_that_are_liked_are_kept(large, maps):

@@ -13,8 +13,6 @@ from hapgop.program.graph import Graph, Node
 
 Tensors = Mapping[str, NDArray[Any]]
 
-_SUMS = ("conv2d", "conv_transpose2d", "linear", "pointwise")
-
 
 def fold(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, NDArray[Any]]]:
     """A graph that computes the same in fewer nodes, and the tensors that it reads.
@@ -41,7 +39,7 @@ def fold(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, NDArray[Any]]
         elif (
             node.op in ("batch_norm2d", "scale", "relu")
             and before is not None
-            and before.op in _SUMS
+            and before.weighted
             and before.attrs["activation"] is None
             and readers[before.name] == 1
         ):

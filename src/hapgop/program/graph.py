@@ -46,6 +46,11 @@ class Node:
         for role in sorted(self.params.keys() - op.required - op.optional):
             raise InputError(f"{where}: {self.op} has no parameter {role!r}.")
 
+    @property
+    def weighted(self) -> bool:
+        """Whether it sums what it reads times weights: a convolution, transposed or not, or a linear layer."""
+        return self.op in ("conv2d", "conv_transpose2d", "linear", "pointwise")
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -19,7 +19,6 @@ from hapgop.program.sizes import (
 from hapgop.shape import ConvShape, ReceptiveField
 
 _BUFFERS = ("running_mean", "running_var")
-_SUMS = ("conv2d", "conv_transpose2d", "linear", "pointwise")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def layers(graph: Graph) -> tuple[LayerInfo, ...]:
         size, result = sizes[node.inputs[0]], sizes[node.name]
         seen[node.name] = _sees(node, size, result, [seen[name] for name in node.inputs])
         tensors = parameter_sizes(node, size)
-        weights = prod(tensors["weight"]) if node.op in _SUMS else 0
+        weights = prod(tensors["weight"]) if node.weighted else 0
         # A transposed convolution multiplies every pixel that it reads by all of its weights.
         places = prod(size[1:]) if node.op == "conv_transpose2d" else prod(result[1:])
         found.append(

@@ -5,7 +5,6 @@ from typing import Any
 from hapgop.explain import algorithm
 from hapgop.explain.opened import Opened
 from hapgop.explain.taps import taps, windowed
-from hapgop.studio.look.fitting import WEIGHTED
 from hapgop.studio.look.subject import Subject
 
 
@@ -44,7 +43,7 @@ def _layer(net: Opened, name: str) -> dict[str, Any]:
         "field": {"size": field.size, "jump": field.jump, "start": field.start},
         "activation": node.attrs.get("activation"),
         "groups": node.attrs.get("groups", 1),
-        "weights": "weight" in node.params and info.op in WEIGHTED,
+        "weights": "weight" in node.params and node.weighted,
         "algorithm": None if made is None else {
             "name": made.name, "plan": _reasons(made.plan), "products": made.forms_products
         },

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from hapgop.explain.opened import Opened
 from hapgop.explain.window import channels_read, filters_of
 
-WEIGHTED = ("conv2d", "conv_transpose2d", "pointwise", "linear")
 # Of a layer that does not fit whole, so many channels.
 _FEW = 8
 
@@ -30,7 +29,7 @@ class Fitting:
 def everything(net: Opened) -> Fitting:
     """All of a net."""
     of = {name: list(range(net.sizes[name][0])) for name in net.layers}
-    return Fitting(of, {name: of[name] for name in net.layers if net.nodes[name].op in WEIGHTED}, of)
+    return Fitting(of, {name: of[name] for name in net.layers if net.nodes[name].weighted}, of)
 
 
 def fitting(net: Opened, maps: Arrays, room: int, first: Sequence[str], liked: Mapping[str, Sequence[int]]) -> Fitting:
@@ -64,7 +63,7 @@ def fitting(net: Opened, maps: Arrays, room: int, first: Sequence[str], liked: M
     for name in net.layers:
         take(Fitting({name: chosen[name][:1]}))
     by_cost = sorted(net.layers, key=lambda name: packing.cost(windows[name]))
-    convolutions = [name for name in by_cost if net.nodes[name].op in WEIGHTED]
+    convolutions = [name for name in by_cost if net.nodes[name].weighted]
     for name in dict.fromkeys((*convolutions, *by_cost)):
         take(windows[name])
     return found
@@ -73,7 +72,7 @@ def fitting(net: Opened, maps: Arrays, room: int, first: Sequence[str], liked: M
 def _window(net: Opened, name: str, channels: list[int]) -> Fitting:
     """What the windows of these channels need."""
     node = net.nodes[name]
-    found = Fitting({name: channels}, {name: channels} if node.op in WEIGHTED else {}, {name: channels})
+    found = Fitting({name: channels}, {name: channels} if node.weighted else {}, {name: channels})
     for source in node.inputs:
         if source == net.graph.input:
             continue
@@ -94,10 +93,10 @@ def _chosen(net: Opened, maps: Arrays, liked: Mapping[str, Sequence[int]]) -> di
     found: dict[str, list[int]] = {}
     for name, node in ((name, net.nodes[name]) for name in net.layers):
         count = net.sizes[name][0]
-        if count <= _FEW or (maps[name].ndim == 1 and node.op not in WEIGHTED):
+        if count <= _FEW or (maps[name].ndim == 1 and not node.weighted):
             found[name] = list(range(count))
             continue
-        before = found.get(node.inputs[0], []) if node.op not in WEIGHTED else []
+        before = found.get(node.inputs[0], []) if not node.weighted else []
         if before and net.sizes[node.inputs[0]][0] == count:
             order: Iterable[int] = before
         else:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hapgop.errors import InputError
 from hapgop.studio.look import answers
-from hapgop.studio.look.fitting import WEIGHTED, everything, fitting
+from hapgop.studio.look.fitting import everything, fitting
 from hapgop.studio.look.packing import packed
 from hapgop.studio.look.subject import Shown, Subject
 
@@ -76,7 +76,7 @@ def _data(subject: Subject, shown: Shown) -> dict[str, str]:
     keep("maps " + facts["input"], answers.maps(subject, shown, [facts["input"]]))
 
     net, maps = subject.net, subject.maps(shown)
-    weighted = [name for name in net.layers if net.nodes[name].op in WEIGHTED]
+    weighted = [name for name in net.layers if net.nodes[name].weighted]
     liked[net.graph.output] = np.argsort(-maps[net.graph.output].ravel(), kind="stable").tolist()
     first = list(dict.fromkeys([*weighted[:1], *liked, *weighted[-1:]]))
     room = MOST_BYTES - sum(map(len, found.values())) - len(json.dumps(facts)) // 3
