@@ -25,7 +25,7 @@ def trained(hapgop):
 
 def test_training_leaves_a_whole_run_and_says_how_good_it_is(trained):
     assert {path.name for path in Path("first").iterdir()} == {
-        "model.safetensors", "config.json", "metrics.jsonl", "filters.safetensors", "report.html",
+        "model.safetensors", "config.json", "metrics.jsonl", "filters.safetensors", "report.html", "README.md",
     }  # fmt: skip
     assert "Test accuracy: " in trained.out
     assert "of 359 right; 95 % interval" in trained.out

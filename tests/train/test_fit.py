@@ -143,9 +143,11 @@ def test_an_existing_run_is_kept_unless_told(tmp_path: Path, data: Data, net: Ne
         fit(data, run, dataclasses.replace(RECIPE, seed=1), net=net())
     assert same(weights(run), before)
     (run / "report.html").write_text("old")
+    (run / "README.md").write_text("---\nlibrary_name: hapgop\n---\nold")
     fit(data, run, dataclasses.replace(RECIPE, seed=1), net=net(), overwrite=True)
     assert not same(weights(run), before)
     assert not (run / "report.html").exists()
+    assert not (run / "README.md").exists()
 
 
 def test_a_folder_with_other_things_is_never_used(tmp_path: Path, data: Data, net: NetMaker) -> None:

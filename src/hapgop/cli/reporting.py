@@ -10,6 +10,7 @@ from hapgop import explain, nn, train
 from hapgop.cli import console, training
 from hapgop.cli.bars import Bar
 from hapgop.predict import Predictor
+from hapgop.predict.folder import CARD
 from hapgop.program import layers
 from hapgop.train.run import REPORT
 
@@ -61,9 +62,11 @@ def _write_report(
     evaluation: train.Evaluation,
     validation: train.Evaluation | None,
 ) -> None:
-    image = evaluation.images(0)
+    image, calibration = evaluation.images(0), None if validation is None else train.calibration(validation, evaluation)
+    table = layers(predictor.graph)
     # What draws takes more than half a second to import, which nobody should wait for before the training.
-    import_module("hapgop.studio").write_report(
+    studio = import_module("hapgop.studio")
+    studio.write_report(
         result.run / REPORT,
         title=f"{predictor.config['net']['name']} on {Path(data.source).name}",
         config=predictor.config,
@@ -72,10 +75,13 @@ def _write_report(
         filters=_filters(predictor),
         feature_maps=explain.feature_maps(predictor, image),
         image=image,
-        layers=layers(predictor.graph),
-        calibration=None if validation is None else train.calibration(validation, evaluation),
+        layers=table,
+        calibration=calibration,
         snapshots=train.load_filters(result.run),
         health=_health(predictor, evaluation),
+    )
+    studio.write_card(
+        result.run / CARD, config=predictor.config, evaluation=evaluation, layers=table, calibration=calibration
     )
 
 

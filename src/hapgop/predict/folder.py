@@ -18,7 +18,11 @@ from hapgop.program import Graph, check_tensors, layers
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+CARD = "README.md"
 FORMAT = 1
+
+CARD_HEAD = "---\nlibrary_name: hapgop\n"
+"""What a model card of ours begins with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,3 +131,12 @@ def _classes(value: Any) -> tuple[str, ...]:
 
 def _by(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
+
+
+def is_own_card(path: Path) -> bool:
+    """Whether a run's README.md is the card that a training wrote, and not what somebody has written."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(CARD_HEAD)) == CARD_HEAD.encode()
+    except OSError:
+        return False

@@ -20,7 +20,7 @@ from hapgop.engine import get_precision
 from hapgop.errors import InputError
 from hapgop.files import write_json, write_whole
 from hapgop.nn import nets, settle
-from hapgop.predict.folder import CONFIG, FORMAT, WEIGHTS, read_config
+from hapgop.predict.folder import CARD, CONFIG, FORMAT, WEIGHTS, is_own_card, read_config
 from hapgop.program import Graph
 from hapgop.train.checkpoint import READABLE, TENSORS, dense
 from hapgop.train.data import Data
@@ -61,6 +61,8 @@ def clear(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _OURS:
             (folder / name).unlink(missing_ok=True)
+        if is_own_card(folder / CARD):
+            (folder / CARD).unlink()
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         clear_scratch(folder)
     except OSError as error:
