@@ -100,11 +100,16 @@ def _compute(problem, addresses):
     elif op == "pooled_grad":
         g = np.where(y(1) > 0, y(0), 0)
         x(3)[...], vectors(4, 1)[0][...] = oracle.max_pool_grad(g, y(2), shape), g.sum((0, 2, 3))
-    elif op == "pooled_grad_w":
-        pool = PoolShape(*shape.y_shape, 2, 2)
-        given, z, winners = (_at(problem, address, pool.y_shape, problem.y_layout) for address in addresses[1:4])
+    elif op in ("pooled_grad_x", "pooled_grad_w"):
+        pool, first = PoolShape(*shape.y_shape, 2, 2), int(op == "pooled_grad_w")
+        given, z, winners = (
+            _at(problem, address, pool.y_shape, problem.y_layout) for address in addresses[first : first + 3]
+        )
         g = oracle.max_pool_grad(np.where(z > 0, given, 0), winners, pool)
-        w(4)[...], per_channel(5)[...] = oracle.grad_w(x(0), g, shape=shape), g.sum((0, 2, 3))
+        if op == "pooled_grad_x":
+            x(4)[...] = oracle.grad_x(g, w(3), shape=shape)
+        else:
+            w(4)[...], per_channel(5)[...] = oracle.grad_w(x(0), g, shape=shape), g.sum((0, 2, 3))
     elif op == "max_pool":
         y(1)[...], y(2)[...] = oracle.max_pool(x(0), shape)
     elif op == "max_pool_grad":

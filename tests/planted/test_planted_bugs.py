@@ -240,7 +240,7 @@ BUGS = (
     ),
     Bug(
         "division rounds towards zero",
-        "native/emit.py",
+        "native/addresses.py",
         'f"and i64 {sign}, {atom.divisor - 1}"',
         'f"and i64 {sign}, 0"',
         "native/test_operations.py",
