@@ -53,8 +53,7 @@ def test_a_hub_finds_the_task_and_the_accuracy(text, evaluation):
 def test_it_says_how_good_the_net_is_and_what_it_has_seen(text, evaluation):
     found = text(calibration=Calibration(1.25, 0.08, 0.02, ()))
     assert f"of 300 test images are labelled right (95 % interval {100 * evaluation().interval[0]:.1f} %" in found
-    assert "off by 8.0 % on average" in found
-    assert "divided by 1.25, fitted on validation images, make that 2.0 %" in found
+    assert "When it says how sure it is, it is off by 8.0 % on average" in found
     assert "1,800 images to train on, 200 images to validate." in found
     assert "48 x 64 pixels, in colour" in found
     assert "Recipe: epochs 12, optimizer sgd, learning rate 0.05, flip yes, shift 2;" in found

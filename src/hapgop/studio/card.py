@@ -116,9 +116,8 @@ def _accuracy(evaluation: "Evaluation", calibration: "Calibration | None") -> st
     )
     if calibration is not None:
         words += (
-            f" Its probabilities are off by {percent(calibration.error)} on average (expected calibration error);"
-            f" logits divided by {calibration.temperature:.2f}, fitted on validation images, make that"
-            f" {percent(calibration.error_with_temperature)}."
+            f" When it says how sure it is, it is off by {percent(calibration.error)} on average (expected calibration"
+            " error)."
         )
     return f"{words}\n"
 
