@@ -268,7 +268,7 @@ def test_pages_need_no_pytorch():
 
 
 def test_public_surface():
-    assert studio.__all__ == ["write_report"]
+    assert studio.__all__ == ["write_card", "write_report"]
 
 
 def test_calibration_says_what_was_found(written):
