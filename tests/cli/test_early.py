@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from hapgop import train
-from hapgop.cli import training
+from hapgop.cli import beginning, training
 from hapgop.train import starting
 from hapgop.train.only_here import only_here
 
@@ -115,9 +115,9 @@ def test_what_is_not_as_it_began(hapgop, run, arguments, words):
 
 
 def test_options_that_are_as_it_began_are_heard(run):
-    begun = training.begun(run)
-    how = training.loaded_as(run, begun, {"size": (8, 8), "channels": 1, "resize": "stretch", "validation": 0.1})
-    assert how == training.loaded_as(run, begun, {})
+    begun = beginning.read(run)
+    how = beginning.loaded_as(run, begun, {"size": (8, 8), "channels": 1, "resize": "stretch", "validation": 0.1})
+    assert how == beginning.loaded_as(run, begun, {})
 
 
 @pytest.mark.usefixtures("no_data")
@@ -175,3 +175,9 @@ def test_the_report_names_the_command_that_began(hapgop, finished):
     Path("over/config.json").write_text(json.dumps({**config, "command": "hapgop train digits --as-it-began"}))
     assert hapgop("train", "--resume", "--run", "over").code == 0
     assert "hapgop train digits --as-it-began" in Path("over/report.html").read_text()
+
+
+def test_no_run_is_kept_where_the_demo_is_replaced(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    start = beginning.new(train.ALONE, "demo", None, {}, {}, net=None, weights=None, kept=True, overwrite=False)
+    assert start.folder == Path("runs/demo-2")

@@ -3,11 +3,11 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 import typer
@@ -17,10 +17,10 @@ from hapgop.cli import console
 from hapgop.cli.app import INTERRUPTED
 from hapgop.cli.bars import Bar
 from hapgop.errors import InputError
-from hapgop.predict import Preprocessing
-from hapgop.train import starting
 from hapgop.train.run import REPORT
 from hapgop.train.starting import Stage, stage
+
+DEMO: Final = Path("runs/demo")
 
 
 def use_threads(threads: int | None) -> None:
@@ -165,59 +165,3 @@ def checked(data: train.Data) -> None:
         console.err().print(table, highlight=False)
     for note in data.notes:
         console.note(note)
-
-
-def begun(run: Path) -> Mapping[str, Any]:
-    """What an unfinished run says about its data, recipe and net. Raises InputError where it says nothing."""
-    path = run / "config.json"
-    try:
-        config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config["data"]["source"], str):
-            raise TypeError("data.source")
-    except FileNotFoundError as error:
-        raise InputError(f"{run}: no run to go on with, as it holds no config.json.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged, it does not say how the run began ({error}).") from error
-    return config
-
-
-def loaded_as(run: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """With what `train.load` makes the images of a run that goes on. Raises InputError where others are asked for.
-
-    asked: size, channels, resize, validation, those that were given.
-    """
-    how = train.loaded_as(begun, Preprocessing.from_json(begun.get("preprocessing")))
-    other = [
-        f"--{name} {_as_option(value)}, not {_as_option(how[name])}"
-        for name, value in asked.items()
-        if value != how[name]
-    ]
-    if other:
-        raise InputError(
-            f"{run}: this training began with other images ({'; '.join(other)}) and can only go on as it began."
-            " Leave these options out, or begin anew in another folder."
-        )
-    return how
-
-
-def goes_on(run: Path, begun: Mapping[str, Any], recipe: train.Recipe, net: str | None) -> bool:
-    """Whether the training of a run goes on; False where it is over, and only its report missing.
-
-    Raises InputError where neither can be, or recipe and net are not those that it began with.
-    """
-    starting.as_begun(run, begun, recipe, net)
-    if not only_report_missing(run):
-        starting.first_look(run)
-        starting.check_place(run)
-        return True
-    changed = recipe.differences(train.Recipe.from_json(begun.get("recipe")))
-    if changed:
-        raise InputError(
-            f"{run}: this training has come to its end, and only its report is missing. It cannot be changed any more"
-            f" ({'; '.join(changed)}): leave these settings out, or begin anew in another folder."
-        )
-    return False
-
-
-def _as_option(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

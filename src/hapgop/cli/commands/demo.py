@@ -35,7 +35,7 @@ def command(
     """Train a small net on scikit-learn's handwritten digits, label digits that it has not seen, write a report."""
     training.use_threads(threads)
     briefly()
-    folder = run or Path("runs/demo")
+    folder = run or training.DEMO
     data = train.load("digits", seed=seed)
     recipe = train.suggested_recipe(data, seed=seed, **({} if epochs is None else {"epochs": epochs}))
     console.say(f"Training on {len(data.train):,} handwritten digits, 8×8 pixels, for {recipe.epochs} epochs ...")

@@ -13,14 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from hapgop import nn, train
-from hapgop.cli import console, reporting, training
+from hapgop.cli import beginning, console, reporting, training
 from hapgop.cli.bars import Bar, clock
 from hapgop.cli.computing import use_precision
 from hapgop.cli.options import PrecisionOption, ThreadsOption
 from hapgop.errors import InputError
-from hapgop.nn import nets
-from hapgop.train import starting
-from hapgop.train.pretrained import read_weights
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -136,51 +133,38 @@ def command(
         "seed": seed,
         "target_accuracy": None if target_accuracy is None else training.share("--target-accuracy", target_accuracy),
     }
-    changes = training.recipe_changes(recipe_from, setting or ())
-    changes |= {name: value for name, value in given.items() if value is not None}
-    sides = _sides(size)
-    wishes = {
-        "size": sides,
-        "channels": channels,
-        "resize": None if resize is None else resize.value,
-        "validation": None if validation is None else training.share("--validation", validation),
-    }
-    asked = {name: value for name, value in wishes.items() if value is not None}
+    changes = {**training.recipe_changes(recipe_from, setting or ()), **_only_given(given)}
+    images = _only_given(
+        {
+            "size": _sides(size),
+            "channels": channels,
+            "resize": None if resize is None else resize.value,
+            "validation": None if validation is None else training.share("--validation", validation),
+        }
+    )
     seconds = None if time_budget is None else _seconds("--time-budget", time_budget)
-    if resume and run is None:
-        raise InputError("--resume needs the run: hapgop train --resume --run runs/NAME")
-    if resume and (seconds is not None or weights is not None or overwrite):
-        raise InputError(
-            "--resume goes on as the run began; --time-budget, --weights and --overwrite belong to a new one."
-        )
     with train.joined() as workers:
-        begun: Mapping[str, Any] = {}
-        if resume:
-            assert run is not None
-            begun = workers.told(training.begun(run) if workers.first else {})
-        source = begun.get("data", {}).get("source", "digits") if source is None else source
-        if not source:
-            raise InputError("the data: an empty name. Give a folder of pictures, or leave it out for the digits.")
-        folder = Path(workers.told(str(run or _free(source))))
-        # What can be refused without the data is better known before an hour of decoding.
-        recipe = (train.Recipe.from_json(begun.get("recipe")) if resume else train.Recipe()).changed(**changes)
-        goes_on = not resume or workers.told(workers.first and training.goes_on(folder, begun, recipe, net))
-        how = training.loaded_as(folder, begun, asked) if resume else {**asked, "seed": recipe.seed}
         if not resume:
-            if net is not None:
-                nets.check(net, sides)
-            if weights is not None:
-                read_weights(weights)
-            if workers.first and not check:
-                starting.check_new(folder, overwrite=overwrite)
+            start = beginning.new(
+                workers, source, run, changes, images, net=net, weights=weights, kept=not check, overwrite=overwrite
+            )
+        elif run is None:
+            raise InputError("--resume needs the run: hapgop train --resume --run runs/NAME")
+        elif seconds is not None or weights is not None or overwrite:
+            raise InputError(
+                "--resume goes on as the run began; --time-budget, --weights and --overwrite belong to a new one."
+            )
+        else:
+            start = beginning.resumed(workers, source, run, changes, images, net=net)
+        folder = start.folder
         listeners = [_tensorboard(folder)] if tensorboard and workers.first else []
         # A server that is seldom wanted takes a third of a second to import.
         watching = import_module("hapgop.cli.watching") if look and workers.first else None
         # The same number of threads gives the same bits.
-        threads = threads or begun.get("threads") or _fair_share(workers)
+        threads = threads or start.threads or _fair_share(workers)
         training.use_threads(threads)
-        use_precision(precision or begun.get("precision"))
-        data = _loaded(source, how, workers)
+        use_precision(precision or start.precision)
+        data = _loaded(start, workers)
         if workers.first:
             # Arrays are data sets that others have made; what people gather in folders holds surprises.
             (training.checked if check or data.kind == "folder" else training.notes)(data)
@@ -190,11 +174,8 @@ def command(
         if page is not None:
             listeners.append(page.listener)
         go_on = training.go_on_with(folder, threads, workers)
-        if not goes_on:
-            result = train.finished_run(folder)
-        else:
-            if not resume:
-                recipe = train.suggested_recipe(data, **changes)
+        if start.goes_on:
+            recipe = start.recipe if resume else train.suggested_recipe(data, **changes)
             if seconds is not None:
                 net, recipe = workers.told(
                     _fitting(data, recipe, seconds, net, workers) if workers.first else (net, recipe)
@@ -218,6 +199,8 @@ def command(
                 workers=workers,
                 command=reporting.this_command(),
             )
+        elif workers.first:  # the others need not have the folder
+            result = train.finished_run(folder)
     if workers.first:
         with training.going_on(folder, go_on):
             reporting.judged(data, result)
@@ -227,12 +210,16 @@ def command(
             page.stay(folder)
 
 
-def _loaded(source: str, how: Mapping[str, Any], workers: train.Workers) -> train.Data:
+def _only_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _loaded(start: beginning.Beginning, workers: train.Workers) -> train.Data:
     data = None
     for _ in workers.in_turn():
         # The first process of each machine decodes; the others find the decoded pictures in the cache.
         with Bar(quiet=not workers.first) as bar:
-            data = train.load(source, **how, progress=bar.training)
+            data = train.load(start.source, **start.how, progress=bar.training)
     assert data is not None
     return data
 
@@ -293,10 +280,3 @@ def _sides(text: str | None) -> tuple[int, int] | None:
         raise InputError(f"--size {text}: a number of pixels, or height and width as in 48x64, is wanted.")
     height, width = sizes.groups()
     return int(height), int(width or height)
-
-
-def _free(source: str) -> Path:
-    """runs/<name>, or runs/<name>-2 and so on where that is taken."""
-    name = Path(os.path.realpath(source)).stem or "run"
-    tried = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in count(1))
-    return next(folder for folder in tried if not folder.exists())
