@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import hapgop.nn
+from hapgop import engine
 from hapgop.nn import accelerate, acceleration, capture, restore
 from hapgop.nn.accelerating import choosing
 
@@ -302,6 +303,19 @@ class TestChoosing:
         with torch.no_grad():
             model(torch.randn(1, 3, 10, 10))
         assert len(self.tried) == 12  # without a backward it is another call
+
+    @pytest.mark.parametrize(
+        ("set_to", "other", "usual"), [(engine.set_precision, "exact", "fast"), (engine.set_tuning, "kept", "off")]
+    )
+    def test_anew_after_a_change_of_precision_or_tuning(self, set_to, other, usual):
+        model, x = accelerate(nn.Conv2d(3, 4, 3)), torch.randn(1, 3, 10, 10)
+        try:
+            for setting in (usual, usual, other):
+                set_to(setting)
+                model(x)
+        finally:
+            set_to(usual)
+        assert len(self.tried) == 8  # four for each setting
 
     def test_a_second_layer_of_the_same_kind_is_not_tried(self):
         model = accelerate(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)))

@@ -1,5 +1,7 @@
 """A module captured as a graph computes the same; what a graph has no word for is named."""
 
+import operator
+
 import numpy as np
 import pytest
 import torch
@@ -198,9 +200,37 @@ def test_what_is_overwritten_is_read_as_it_is_then():
     assert [node.op for node in _alike(InPlace(), (3, 6, 6)).nodes] == ["conv2d", "relu", "add", "relu6", "add"]
 
 
+class ScaledInPlace(nn.Module):
+    """Channels at the end, multiplied in place by a tensor of the net's own, and read under both names."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.conv, self.gamma, self.how = nn.Conv2d(3, 3, 1), nn.Parameter(torch.randn(3)), how
+
+    def forward(self, x):
+        y = self.conv(x)
+        z = self.how(y.permute(0, 2, 3, 1), self.gamma)
+        return y + z.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("how", [operator.imul, lambda y, gamma: y.mul_(gamma)])
+def test_products_in_place(how):
+    assert [node.op for node in _alike(ScaledInPlace(how), (3, 4, 5)).nodes] == ["conv2d", "scale", "add"]
+
+
 class Standardised(nn.Conv2d):
     def forward(self, x):
         return F.conv2d(x, self.weight.tanh(), self.bias)
+
+
+class KeptByIdentity(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kept, self.relu = nn.Identity(), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        kept = self.kept(x)
+        return self.relu(x) + kept
 
 
 class TwoInputs(nn.Module):
@@ -216,6 +246,7 @@ class TwoInputs(nn.Module):
         (nn.Sequential(nn.GroupNorm(1, 3)), "'0' is a GroupNorm"),
         (nn.Sequential(Standardised(3, 4, 3)), "own tensor '0.weight' outside a layer"),
         (Forward(lambda net, x: (lambda y: (y.relu_(), y + x)[1])(F.dropout(x, 0.5, False))), "overwrites memory"),
+        (KeptByIdentity(), "memory that others read under another name, 'kept'"),
         (nn.Sequential(nn.LayerNorm(8, elementwise_affine=False)), "'0' norms over columns"),
         (nn.Sequential(nn.LayerNorm((8, 8))), "'0' norms over more than the channels"),
         (Forward(lambda net, x: x.permute(0, 1, 3, 2)), "'permute' permutes"),
@@ -227,6 +258,10 @@ class TwoInputs(nn.Module):
         (Forward(lambda net, x: torch.fft.fft(x)), "fft_fft"),
         (Forward(lambda net, x: x.cumsum(1)), "cumsum"),
         (Forward(lambda net, x: x * net.scale, scale=nn.Parameter(torch.ones(1))), "'scale'"),
+        (
+            Forward(lambda net, x: net.scale.mul_(x), scale=nn.Parameter(torch.ones(1))),
+            "its own tensor 'scale'; .* not in place",
+        ),
         (Forward(lambda net, x: x if x.sum() > 0 else -x), "Forward cannot be captured"),
         (Forward(lambda net, x: (x, x)), "a graph returns one tensor"),
         (TwoInputs(), "TwoInputs takes more than one input"),

@@ -47,6 +47,27 @@ def test_hooks_of_a_layer_are_named():
         capture(net, (3, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda net: setattr(net, "forward", lambda x, plain=net.forward: 2 * plain(x)), "forward of this Sequential"),
+        (lambda net: net.register_forward_hook(lambda module, given, result: 2 * result), "this Sequential has hooks"),
+        (lambda net: net.register_forward_pre_hook(lambda module, given: 2 * given[0]), "this Sequential has hooks"),
+    ],
+)
+def test_what_was_done_to_the_net_itself_is_refused_and_seen_inside_of_another(change, words):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    change(net)
+    with pytest.raises(InputError, match=rf"{words}.*nn\.Sequential\(net\)"):
+        capture(net, (3, 8, 8))
+    assert sorted(node.op for node in capture(nn.Sequential(net), (3, 8, 8)).nodes) == ["conv2d", "number"]
+
+
+def test_a_tensor_without_a_size_is_named():
+    with pytest.raises(InputError, match=r"'0\.weight' has no size yet"):
+        capture(nn.Sequential(nn.LazyConv2d(4, 3)), (3, 8, 8))
+
+
 def test_a_forward_that_draws_is_refused():
     def forward(self, x):
         return _rows(self, x if torch.rand(1).item() < 0.5 else x + 1)
@@ -68,6 +89,34 @@ def test_attributes_are_as_they_were():
     with pytest.raises(InputError, match="sets 'calls'"):
         capture(net, (3, 8, 8), training=True)
     assert vars(net) == before
+
+
+def _in_place(self, x):
+    self.steps += 1
+    return _rows(self, x)
+
+
+def _anew(self, x):
+    self.steps = self._buffers["steps"] + 1
+    return _rows(self, x)
+
+
+def _aside(self, x):
+    self._buffers["steps"].add_(1)
+    return _rows(self, x)
+
+
+@pytest.mark.parametrize("forward", [_in_place, _anew, _aside])
+def test_buffers_are_as_they_were(forward):
+    net = Written(forward)
+    net.register_buffer("steps", torch.tensor(3))
+    before = net.steps
+    assert capture(net, (3, 8, 8)).output == "head"
+    assert net.steps is before
+    with pytest.raises(InputError, match="'steps'"):
+        capture(net, (3, 8, 8), training=True)
+    assert net.steps is before
+    assert before == 3
 
 
 def test_a_forward_of_its_own_is_looked_into():

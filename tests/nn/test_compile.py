@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import hapgop.nn
+from hapgop import engine
 from hapgop.errors import InputError
 from hapgop.nn import accelerate, nets
 from hapgop.nn.accelerating import choosing
@@ -284,6 +285,35 @@ def test_the_faster_one_stays(monkeypatch):
         torch.testing.assert_close(torch.compile(model, backend=backend)(x), wanted, rtol=1e-4, atol=1e-4)
     assert not _programs()
     assert _reasons() == ["measured no faster here"]
+
+
+def test_a_frozen_model_is_measured_for_every_batch():
+    torch.use_deterministic_algorithms(False)
+    net = nn.Conv2d(3, 4, 3).eval().requires_grad_(False)
+    compiled = torch.compile(net, backend=backend)
+    for batch in (4, 2, 3):
+        x = torch.randn(batch, 3, 8, 8)
+        torch.testing.assert_close(compiled(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_change_of_precision_is_measured_anew(monkeypatch):
+    torch.use_deterministic_algorithms(False)
+    tried = []
+
+    def measured(*_):
+        tried.append(engine.get_precision())
+        return choosing.Choice(True, 2.0)
+
+    monkeypatch.setattr("hapgop.nn.compiling.compiler.measured", measured)
+    compiled, x = torch.compile(nn.Conv2d(3, 4, 3), backend=backend), torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        try:
+            for precision in ("fast", "fast", "exact"):
+                engine.set_precision(precision)
+                compiled(x)
+        finally:
+            engine.set_precision("fast")
+    assert tried == ["fast", "exact"]
 
 
 def test_the_entry_point_names_the_backend():

@@ -221,7 +221,7 @@ OTHERS = {
     "not in training": lambda: conv(nn.BatchNorm2d(2).eval()),
     "windows of different sizes": lambda: conv(nn.AdaptiveAvgPool2d(4)),
     "several layers share": lambda: twice(nn.Conv2d(1, 1, 3)),
-    "drops in eval mode": Branching,
+    "the call of dropout": Branching,
     "computes nothing": nn.Identity,
     "so many weights": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 70_000)),
 }
@@ -238,6 +238,23 @@ def test_what_cannot_be_one_call_goes_layer_by_layer(reason):
         wanted = copy.deepcopy(net)(x)
         assert all(torch.equal(a, b) for a, b in zip([*got], [*wanted], strict=True))
         assert reason in program.reason
+
+
+class Doubled(nn.Sequential):
+    """What is dropped in place is read again under its name from before."""
+
+    def forward(self, x):
+        y = self[0](x)
+        return self[1](y) + y
+
+
+def test_what_is_dropped_in_place_is_dropped_for_all_who_read_it():
+    net = Doubled(nn.Conv2d(1, 1, 1), nn.Dropout(0.5, inplace=True))
+    for p in net.parameters():
+        nn.init.ones_(p)
+    program = TrainingProgram(net)
+    assert set(program(torch.ones(1, 1, 8, 8)).unique().tolist()) == {0.0, 8.0}  # (1 + 1) twice, for half of them
+    assert program.reason is None
 
 
 def test_one_tensor_under_two_names():

@@ -1,57 +1,24 @@
-"""A module as a graph: traced by `torch.fx`, then each call put into the words of `hapgop.program`."""
+"""A module as a graph: its forward is traced, then each call put into the words of `hapgop.program`."""
 
 from __future__ import annotations
 
-import operator
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 
 from hapgop.errors import InputError
-from hapgop.nn import modules
-from hapgop.nn.accelerating import layers
 from hapgop.nn.capture_modules import MODULES
+from hapgop.nn.capture_traces import traced
 from hapgop.nn.translation import Translation
 from hapgop.program import Graph, check_tensors
 
 __all__ = ["capture"]
 
-# `torch.fx` replaces methods of `nn.Module` while it traces.
-_tracing: Final = Lock()
-
-
-class _Proxy(fx.Proxy):
-    """Tells `y += x` from `y = y + x`: what else is called y's memory changes with it."""
-
-    def __iadd__(self, other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
-
-    def __imul__(self, other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
-
-
-class _Tracer(fx.Tracer):
-    """Looks into modules until it meets one that has a word of its own."""
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if "forward" in m.__dict__ or "_conv_forward" in m.__dict__:
-            return False  # replaced in this one alone
-        if type(m).__module__.startswith((f"{modules.__name__}.", layers.__name__)):
-            return True
-        kind = next((k for k in MODULES if isinstance(m, k)), None)
-        if kind is None:
-            return super().is_leaf_module(m, module_qualified_name)
-        # A class of the user's own that computes otherwise is looked into.
-        return all(getattr(type(m), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward"))
+# Calls that are told by an argument whether they compute as in training.
+_BY_MODE: Final = (F.batch_norm, F.dropout)
 
 
 def capture(module: nn.Module, input_shape: tuple[int, int, int], training: bool = False) -> Graph:
@@ -64,59 +31,19 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int], training: bool
     >>> [node.op for node in capture(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (1, 8, 8)).nodes]
     ['flatten', 'linear']
     """
-    with _tracing, _as_it_was(module) as changed:
-        if not training:
-            module.eval()
-        drawn = _drawn()
-        try:
-            traced = _Tracer().trace(module)
-        except InputError:
-            raise
-        except Exception as error:  # whatever a foreign forward does while it is traced
-            raise InputError(
-                f"{type(module).__name__} cannot be captured as a graph: its forward does what tracing cannot follow "
-                f"({error}); loops and branches have to depend on settings, not on values"
-            ) from None
-        if drawn != _drawn():
-            raise InputError(f"{type(module).__name__} draws random numbers in its forward; a graph is always the same")
-    if changed and training:
-        raise InputError(f"the forward sets {changed[0]!r}; calls of a graph set nothing")
-    state = module.state_dict(keep_vars=True)
-    return _Capture(module, state).graph(traced, input_shape)
-
-
-@contextmanager
-def _as_it_was(module: nn.Module) -> Iterator[list[str]]:
-    """Puts every attribute back in the end, and says in the list which ones a forward had set."""
-    before = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
-    changed: list[str] = []
-    try:
-        yield changed
-    finally:
-        for path, part, known in before:
-            now = vars(part)
-            names = [name for name in now.keys() | known.keys() if now.get(name) is not known.get(name)]
-            # `training` is ours to set. A frozen batch norm stays frozen.
-            changed += [f"{path}.{name}".lstrip(".") for name in sorted(names) if name != "training"]
-            if names:
-                now.clear()
-                now.update(known)
-
-
-def _drawn() -> tuple[Any, ...]:
-    """Where the generators are from which a forward may draw."""
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(np.random.get_state())
+    trace = traced(module, training)
+    return _Capture(module, module.state_dict(keep_vars=True), training).graph(trace, input_shape)
 
 
 class _Capture(Translation):
     """The nodes that a traced module has: besides calls, its inputs, layers and tensors."""
 
-    def __init__(self, module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    def __init__(self, module: nn.Module, state: dict[str, torch.Tensor], training: bool) -> None:
         super().__init__({name: tuple(tensor.shape) for name, tensor in state.items()})
-        self.module, self.output = module, "input"
+        self.module, self.training, self.output = module, training, "input"
 
-    def graph(self, traced: fx.Graph, input_shape: tuple[int, int, int]) -> Graph:
-        for node in traced.nodes:
+    def graph(self, trace: fx.Graph, input_shape: tuple[int, int, int]) -> Graph:
+        for node in trace.nodes:
             if node.op == "placeholder":
                 if self.names:
                     raise InputError(f"{type(self.module).__name__} takes more than one input; a graph has one")
@@ -143,6 +70,15 @@ class _Capture(Translation):
             raise InputError(f"{type(self.module).__name__} returns {value!r}; a graph returns one tensor")
         return self.names[value]
 
+    def add_call(self, node: fx.Node) -> None:
+        if self.training and node.target in _BY_MODE:
+            name = getattr(node.target, "__name__", node.target)
+            raise InputError(
+                f"the call of {name} ({node.name}) has a mode of its own; in a training step only layers have one: "
+                f"nn.BatchNorm2d, nn.Dropout"
+            )
+        super().add_call(node)
+
     def add_module(self, node: fx.Node) -> None:
         path = str(node.target)
         layer = self.module.get_submodule(path)
@@ -158,7 +94,8 @@ class _Capture(Translation):
         keys = dict(layer.named_parameters()) | dict(layer.named_buffers())
         params = {role: f"{path}.{role}" for role in keys if role != "num_batches_tracked"}
         self.add(node, path, op, [given], attrs, params)
-        if getattr(layer, "inplace", False) and op != "dropout":
+        changes = op != "dropout" or (self.training and layer.training)
+        if getattr(layer, "inplace", False) and changes:
             self.overwrite(given, node)  # type: ignore[arg-type]
         if op == "batch_norm2d":
             self.add_after_norm(node, path, layer)

@@ -39,12 +39,15 @@ class Translation:
         # Those that the trace sees as (n, h, w, c): in a graph every image is (c, h, w).
         self.turned: set[fx.Node] = set()
         self.used: set[str] = set()
+        # In whose memory each result lies: its own, but for a view.
+        self.memory: dict[str, str] = {}
         self.features: dict[str, int] = {}
         self.vectors: set[str] = set()
 
     def add_input(self, node: fx.Node) -> None:
         self.names[node] = "input"
         self.used.add("input")
+        self.memory["input"] = "input"
 
     def check(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
         """Raises InputError where a reshape is no flattening after all, or a norm is not over the channels."""
@@ -87,14 +90,14 @@ class Translation:
     def overwrite(self, before: fx.Node, node: fx.Node) -> None:
         """From here on, whoever reads `before` finds what `node` made."""
         old = self.names[before]
-        made = next((n for n in self.nodes if n.name == old), None)
-        if made is not None and made.op in _VIEWS:
-            sources = [known for known, name in self.names.items() if name == made.inputs[0]]
-            if any(len(source.users) > 1 for source in sources):
-                raise InputError(f"{node.name!r} overwrites memory that others read under another name")
         for known, name in self.names.items():
             if name == old:
                 self.names[known] = self.names[node]
+            elif known is not node and self.memory[name] == self.memory[old] and any(node < u for u in known.users):
+                raise InputError(
+                    f"{node.name!r} overwrites memory that others read under another name, {known.name!r}. What would "
+                    "work: not to compute in place"
+                )
 
     def add_part(self, node: fx.Node) -> None:
         """The first of an operator's several results is the one that a graph knows; of a tensor it is an image."""
@@ -110,8 +113,13 @@ class Translation:
         own = [given for given in call.inputs if given in self.keys]
         if len(own) != 1:
             return call
+        if call.inplace and call.inputs[0] is own[0]:
+            raise InputError(
+                f"the net overwrites its own tensor {self.keys[own[0]]!r}; a graph only reads it. What would work: a "
+                "product that is not in place"
+            )
         image = next(given for given in call.inputs if given is not own[0])
-        return Call("scale", [image], {}, params={"weight": own[0]})
+        return Call("scale", [image], {}, params={"weight": own[0]}, inplace=call.inplace)
 
     def with_params(self, call: Call) -> tuple[dict[str, Any], dict[str, str]]:
         """Attributes and parameters; the former with what only the parameters' shapes tell."""
@@ -166,6 +174,7 @@ class Translation:
         self.used.add(unique)
         self.nodes.append(Node(unique, op, tuple(self.names[i] for i in inputs), attrs, params))
         self.names[node] = unique
+        self.memory[unique] = self.memory[self.names[inputs[0]]] if op in _VIEWS else unique
         if op == "layer_norm" and node not in self.turned:
             self.vectors.add(unique)
 

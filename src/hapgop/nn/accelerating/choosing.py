@@ -20,6 +20,7 @@ from torch._C._autograd import _profiler_enabled
 from torch.autograd import forward_ad
 from torch.autograd.graph import saved_tensors_hooks
 
+from hapgop import engine
 from hapgop.nn.plain import ordinary
 from hapgop.nn.report import Answer, count
 from hapgop.shape import without_warnings
@@ -101,6 +102,9 @@ def forget_choices() -> None:
     with _lock:
         _choices.clear()
         _seen.clear()
+
+
+engine.on_change(forget_choices)
 
 
 @lru_cache

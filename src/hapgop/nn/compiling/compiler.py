@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 
 import torch
 from torch import Tensor, fx
 
+from hapgop.engine import get_precision, get_tuning
 from hapgop.errors import InputError
 from hapgop.nn.accelerating.choosing import Choice, measured
 from hapgop.nn.compiling.calls import with_ours
@@ -65,7 +67,6 @@ class _Compiled:
         self._programs: OrderedDict[tuple[int, ...], Program] = OrderedDict()
         self._choices: OrderedDict[tuple[Any, ...], Choice] = OrderedDict()
         self._watch: Watch | None = None
-        self._settled = True
         self._lock = Lock()
 
     def __call__(self, *inputs: Any) -> Any:
@@ -75,7 +76,7 @@ class _Compiled:
         with self._lock:
             if not self._fresh([inputs[at] for at in self._weights]):
                 return self._ordinary(*inputs)
-            key = (x.shape, x.stride(), torch.get_num_threads())
+            key = (x.shape, x.stride(), torch.get_num_threads(), get_precision(), get_tuning())
             choice = self._choices.get(key)
             if choice is None:
                 choice = self._decide(key, x, inputs)
@@ -92,12 +93,10 @@ class _Compiled:
         Weights that change before every call would be packed as often.
         """
         if self._watch is not None and self._watch.holds(weights):
-            self._settled = True
             return True
         first = self._watch is None
         self._watch = Watch(weights)
         self._programs.clear()
-        self._settled = first
         return first
 
     def _program(self, x: Tensor, inputs: Sequence[Any]) -> Program:
@@ -115,7 +114,7 @@ class _Compiled:
         program = self._program(x, inputs)
         choice = Choice(True, None)
         if not torch.are_deterministic_algorithms_enabled():
-            choice = measured(lambda *_: self._run(program, x), lambda *given: self._ordinary(*given), tuple(inputs))
+            choice = measured(partial(self._run, program, x), partial(self._ordinary, *inputs), ())
         count(Answer("program", "program") if choice.ours else Answer("program", None, "measured no faster here"))
         self._choices[key] = choice
         if len(self._choices) > _CHOICES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,14 @@ from hapgop.program import Graph, Node, check_tensors
 Values = Mapping[str, NDArray[Any]]
 
 _WORK = ("conv2d", "conv_transpose2d", "linear", "pointwise", "max_pool2d", "avg_pool2d")
+# What else than tensors a call may make.
+_SIZES: Final = (int, float, torch.SymInt, torch.SymFloat, torch.SymBool)
+# Calls that make nothing and change no number.
+_MODES: Final = (
+    torch._C._set_grad_enabled,
+    torch.autograd.grad_mode._enter_inference_mode,
+    torch.autograd.grad_mode._exit_inference_mode,
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,6 @@ class _Reading(Translation):
         super().__init__({})
         self.module = module
         self.tensors: dict[str, tuple[int | Tensor, bool]] = {}
-        self.image: fx.Node | None = None
 
     def net(self, inputs: Sequence[Any]) -> Net:
         places = [node for node in self.module.graph.nodes if node.op == "placeholder"]
@@ -77,11 +84,12 @@ class _Reading(Translation):
         for at, node in enumerate(places):
             if at == image:
                 self.add_input(node)
-                self.image = node
             elif isinstance(inputs[at], Tensor):
                 self.add_tensor(node, node.name, at, inputs[at])
         result = self.translate()
         fake = result.meta["example_value"]
+        if fake.requires_grad:
+            raise InputError("the result wants a gradient, which a program does not give")
         last = fake.dim() == 4 and suggests_channels_last(fake.shape, fake.stride())
         net = Net(tuple(self.nodes), self.names[result], image, self.used_tensors(), last)
         if not any(node.op in _WORK for node in net.nodes):
@@ -111,7 +119,7 @@ class _Reading(Translation):
                     raise InputError(f"{node.target} is no tensor")
                 self.add_tensor(node, node.name, tensor, tensor)
             elif node.op in ("call_function", "call_method"):
-                if isinstance(node.meta.get("example_value"), Tensor | tuple):
+                if node.target not in _MODES and not isinstance(node.meta.get("example_value"), _SIZES):
                     self.add_call(node)
             elif node.op == "output":
                 results = node.args[0]
@@ -125,13 +133,16 @@ class _Reading(Translation):
         raise InputError("nothing is returned")
 
     def add_call(self, node: fx.Node) -> None:
+        made = node.meta.get("example_value")
+        if isinstance(made, Tensor) and made.dtype is not torch.float32:
+            raise InputError(f"{node.name!r} makes {made.dtype}; a program computes in torch.float32")
         if node.target in ("view", "reshape", torch.reshape) and _flattens(node):
             self.add(node, node.name, "flatten", [node.args[0]], {}, {})
             return
         super().add_call(node)
 
     def overwrite(self, before: fx.Node, node: fx.Node) -> None:
-        if before is self.image:
+        if self.memory[self.names[before]] == "input":
             raise InputError("the image is overwritten")
         super().overwrite(before, node)
 

@@ -6,7 +6,7 @@ then the kernel before has swept the caches, and that way takes a quarter of a m
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from hapgop.nn.training.seen import Seen
 from hapgop.nn.training.step import CallTime, Step
 
 _KEPT: Final = 8  # batch sizes, and what else a plan depends on
+_TRACES: Final = 3  # of a net that is never twice the same
 
 Back = Callable[[Tensor], None]
 
@@ -50,6 +51,7 @@ class TrainingProgram:
         self._seen: Seen | None = None
         self._steps: OrderedDict[Any, Step | str] = OrderedDict()
         self._arenas = Arenas()
+        self._in_vain: deque[str] = deque(maxlen=_TRACES)  # refusals since two calls found the same net
 
     def __call__(self, x: Tensor) -> Tensor:
         """The net's result for images (n, c, h, w)."""
@@ -105,28 +107,49 @@ class TrainingProgram:
         reason = _refused(x)
         if reason is not None:
             return reason
-        if self._seen is None or not self._seen.unchanged():
-            self._seen = Seen(self.net)
+        seen = before = self._seen
+        if seen is None or not seen.unchanged():
+            seen = self._seen = Seen(self.net)
             self._steps.clear()
-        elif not self._seen.set_alike():
-            self._seen.look_at_settings()
-            kept = [(key, step) for key, step in self._steps.items() if isinstance(step, Step) and step.holds()]
-            self._steps = OrderedDict(kept)
-        reason = self._seen.refused()
+        reason = seen.refused()
         if reason is not None:
             return reason
-        seen = self._seen
+        # Only now: evaluation between two epochs switches settings, and back.
+        if not seen.set_alike():
+            seen.look_at_settings()
+            kept = [(key, step) for key, step in self._steps.items() if isinstance(step, Step) and step.holds()]
+            self._steps = OrderedDict(kept)
+        elif seen is before:
+            self._in_vain.clear()
         key = x.shape, x.requires_grad, torch.get_num_threads(), get_precision(), seen.learned, seen.momenta
         step = self._steps.get(key)
-        if step is None:
-            try:
-                step = Step(self.net, seen, x, self._arenas)
-            except InputError as error:
-                step = str(error)
-            self._steps[key] = step
-            if len(self._steps) > _KEPT:
-                self._steps.popitem(last=False)
+        if step is not None:
+            return step
+        reason = self._hopeless()
+        if reason is not None:
+            return reason
+        step = self._steps[key] = self._made(seen, x)
+        if len(self._steps) > _KEPT:
+            self._steps.popitem(last=False)
         return step
+
+    def _made(self, seen: Seen, x: Tensor) -> Step | str:
+        """A step, or why there is none."""
+        try:
+            step = Step(self.net, seen, x, self._arenas)
+        except InputError as error:
+            self._in_vain.append(str(error))
+            return str(error)
+        self._in_vain.clear()
+        return step
+
+    def _hopeless(self) -> str | None:
+        """Why a net was refused at each of the last calls, between which something changed it: its forward, it seems.
+
+        It is traced again as soon as two calls find the same net.
+        """
+        refusals = [*self._in_vain]
+        return refusals[0] if len(refusals) == _TRACES and len(set(refusals)) == 1 else None
 
 
 class _Back:

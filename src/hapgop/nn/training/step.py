@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -50,15 +50,18 @@ class Step:
                 raise Refused(f"{name}: no dense float32 on the CPU, or one tensor under two names")
         setting = Setting(
             n,
-            {name: "ohwi" if _formats(p) == (True,) else "oihw" for name, p in seen.parameters.items() if p.dim() == 4},
+            {name: "ohwi" if _formats(t) == (True,) else "oihw" for name, t in seen.tensors.items() if t.dim() == 4},
             frozenset(name for name, p in seen.parameters.items() if p.requires_grad),
             x.requires_grad,
             seen.shares,
         )
         plan = plan_training(graph, setting, torch.get_num_threads())
         self.plan, self.calls = plan, TrainingCalls(plan)
-        read = [place.name for place in plan.forward.outside if place.kind == "tensor"]
-        self._running = [seen.tensors[name] for name in read if name not in seen.parameters]
+        # Of the norms that are called: a net may have others.
+        norms = [node for node in graph.nodes if node.op == "batch_norm2d"]
+        self._running = [seen.tensors[node.params[role]] for node in norms for role in ("running_mean", "running_var")]
+        counts: list[Any] = [seen.modules[node.name].num_batches_tracked for node in norms]
+        self._tracked: list[Tensor] = [count for count in counts if count is not None]
         self._shape = (n, *plan.size)
         forward = len(plan.forward.tasks)
         self._found: dict[str, Tensor] = {}
@@ -81,8 +84,8 @@ class Step:
             arena[start : start + plan.elements[place]].bernoulli_(1 - share).div_(1 - share)
         self.calls.forward(arena.data_ptr(), self._forward(x, y))
         increment_version(self._running)
-        if self._seen.tracked:
-            torch._foreach_add_(self._seen.tracked, 1)
+        if self._tracked:
+            torch._foreach_add_(self._tracked, 1)
         count_all(self._answers[0])
         return y, arena
 
@@ -184,6 +187,13 @@ class Step:
         """Memory for the loss by a parameter; of a batch norm, by weight and bias, one after the other."""
         p = self._seen.parameters[name]
         bias = self.plan.pairs.get(name)
+        planned = self.plan.elements[Place("derivative", name)]
+        if planned != p.numel() * (1 if bias is None else 2):
+            # The kernels would write past the end.
+            raise RuntimeError(
+                f"{name} was cut or replaced between the way forth and the way back, and has {p.numel()} numbers now; "
+                "change it before both or after both."
+            )
         if bias is None:
             found[name] = empty_strided(p.shape, p.stride(), p.dtype)
         else:
