@@ -44,13 +44,17 @@ CASES = [
     ("adaptive_max_pool2d", IMAGE, {"output_size": (4, None)}, ()),
     ("batch_norm2d", IMAGE, {"eps": 0.01}, NORM),
     ("batch_norm2d", VECTOR, {}, NORM[2:]),
+    ("batch_norm2d", IMAGE, {"eps": 0}, NORM),
     ("layer_norm", IMAGE, {"eps": 0.01}, NORM[:2]),
     ("layer_norm", VECTOR, {}, ()),
+    ("layer_norm", VECTOR, {"eps": 0}, ()),
     ("scale", IMAGE, {}, ("weight",)),
     ("scale", VECTOR, {}, ("weight",)),
     ("number", IMAGE, {"factor": -2.0, "term": 0.5}, ()),
     ("leaky_relu", IMAGE, {"negative_slope": 0.2}, ()),
+    ("leaky_relu", IMAGE, {"negative_slope": 2}, ()),
     ("elu", IMAGE, {"alpha": 0.5}, ()),
+    ("elu", IMAGE, {"alpha": 2}, ()),
     ("gelu", IMAGE, {"approximate": "none"}, ()),
     ("gelu", IMAGE, {"approximate": "tanh"}, ()),
     ("softmax", IMAGE, {}, ()),
@@ -118,6 +122,17 @@ def test_nets_that_ship(name, shape, answered):
     x = np.random.default_rng(6).standard_normal((2, *shape), np.float32)
     found, wanted = answered(written(graph, tensors), x), run(graph, tensors, x)
     assert np.abs(found - wanted).max() <= 1e-4 * max(1, np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_a_constant_in_a_file_of_others_is_written_again(op, answered, tmp_path):
+    theirs = Writer()
+    theirs.add(op, ["x", theirs.constant([[[1]], [[-2]], [[3]], [[0.5]]])], "y")
+    model = theirs.model("theirs", *(Value(name, np.float32, ("n", *IMAGE)) for name in "xy"), {})
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    graph, tensors, _ = read_onnx(tmp_path / "net.onnx")
+    x = np.random.default_rng(8).integers(-4, 5, (2, *IMAGE)).astype(np.float32)
+    assert (answered(written(graph, tensors), x) == answered(model, x)).all()
 
 
 def test_groups_of_transposed_convolutions(tmp_path):

@@ -94,14 +94,14 @@ def _batch_norm(w: Writer, node: Node, sizes: Sizes) -> None:
     otherwise = {"weight": np.ones(channels), "bias": np.zeros(channels)}
     given = [node.params.get(role) or w.constant(values) for role, values in otherwise.items()]
     statistics = [node.params["running_mean"], node.params["running_var"]]
-    w.add("BatchNormalization", [node.inputs[0], *given, *statistics], node.name, epsilon=node.attrs["eps"])
+    w.add("BatchNormalization", [node.inputs[0], *given, *statistics], node.name, epsilon=float(node.attrs["eps"]))
 
 
 def _layer_norm(w: Writer, node: Node, sizes: Sizes) -> None:
     x, size = node.inputs[0], sizes[node.inputs[0]]
     weight = node.params.get("weight") or w.constant(np.ones(size[0]))
     bias = [node.params["bias"]] if "bias" in node.params else []
-    setting = {"axis": -1, "epsilon": node.attrs["eps"]}
+    setting: dict[str, Any] = {"axis": -1, "epsilon": float(node.attrs["eps"])}
     if len(size) == 1:
         w.add("LayerNormalization", [x, weight, *bias], node.name, **setting)
         return
@@ -152,10 +152,10 @@ def _mean(w: Writer, node: Node, sizes: Sizes) -> None:
 
 
 def _as(op: str, *named: str, **attrs: Any) -> Write:
-    """An operation that ONNX has as it is; named: an attribute of the node, and what it is called there."""
+    """An operation that ONNX has as it is; named: a number of the node, and what it is called there."""
 
     def write(w: Writer, node: Node, sizes: Sizes) -> None:
-        theirs = {named[1]: node.attrs[named[0]]} if named else {}
+        theirs = {named[1]: float(node.attrs[named[0]])} if named else {}
         w.add(op, node.inputs, node.name, **attrs, **theirs)
 
     return write

@@ -86,6 +86,7 @@ class _Reader:
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}  # of ONNX values: the graph's node
         self.shape: tuple[int, int, int] = (1, 1, 1)
+        self.input = "input"
 
     def graph(self) -> Graph:
         inputs = [one for one in self.source.input if one.name not in self.tensors]
@@ -97,39 +98,38 @@ class _Reader:
         if len(sides) != 4 or min(sides[1:]) < 1:
             raise InputError(f"its input {inputs[0].name!r} is {sides}; fixed (n, channels, height, width) is wanted.")
         self.shape = (sides[1], sides[2], sides[3])
-        self.names[inputs[0].name] = "input"
+        if self.input in {*self.tensors, *(name for node in self.source.node for name in node.output)}:
+            self.input = inputs[0].name  # which no node has by the standard
+        self.names[inputs[0].name] = self.input
         for node in self.source.node:
             self.node(node)
         output = self.source.output[0].name
         if output not in self.names:
             raise InputError(f"its output {output!r} does not depend on the input.")
-        return Graph(self.shape, tuple(self.nodes), self.names[output])
+        return Graph(self.shape, tuple(self.nodes), self.names[output], self.input)
 
     def node(self, node: Any) -> None:
         where = f"node {node.name or node.output[0]!r}"
         attrs = {one.name: self.value(one) for one in node.attribute}
-        if node.op_type == "Constant":
-            whole = attrs.get("value")
-            self.tensors[node.output[0]] = np.array(*attrs.values()) if whole is None else self.to_array(whole)
-        elif node.op_type in SHAPE_OPS and all(not i or i in self.tensors for i in node.input):
-            self.tensors[node.output[0]] = shape_value(node.op_type, attrs, [self.tensors[i] for i in node.input if i])
-        elif node.op_type == "Shape":
-            self.tensors[node.output[0]] = np.array([1, *self.size(node.input[0])], np.int64)
-        elif node.op_type in _WORDS:
-            try:
-                _WORDS[node.op_type](self, node, attrs)
-            except (InputError, KeyError, IndexError) as error:
-                raise InputError(f"{where} ({node.op_type}): {error}") from error
-        else:
+        computed = node.op_type in SHAPE_OPS and all(not i or i in self.tensors for i in node.input)
+        if not computed and node.op_type not in _WORDS:
             raise InputError(
                 f"{where}: the operator {node.op_type} is not known here; known are {', '.join(sorted(_WORDS))}."
             )
+        try:
+            if computed:
+                given = [self.tensors[i] if i else None for i in node.input]
+                self.tensors[node.output[0]] = shape_value(node.op_type, attrs, given)
+            else:
+                _WORDS[node.op_type](self, node, attrs)
+        except (LookupError, TypeError, ValueError) as error:  # InputError is one; the others are NumPy's
+            raise InputError(f"{where} ({node.op_type}): {error}") from error
 
     def size(self, name: str) -> Size:
         """Of one image's value."""
         if name not in self.names:
             raise InputError(f"{name!r} is a constant where a value of the net is wanted")
-        return result_sizes(Graph(self.shape, tuple(self.nodes), self.names[name]))[self.names[name]]
+        return result_sizes(Graph(self.shape, tuple(self.nodes), self.names[name], self.input))[self.names[name]]
 
     def add(self, node: Any, op: str, attrs: Mapping[str, Any] | None = None, **params: str) -> None:
         """A graph's node, on those of the ONNX node's inputs that are values."""
@@ -151,6 +151,15 @@ class _Reader:
         return self.tensors[name]
 
     # Operators
+
+    def literal(self, node: Any, attrs: dict[str, Any]) -> None:
+        whole = attrs.get("value")
+        self.tensors[node.output[0]] = np.array(*attrs.values()) if whole is None else self.to_array(whole)
+
+    def shape_of(self, node: Any, attrs: dict[str, Any]) -> None:
+        """Of a batch of one."""
+        sides = (1, *self.size(node.input[0]))
+        self.tensors[node.output[0]] = np.array(sides[attrs.get("start", 0) : attrs.get("end")], np.int64)
 
     def conv(self, node: Any, attrs: dict[str, Any]) -> None:
         weight = self.constant(node, 1)
@@ -205,7 +214,7 @@ class _Reader:
         self.tensors[params["weight"]] = np.ascontiguousarray(weight)
         if bias is not None:
             params["bias"] = f"{name}:bias"
-            self.tensors[params["bias"]] = np.broadcast_to(bias, (weight.shape[0],)).copy()
+            self.tensors[params["bias"]] = _for_each_channel(bias, (1, weight.shape[0]))
         self.add(node, "linear", {"out_features": weight.shape[0]}, **params)
 
     def norm(self, node: Any, attrs: dict[str, Any]) -> None:
@@ -221,8 +230,11 @@ class _Reader:
             "padding": _padding(attrs, kernel),
             "ceil_mode": bool(attrs.get("ceil_mode", 0)),
         }
+        dilation = tuple(attrs.get("dilations", (1, 1)))
         if node.op_type == "MaxPool":
-            self.add(node, "max_pool2d", {**wanted, "dilation": tuple(attrs.get("dilations", (1, 1)))})
+            self.add(node, "max_pool2d", {**wanted, "dilation": dilation})
+        elif dilation != (1, 1):
+            raise InputError(f"means are known with dilations of 1 alone, not {dilation}")
         else:
             self.add(node, "avg_pool2d", {**wanted, "count_include_pad": bool(attrs.get("count_include_pad", 0))})
 
@@ -240,18 +252,14 @@ class _Reader:
             return
         value = next(name for name in node.input if name not in self.tensors)
         size, constant = self.size(value), self.tensors[constants[0]]
-        axes = len(size)
-        try:
-            row = np.broadcast_to(constant, (1, size[0], *(1,) * (axes - 1))).astype(np.float32).reshape(-1)
-        except ValueError:
-            raise InputError(f"a constant of shape {constant.shape} is none for each channel") from None
+        row = _for_each_channel(constant, (1, size[0], *(1,) * (len(size) - 1))).astype(np.float32)
         name = node.output[0]
         ones, zeros = np.ones(size[0], np.float32), np.zeros(size[0], np.float32)
         weight, bias = (row, zeros) if node.op_type == "Mul" else (ones, row)
         roles = {"weight": weight, "bias": bias, "running_mean": zeros, "running_var": ones}
         for role, tensor in roles.items():
             self.tensors[f"{name}:{role}"] = tensor
-        self.add(node, "batch_norm2d", {"eps": 0}, **{role: f"{name}:{role}" for role in roles})
+        self.add(node, "batch_norm2d", {"eps": 0.0}, **{role: f"{name}:{role}" for role in roles})
 
     def softmax(self, node: Any, attrs: dict[str, Any]) -> None:
         rank = len(self.size(node.input[0])) + 1
@@ -277,7 +285,10 @@ class _Reader:
 
     def squeeze(self, node: Any, attrs: dict[str, Any]) -> None:
         size = self.size(node.input[0])
-        axes = sorted(int(axis) % (len(size) + 1) for axis in self.constant(node, 1, None))
+        axes = self.constant(node, 1)
+        if axes is None:  # all that are 1, without the batch: that may be of any size
+            axes = [axis for axis, side in enumerate(size, 1) if side == 1]
+        axes = sorted(int(axis) % (len(size) + 1) for axis in axes)
         if axes != [2, 3] or size[1:] != (1, 1):
             raise InputError(f"only height and width of 1 are known, not axes {axes} of {size}")
         self.add(node, "flatten")
@@ -329,11 +340,21 @@ def _padding(attrs: Mapping[str, Any], kernel: tuple[int, ...]) -> tuple[int, ..
     return (top, bottom, left, right)
 
 
+def _for_each_channel(constant: NDArray[Any], shape: Size) -> NDArray[Any]:
+    """One number for each channel; shape: (1, channels), with a 1 for each further axis of the value."""
+    try:
+        return np.broadcast_to(constant, shape).flatten()
+    except ValueError:
+        raise InputError(f"a constant of shape {constant.shape} is none for each of {shape[1]} channels") from None
+
+
 def _plain(op: str) -> Callable[[_Reader, Any, dict[str, Any]], None]:
     return lambda reader, node, attrs: reader.add(node, op)
 
 
 _WORDS: Final[Mapping[str, Callable[[_Reader, Any, dict[str, Any]], None]]] = {
+    "Constant": _Reader.literal,
+    "Shape": _Reader.shape_of,
     "Conv": _Reader.conv,
     "ConvTranspose": _Reader.conv_transpose,
     "Gemm": _Reader.gemm,
