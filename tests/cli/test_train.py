@@ -12,6 +12,8 @@ from PIL import Image
 
 from hapgop import engine
 from hapgop.cli import training
+from hapgop.train import EpochDone, Step
+from hapgop.train.progress import silent
 
 QUICK = ["--epochs", "1", "--batch-size", "256"]
 
@@ -302,6 +304,21 @@ def test_tensorboard_gets_the_curves(hapgop):
     # A new run in its place has curves of its own alone.
     assert hapgop("train", "digits", "--run", "seen", "--overwrite", *QUICK).code == 0
     assert not Path("seen/tensorboard").exists()
+
+
+def test_tensorboard_gets_an_epoch_whose_steps_were_made_before(tmp_path):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    writer = pytest.importorskip("hapgop.cli.tensorboard").Writer(tmp_path, silent)
+    loss, rest = {"train_loss": 2.0, "val_loss": 1.0}, {"train_accuracy": 0.5, "val_accuracy": 0.5}
+    speed = {"learning_rate": 0.1, "seconds": 1.0, "images_per_second": 9.0, "seconds_waiting": 0.0}
+    writer(EpochDone(epoch=1, epochs=2, best=True, **loss, **rest, **speed))
+    writer(
+        Step(epoch=2, epochs=2, step=1, steps=5, loss=1, accuracy=0.5, images_per_second=9, seconds_left=1, waiting=0)
+    )
+    writer.close()
+    events = reading.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss/val")] == [(1, 1.0)]
+    assert [event.step for event in events.Scalars("step/loss")] == [6]
 
 
 def test_check_only_looks_at_the_data(hapgop):

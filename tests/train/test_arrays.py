@@ -195,6 +195,8 @@ def test_a_name_in_either_spelling_of_unicode_is_one_class(tmp_path: Path) -> No
         ({"x": IMAGES, "y": LABELS * 2}, "class '1'"),
         ({"x": IMAGES, "y": np.array([{}] * 40)}, "pickles"),
         ({"x": IMAGES, "y": LABELS, "classes": np.array(["one"])}, "labels go up to 1"),
+        ({"x": IMAGES, "y": LABELS, "classes": np.array(["crane", "crane"])}, "classes has 'crane' more than once"),
+        ({"x": IMAGES, "y": LABELS, "classes": np.array(["é", normalize("NFD", "é")])}, "'é' more than once"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:, :2], "y_test": LABELS}, "one size"),
     ],
 )

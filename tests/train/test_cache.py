@@ -1,5 +1,6 @@
 """The cache: opened again without decoding, never stale, bounded, never half-written."""
 
+import errno
 import io
 import os
 from collections import Counter
@@ -86,6 +87,54 @@ def test_a_damaged_entry_is_made_again(pets: Path, cache: Path) -> None:
     assert decodings(pets) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "may not be read (permission denied)."),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "there is no such file."),
+        (OSError(errno.EIO, "Input/output error"), "cannot be read (Input/output error)."),
+        (MemoryError(), "cannot be read (too little memory is free)."),
+    ],
+)
+def test_what_the_machine_kept_from_being_read_is_tried_again(
+    pets: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    opened = Image.open
+
+    def troubled(path: Path | str) -> Image.Image:
+        if Path(path).name == "3.png":
+            raise error
+        return opened(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", troubled)
+        assert [(file.path, file.reason) for file in load(pets).skipped] == [("cat/3.png", said), ("dog/3.png", said)]
+        assert decodings(pets) == []
+    assert load(pets).skipped == ()
+    assert decodings(pets) == []
+
+
+def test_an_entry_that_was_made_meanwhile_is_left_alone(pets: Path, cache: Path) -> None:
+    theirs: list[int] = []
+
+    def meanwhile(event: object) -> None:
+        if not theirs:
+            theirs.append(0)
+            load(pets)
+            (entry,) = cache.glob("[!.]*")
+            theirs[0] = entry.stat().st_ino
+
+    load(pets, progress=meanwhile)
+    assert [entry.stat().st_ino for entry in cache.iterdir()] == theirs
+
+
+def test_what_another_process_has_just_put_in_place_is_in_nobodys_way(pets: Path, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    # Listed, and not there, as a folder is that was renamed in between.
+    (cache / ".partial-gone").symlink_to("nowhere")
+    assert len(load(pets).split("all")) == 20
+
+
 def test_an_interrupted_reading_leaves_nothing(pets: Path, cache: Path) -> None:
     def interrupt(event: object) -> None:
         raise KeyboardInterrupt
@@ -108,6 +157,44 @@ def test_too_little_space_is_seen_before_decoding(pets: Path, cache: Path, monke
     with pytest.raises(InputError, match="smaller size"):
         load(pets)
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="space cannot be reserved here")
+def test_a_disk_that_is_full_after_all_is_seen_before_decoding(
+    pets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(handle: int, start: int, size: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(caching.os, "posix_fallocate", refused)
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        with pytest.raises(InputError, match=f"{os.strerror(code)}.*HAPGOP_CACHE"):
+            load(pets)
+        assert list(cache.iterdir()) == []
+    # A file system that cannot reserve has to do without.
+    code = errno.EOPNOTSUPP
+    assert len(load(pets).split("all")) == 20
+
+
+def test_an_entry_is_on_the_disk_before_it_has_its_name(
+    pets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync, rename = os.fsync, Path.rename
+
+    def syncing(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        sync(handle)
+
+    def renaming(path: Path, to: Path) -> Path:
+        assert {entry.stat().st_ino for entry in (path, *path.iterdir())} == set(synced)
+        assert (path / "images.npy").stat().st_ino == synced[0]
+        return rename(path, to)
+
+    monkeypatch.setattr(caching.os, "fsync", syncing)
+    monkeypatch.setattr(Path, "rename", renaming)
+    load(pets)
+    assert len(synced) == 3
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,12 @@ def test_classes_are_matched_by_name(tmp_path: Path, data: Data, net: NetMaker) 
     assert (found.labels == data.split("test").labels).all()
 
 
+def test_two_classes_of_one_name_stay_two(tmp_path: Path, data: Data, net: NetMaker) -> None:
+    data = dataclasses.replace(data, classes=("crane", "crane", "owl"))
+    fit(data, tmp_path / "run", Recipe(epochs=1, batch_size=10), net=net())
+    assert (evaluate(tmp_path / "run", data).labels == data.split("test").labels).all()
+
+
 def test_evaluating_a_module_leaves_its_modes(data: Data, net: NetMaker) -> None:
     module = net().train()
     module[1].eval()

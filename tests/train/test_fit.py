@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from hapgop.errors import InputError
 from hapgop.program import Graph
-from hapgop.train import Data, Diverged, EpochDone, Event, Recipe, Step, Validating, evaluate, fit, load_model
+from hapgop.train import Data, Diverged, EpochDone, Event, Recipe, Split, Step, Validating, evaluate, fit, load_model
+from hapgop.train.fit import _sample
 
 NetMaker = Callable[[], torch.nn.Module]
 RECIPE = Recipe(epochs=3, batch_size=10, learning_rate=0.05, flip=True, shift=1)
@@ -194,6 +195,14 @@ def test_a_lost_training_says_so_and_keeps_sound_weights(tmp_path: Path, data: D
     assert result.finished
     fit(data, tmp_path / "fresh", calmer, net=net())
     assert same(weights(tmp_path / "run"), weights(tmp_path / "fresh"))
+
+
+@pytest.mark.parametrize(("images", "side", "shown"), [(45_000, 32, 5000), (12_000, 8, 6000), (500, 256, 84)])
+def test_a_net_is_shown_fewer_images_where_they_are_larger(data: Data, images: int, side: int, shown: int) -> None:
+    # One picture that stands for all, so that no memory is taken.
+    pixels = np.broadcast_to(np.zeros(1, np.uint8), (images, side, side, 1))
+    many = Split(pixels, np.arange(images), np.arange(images) % 3, ("",) * images)
+    assert _sample(dataclasses.replace(data, train=many)).shape == (shown, 1, side, side)
 
 
 def test_nets_by_name_start_from_the_seed_and_come_back(tmp_path: Path, data: Data) -> None:

@@ -23,6 +23,7 @@ from hapgop.train import (
     Step,
     Unwritable,
     Validating,
+    evaluate,
     finished_run,
     fit,
     load_model,
@@ -167,6 +168,65 @@ def test_a_full_disk_ends_with_a_sentence_and_a_checkpoint(
         assert_same(tmp_path / "whole", run)
     else:
         assert "Nothing has been trained yet" in str(caught.value)
+
+
+def test_a_disk_that_is_still_full_ends_with_a_sentence_too(
+    tmp_path: Path, data: Data, net: NetMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = tmp_path / "run"
+    stopped(run, data, net)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(Unwritable, match=r"No space left on device.*--resume"):
+            fit(data, run, net=net(), resume=True)
+    assert fit(data, run, net=net(), resume=True).finished
+
+
+@pytest.mark.parametrize(
+    ("stop", "changes"),
+    [
+        (Stop(EpochDone, 2), {"epochs": 2}),
+        (Stop(EpochDone, 2), {"learning_rate": 0.5}),
+        (Stop(Step, 17), {"learning_rate": 0.5}),
+    ],
+    ids=["ends at once", "goes astray between epochs", "goes astray within one"],
+)
+def test_after_a_kill_and_a_change_the_weights_are_of_the_epoch_that_is_said(
+    tmp_path: Path, data: Data, stop: Stop, changes: dict[str, Any]
+) -> None:
+    run = tmp_path / "run"
+    killed(run, data, stop)
+    recipe = dataclasses.replace(RECIPE, **{"epochs": 5, **changes})
+    result = fit(data, run, recipe, resume=True)
+    assert result.best is not None
+    assert f"weights of epoch {result.best['epoch']}," in result.message
+    for told in (result, finished_run(run)):
+        found = evaluate(told.net, data, "validation")
+        assert told.best == result.best
+        assert found.losses.mean() == pytest.approx(result.best["val_loss"], rel=1e-5)
+
+
+def test_an_end_of_which_no_weights_are_left_is_refused(tmp_path: Path, data: Data) -> None:
+    run = tmp_path / "run"
+    killed(run, data, Stop(Step, 11))
+    with pytest.raises(InputError, match=r"end after epoch 1, whose weights are gone.*those of epoch 4.*epochs=2"):
+        fit(data, run, dataclasses.replace(RECIPE, epochs=1), resume=True)
+    assert len(fit(data, run, dataclasses.replace(RECIPE, epochs=2), resume=True).metrics) == 2
+
+
+def killed(run: Path, data: Data, stop: Stop) -> None:
+    """A training whose checkpoint is of where it was stopped at first, and that kept weights until its fourth epoch."""
+
+    def kill(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.epoch == 4:
+            raise Killed
+
+    fit(data, run, dataclasses.replace(RECIPE, epochs=5), net="digits", progress=Stop(stop.kind, stop.left))
+    with pytest.raises(Killed):
+        fit(data, run, resume=True, progress=kill, checkpoint_every=1e9)
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path, data: Data, net: NetMaker) -> None:

@@ -16,18 +16,23 @@ class Writer:
         self._folder, self._progress = run / FOLDER, progress
         # Made at the first event: the run's folder is not ours to make.
         self._writer: SummaryWriter | None = None
+        self._stepped = False
 
     def __call__(self, event: Event) -> None:
         """Tells the event to TensorBoard, then to whoever else listens."""
         if isinstance(event, Step):
             number = (event.epoch - 1) * event.steps + event.step
-            if self._writer is None:
+            if self._writer is None or not self._stepped:
                 # What a killed training has written beyond its last checkpoint is done again.
-                self._writer = SummaryWriter(str(self._folder), purge_step=number)
+                self.close()
+                self._writer, self._stepped = SummaryWriter(str(self._folder), purge_step=number), True
             self._writer.add_scalar("step/loss", event.loss, number)
             self._writer.add_scalar("step/images_per_second", event.images_per_second, number)
             self._writer.add_scalar("step/share_waiting_for_data", event.waiting, number)
-        elif isinstance(event, EpochDone) and self._writer is not None:
+        elif isinstance(event, EpochDone):
+            if self._writer is None:
+                # A training that was stopped while it validated goes on with that, before any step.
+                self._writer = SummaryWriter(str(self._folder))
             for name in ("loss", "accuracy"):
                 for split in ("train", "val"):
                     self._writer.add_scalar(f"{name}/{split}", getattr(event, f"{split}_{name}"), event.epoch)

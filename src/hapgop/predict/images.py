@@ -16,6 +16,10 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 
 
+class MachineTrouble(InputError):
+    """A picture that could not be read for a reason outside its file: another time it may be."""
+
+
 def open_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Image.Image:
     """The picture in a file, mode "L" or "RGB", turned upright as its EXIF data asks.
 
@@ -23,7 +27,7 @@ def open_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
     PNG), else 65535, the same for all files; 12-bit values that no file tells of stay dark. Transparent pixels are
     laid on white, of several pages or frames the first is taken. size: (height, width) that is wanted in the end; a
     large JPEG is then decoded at a fraction of its size, never below twice that. Raises InputError naming the file
-    and what is wrong with it.
+    and what is wrong with it, MachineTrouble where the file itself may be sound.
 
     >>> open_image("holiday.jpg", (224, 224)).mode  # doctest: +SKIP
     'RGB'
@@ -44,16 +48,18 @@ def open_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
             " memory. Scale it down first."
         ) from error
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file.") from error
+        raise MachineTrouble(f"{path}: there is no such file.") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: a folder, not a picture.") from error
     except PermissionError as error:
-        raise InputError(f"{path}: may not be read (permission denied).") from error
+        raise MachineTrouble(f"{path}: may not be read (permission denied).") from error
+    except MemoryError as error:
+        raise MachineTrouble(f"{path}: cannot be read (too little memory is free).") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not a picture that can be read; {why_unread(path)}.") from error
     except Exception as error:  # Decoders raise whatever comes: struct.error, SyntaxError, zlib.error, ...
         if isinstance(error, OSError) and error.strerror:
-            raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+            raise MachineTrouble(f"{path}: cannot be read ({error.strerror}).") from error
         # A decoder that is missing here and a file that is cut short end in the same error.
         compression = rare_compression(path)
         other = f", or a TIFF whose compression ({compression}) cannot be read here" if compression else ""

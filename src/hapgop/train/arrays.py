@@ -5,6 +5,7 @@ import importlib
 import re
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -17,6 +18,7 @@ from hapgop.train.data import Split
 
 _IDX_NAME = re.compile(r"^(?P<set>.*?)[-.]?(?P<what>images|labels)[-.]idx(?P<dims>\d)[-.]ubyte(?P<gz>\.gz)?$")
 _IDX_UBYTE = 0x08
+_NAMED = 5
 _NPZ_KEYS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
 
 Parts = tuple[tuple[str, ...], dict[str, Split]]
@@ -100,7 +102,7 @@ def npz(path: Path) -> Parts:
 
     x: (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels; uint8, other integers from 0 to 255, or
     floats from 0 to 1 or 0 to 255. y: (n,) or (n, 1), numbers from 0 or names. An array `classes` may name
-    the numbers. Raises InputError on anything else.
+    the numbers, each differently. Raises InputError on anything else.
     """
     arrays = _archive(path)
     keys = {name: pair for name, pair in _NPZ_KEYS.items() if pair[0] in arrays}
@@ -194,7 +196,14 @@ def _names(path: Path, given: NDArray[Any] | None, labels: list[NDArray[Any]]) -
     most = max(int(array.max(initial=0)) for array in labels)
     if given.ndim != 1 or len(given) <= most:
         raise InputError(f"{path}: classes has the shape {given.shape}, but labels go up to {most}.")
-    return tuple(normalize("NFC", str(name)) for name in given.tolist())
+    names = tuple(normalize("NFC", str(name)) for name in given.tolist())
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        more = f" and {len(twice) - _NAMED:,} more" if len(twice) > _NAMED else ""
+        raise InputError(
+            f"{path}: classes has {', '.join(map(repr, twice[:_NAMED]))}{more} more than once. Each class needs a name"
+            " of its own, such as 'crane (bird)'."
+        )
+    return names
 
 
 def _numbered(where: str, splits: dict[str, Split]) -> tuple[str, ...]:

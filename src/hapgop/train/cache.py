@@ -1,5 +1,6 @@
 """The pictures of a folder, decoded once and kept as one memory-mapped array."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hapgop.errors import InputError
+from hapgop.files import write_whole
+from hapgop.predict import open_image
+from hapgop.predict.images import MachineTrouble
 from hapgop.predict.kinds import HEIC
 from hapgop.train import worker, workers
 from hapgop.train.folder import Listing
@@ -40,7 +45,7 @@ class Decoded:
 
     sizes: how many pictures had which (height, width); modes: how many were grey, coloured, with transparency and so
     on, by Pillow's names; "I;12" are those of deep grey, where none is brighter than 12 of 16 bits.
-    several: how many have more pages or frames than one.
+    several: how many have more pages or frames than one. again: those of the unreadable that another try may open.
     """
 
     pixels: NDArray[np.uint8]
@@ -48,6 +53,7 @@ class Decoded:
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
     several: int
+    again: tuple[int, ...]
 
     def notes(self) -> list[str]:
         """A sentence where something of the files was not used."""
@@ -65,20 +71,20 @@ def decoded(listing: Listing, shaping: Shaping, progress: Progress) -> Decoded:
     """
     home, key = _home(), _key(listing, shaping)
     entry = home / key
-    found = _opened(entry)
+    found = _current(entry, listing)
     if found is not None:
         return found
     home = _made(home)
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
     try:
         _fill(scratch, listing, shaping, progress)
-        shutil.rmtree(entry, ignore_errors=True)
         try:
             scratch.rename(entry)
         except OSError:
-            # Somebody else has made the same entry at the same time: theirs is as good.
-            if _opened(entry) is None:
-                raise
+            # Somebody else has made the same entry at the same time: theirs is as good, and perhaps in use.
+            if _current(entry, listing) is None:
+                shutil.rmtree(entry, ignore_errors=True)
+                scratch.rename(entry)
     except OSError as error:
         raise InputError(
             f"{home}: the decoded pictures cannot be kept there ({error.strerror or error})."
@@ -122,14 +128,14 @@ def _fill(scratch: Path, listing: Listing, shaping: Shaping, progress: Progress)
     paths = [os.path.join(listing.root, file.path) for file in listing.files]
     total = len(paths)
     bytes_in_all = sum(file.size for file in listing.files)
-    unreadable: dict[int, str] = {}
+    unreadable: dict[int, dict[str, Any]] = {}
     measured: dict[int, tuple[int, int, str, bool]] = {}
     # What was registered in this process, no other one knows.
     processes = 1 if _plugins(listing) else None
     job: dict[str, Any] = {"kind": "measure", "items": list(enumerate(paths))}
     for number, answer in _told("measuring", workers.answers(job, bytes_in_all, processes), total, progress):
         if isinstance(answer, dict):
-            unreadable[number] = answer["unreadable"]
+            unreadable[number] = answer
         else:
             height, width, mode, several = answer
             measured[number] = height, width, mode, several
@@ -140,21 +146,39 @@ def _fill(scratch: Path, listing: Listing, shaping: Shaping, progress: Progress)
     _check_space(scratch, shape)
     array = scratch / "images.npy"
     np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape).flush()
+    _reserve(array)
     items = [(number, paths[number]) for number in sorted(measured)]
     job = {"kind": "decode", "items": items, "array": str(array), "preprocessing": rules.to_json()}
     for number, answer in _told("decoding", workers.answers(job, bytes_in_all, processes), len(items), progress):
         if answer is not None:
-            unreadable[number] = answer["unreadable"]
+            unreadable[number] = answer
             height, width, _, _ = measured[number]
             sizes[height, width] -= 1
             del measured[number]
     index = {
-        "unreadable": unreadable,
+        "unreadable": {number: answer["unreadable"] for number, answer in unreadable.items()},
+        "again": [number for number, answer in unreadable.items() if answer["again"]],
         "sizes": [[height, width, count] for (height, width), count in sizes.items() if count],
         "modes": _modes(array, {number: mode for number, (_, _, mode, _) in measured.items()}),
         "several": sum(several for _, _, _, several in measured.values()),
     }
-    (scratch / "index.json").write_text(json.dumps(index))
+    # The pixels first: after a loss of power, no index tells of pixels that were never on the disk.
+    with array.open("r+b") as file:
+        os.fsync(file.fileno())
+    write_whole(scratch / "index.json", json.dumps(index).encode())
+
+
+def _reserve(array: Path) -> None:
+    """The whole file gets its place on the disk now: later, a full disk would kill whoever writes into the mapping."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with array.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, array.stat().st_size)
+        except OSError as error:
+            # Some file systems know no reserving.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
 
 
 def _modes(array: Path, modes: Mapping[int, str]) -> Counter[str]:
@@ -198,9 +222,10 @@ def _made(home: Path) -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
         for scratch in home.glob(".partial-*"):
-            # What a killed process left behind; a younger one may still be at work.
-            if time.time() - scratch.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(scratch, ignore_errors=True)
+            # What a killed process left behind; a younger one may still be at work, or just have put its own in place.
+            with suppress(FileNotFoundError):
+                if time.time() - scratch.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise InputError(
             f"{home}: this folder for decoded pictures cannot be made ({error.strerror}). HAPGOP_CACHE names another."
@@ -216,6 +241,23 @@ def _key(listing: Listing, shaping: Shaping) -> str:
     return f"{place}-{hashlib.sha256(files.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
+def _current(entry: Path, listing: Listing) -> Decoded | None:
+    """The entry, unless something in it that the machine kept from being read answers otherwise now."""
+    found = _opened(entry)
+    if found is None:
+        return None
+    paths = [os.path.join(listing.root, listing.files[number].path) for number in found.again]
+    return found if all(map(_in_trouble, paths)) else None
+
+
+def _in_trouble(path: str) -> bool:
+    try:
+        open_image(path)
+    except InputError as error:
+        return isinstance(error, MachineTrouble)
+    return False
+
+
 def _opened(entry: Path) -> Decoded | None:
     try:
         index = json.loads((entry / "index.json").read_text())
@@ -228,6 +270,8 @@ def _opened(entry: Path) -> Decoded | None:
             sizes=Counter({(height, width): count for height, width, count in index["sizes"]}),
             modes=Counter(index["modes"]),
             several=index["several"],
+            # Entries of earlier versions do not say it, and are made again.
+            again=tuple(index["again"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -208,6 +208,9 @@ def _module_answer(net: torch.nn.Module, classes: int) -> Answer:
 
 def _translated(labels: NDArray[np.int64], data: Data, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Labels that count in the data's classes as labels that count in the net's, which may be more."""
+    if data.classes == classes:
+        # Even where two of them have one name.
+        return labels
     # The same letters can be written in two ways: file systems and older runs have both.
     known = {normalize("NFC", name): position for position, name in enumerate(classes)}
     places = np.array([known.get(normalize("NFC", name), -1) for name in data.classes])

@@ -28,6 +28,7 @@ from hapgop.train.recipe import Recipe
 from hapgop.train.run import (
     clear,
     clear_scratch,
+    kept_epoch,
     load_model,
     load_weights,
     read_metrics,
@@ -39,8 +40,10 @@ from hapgop.train.schedule import image_size
 from hapgop.train.starting import FIXED, Stage, as_begun, check_new, first_look, net_of
 from hapgop.train.suggestion import suggested_net, suggested_recipe
 
-# So many training images, about, are shown to a net whose first weights follow from such.
+# So many training images, about, are shown to a net whose first weights follow from such; of larger ones than these
+# pixels, fewer, as whitening holds a dozen doubles for each pixel.
 _SAMPLE = 5000
+_SAMPLE_PIXELS = _SAMPLE * 32 * 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,20 +135,47 @@ def fit(
             workers=workers,
         )
         say_how = partial(write_config, folder, data, recipe, spec, graph, command)
-        return _gone_on(training, say_how) if stage is Stage.UNDER_WAY else _begun(training, say_how)
+        if stage is not Stage.UNDER_WAY:
+            return _begun(training, say_how)
+        return _gone_on(training, say_how, changed=recipe != Recipe.from_json(config["recipe"]))
 
 
-def _gone_on(training: Training, say_how: Callable[[], None]) -> Result:
-    """From the checkpoint to the end; say_how: writes config.json."""
+def _gone_on(training: Training, say_how: Callable[[], None], *, changed: bool) -> Result:
+    """From the checkpoint to the end; say_how: writes config.json; changed: whether the recipe is another now."""
     folder, workers = training.folder, training.workers
     with _held(folder, workers):
         with workers.shared_file(folder / TENSORS) as path:
             training.position = load_checkpoint(path, training.state, training.task)
         if workers.first:
-            clear_scratch(folder)
-            write_metrics(folder, training.position.metrics)
-            say_how()
+            with unwritable(folder):
+                clear_scratch(folder)
+                if changed:
+                    _step_back(training)
+                write_metrics(folder, training.position.metrics)
+                say_how()
         return _trained(training)
+
+
+def _step_back(training: Training) -> None:
+    """Puts the checkpoint's weights in place of those kept after it was written, which this training may never reach.
+
+    Raises InputError where they are within an epoch, and none is to come that would be kept.
+    """
+    at, folder, recipe = training.position, training.folder, training.recipe
+    kept = kept_epoch(folder)
+    if kept <= at.epoch:
+        return
+    if at.step and recipe.ended(at.metrics):
+        raise InputError(
+            f"{folder}: with this recipe the training would end after epoch {at.epoch}, whose weights are gone: kept"
+            f" are those of epoch {kept}, and the checkpoint is within epoch {at.epoch + 1}. epochs={at.epoch + 1}"
+            " (--epochs) or more works, without a target accuracy that was reached before."
+        )
+    # The checkpoint goes first: a kill in between comes here again.
+    at.best = at.metrics[-1] if at.metrics and not at.step else None
+    training.save()
+    with training.kept():
+        write_weights(folder, training.net, at.epoch)
 
 
 def _begun(training: Training, say_how: Callable[[], None]) -> Result:
@@ -192,9 +222,9 @@ def _trained(training: Training) -> Result:
         finished = training.run()
     except Diverged:
         if first and not (folder / WEIGHTS).exists():
-            load_checkpoint(folder / TENSORS, training.state, training.task)
+            checkpoint = load_checkpoint(folder / TENSORS, training.state, training.task)
             with training.kept():
-                write_weights(folder, net)
+                write_weights(folder, net, checkpoint.epoch)
         raise
     at = training.position
     if not first:
@@ -206,7 +236,7 @@ def _trained(training: Training) -> Result:
         training.save()
         if at.best is None:
             with training.kept(), unwritable(folder):
-                write_weights(folder, net)
+                write_weights(folder, net, at.epoch)
     load_weights(folder, net)
     return Result(
         run=folder,
@@ -235,9 +265,11 @@ def finished_run(run: str | os.PathLike[str]) -> Result:
     validated = told.get("validation") if isinstance(told, Mapping) else None
     if type(validated) is not int or validated < 0:
         raise InputError(f"{folder / CONFIG}: damaged, it does not say how many images validated (data.validation).")
-    best = None
+    best, kept = None, kept_epoch(folder)
     for position, line in enumerate(metrics):
-        if as_good_as_any(line, metrics[:position], validated) or recipe.keep == "last":
+        best_so_far = as_good_as_any(line, metrics[:position], validated) or recipe.keep == "last"
+        # Weights of earlier versions do not say of which epoch they are.
+        if line["epoch"] == kept if kept else best_so_far:
             best = line
     message = "The training had come to its end before."
     return Result(folder, load_model(folder), recipe, True, tuple(metrics), best, message)
@@ -270,7 +302,8 @@ def _net(net: torch.nn.Module | str | None, data: Data) -> tuple[torch.nn.Module
 
 def _sample(data: Data) -> torch.Tensor:
     """Training images, evenly from all of them, as the net reads them: some nets' first weights follow from such."""
-    every = max(1, len(data.train) // _SAMPLE)
+    images, (_, height, width) = len(data.train), data.input_shape
+    every = max(1, images // _SAMPLE, images * height * width // _SAMPLE_PIXELS)
     return torch.from_numpy(data.preprocessing.batch(data.train.batch(slice(None, None, every))))
 
 

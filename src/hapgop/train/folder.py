@@ -129,6 +129,15 @@ def _pictures(walk: Walk, folder: Path) -> list[Found] | None:
     return None
 
 
+def set_aside(root: Path) -> Path | None:
+    """The folder of the pictures that judge a net trained on `root`: of testing, else of validation, if there is one.
+
+    Raises InputError where the root cannot be read, or two folders could be the same split.
+    """
+    splits = _splits(root, folders_in(root), to_learn=False) or {}
+    return splits.get("test") or splits.get("validation")
+
+
 def _splits(root: Path, folders: list[Path], to_learn: bool) -> dict[str, Path] | None:
     """The folders of the splits by split, or None where the root holds the classes themselves."""
     splits: dict[str, Path] = {}

@@ -223,13 +223,14 @@ class Training:
             "images_per_second": round(at.seen / at.seconds, 1),
             "seconds_waiting": round(at.waited, 4),
         }
-        best = recipe.keep == "last" or as_good_as_any(line, at.metrics, len(self.data.validation))
+        good = recipe.keep == "last" or as_good_as_any(line, at.metrics, len(self.data.validation))
+        best = good or at.best is None
         self.position = Position(epoch=at.epoch + 1, metrics=[*at.metrics, line], best=line if best else at.best)
         self.remember_filters()
         if self.workers.first:
             with unwritable(self.folder):
                 if best:
-                    write_weights(self.folder, self.net)
+                    write_weights(self.folder, self.net, self.position.epoch)
                 write_filters(self.folder, self.state.filters)
                 write_metrics(self.folder, self.position.metrics)
         self._tell(EpochDone(epochs=recipe.epochs, best=best, **line))

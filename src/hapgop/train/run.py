@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from hapgop._version import __version__
@@ -111,10 +111,20 @@ def write_config(
     write_json(folder / CONFIG, config)
 
 
-def write_weights(folder: Path, net: torch.nn.Module) -> None:
-    """model.safetensors: the net's state dict."""
+def write_weights(folder: Path, net: torch.nn.Module, epoch: int) -> None:
+    """model.safetensors: the net's state dict, and how many epochs were over."""
     tensors = {name: dense(tensor) for name, tensor in net.state_dict().items()}
-    write_whole(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    # One word only: of several, each process writes another order, and equal runs would differ.
+    write_whole(folder / WEIGHTS, save(tensors, {"epoch": str(epoch)}))
+
+
+def kept_epoch(folder: Path) -> int:
+    """After how many epochs model.safetensors was written; 0 where it does not say so, or is not there."""
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            return int((file.metadata() or {}).get("epoch", 0))
+    except (OSError, SafetensorError, ValueError):
+        return 0
 
 
 def write_metrics(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from hapgop.errors import InputError
 from hapgop.predict import Preprocessing, open_image
+from hapgop.predict.images import MachineTrouble
 
 _CHUNK = 32
 _ORIENTATION = 0x0112
@@ -31,7 +32,8 @@ def answers(job: dict[str, Any]) -> Iterator[list[Answer]]:
     {"kind": "measure", "items": [[number, path], ...]} answers [height, width, mode, several] for each, upright,
     several: whether there are more pages or frames than the one that is read;
     {"kind": "decode", "items": ..., "array": .npy file, "preprocessing": JSON} writes the pixels of each to row
-    `number` of the array. A file that cannot be read answers {"unreadable": reason}.
+    `number` of the array. A file that cannot be read answers {"unreadable": reason, "again": bool}, again: whether the
+    machine was in the way, so that another try may do.
     """
     decode = _decoder(job) if job["kind"] == "decode" else None
     items = job["items"]
@@ -41,7 +43,8 @@ def answers(job: dict[str, Any]) -> Iterator[list[Answer]]:
             try:
                 chunk.append((number, _measured(path) if decode is None else decode(number, path)))
             except InputError as error:
-                chunk.append((number, {"unreadable": str(error).removeprefix(f"{path}: ")}))
+                reason, again = str(error).removeprefix(f"{path}: "), isinstance(error, MachineTrouble)
+                chunk.append((number, {"unreadable": reason, "again": again}))
         yield chunk
 
 
