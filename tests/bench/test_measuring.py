@@ -70,14 +70,17 @@ def test_only_the_ends_of_a_batch_are_computed_in_float64():
         wrong = right.clone()
         wrong[image, 0, 0, 0] += 1
         assert (judged.error(wrong) > 1e-2) is seen
-        # What lies between is compared with a peer's.
-        assert judged.difference(wrong, right) > 1e-2
+        # What lies between is compared with what PyTorch computes.
+        assert judged.difference(wrong) > 1e-2
+    assert judged.difference(right) < 1e-5
 
 
 def test_the_gradient_of_the_weights_sums_over_all_images():
     judged = judge("grad_w")
     assert judged.work.ends() is judged.work
-    assert judged.error(sides.ours(judged.work)()) < 1e-5
+    result = sides.ours(judged.work)()
+    assert judged.error(result) < 1e-5
+    assert judged.difference(result) == 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -89,23 +92,45 @@ def test_what_is_no_number_is_an_error(value):
     assert judged.error(wrong[:, :1]) == float("inf")
 
 
-@pytest.mark.parametrize(("image", "words"), [(0, "ours differs from float64"), (2, "ours and one differ")])
-def test_a_wrong_result_of_ours_ends_the_run(monkeypatch, image, words):
-    right = sides.ours
+def off_by_one(image):
+    """Makes a result wrong in one image."""
+
+    def change(y):
+        y = y.clone()
+        y[image, 0, 0, 0] += 1
+        return y
+
+    return change
+
+
+WRONG = [(0, "differs from float64"), (2, "differs from PyTorch between the first and the last image")]
+
+
+@pytest.mark.parametrize(("image", "words"), WRONG)
+@pytest.mark.parametrize("side", ["ours", "ours, prepacked"])
+def test_a_wrong_result_of_ours_ends_the_run(monkeypatch, side, image, words):
+    ours, change = sides.ours, off_by_one(image)
 
     def wrong(work):
-        call = right(work)
+        call = ours(work)
+        return lambda: change(call())
 
-        def run():
-            y = call().clone()
-            y[image, 0, 0, 0] += 1
-            return y
-
-        return run
-
-    monkeypatch.setattr(measuring.sides, "ours", wrong)
-    with pytest.raises(RuntimeError, match=rf"tiny forward.*{words}"):
+    if side == "ours":
+        monkeypatch.setattr(measuring.sides, "ours", wrong)
+    else:
+        monkeypatch.setattr(measuring.sides, "prepacked", lambda work: (wrong(work), "direct"))
+    with pytest.raises(RuntimeError, match=rf"tiny forward n=5: {side} {words}"):
         measure(judge(), [Fake("one")])
+
+
+@pytest.mark.parametrize(("image", "said"), WRONG)
+@pytest.mark.parametrize("names", [("wrong", "good"), ("good", "wrong")])
+def test_a_peer_that_is_wrong_in_any_image_costs_only_itself(names, image, said):
+    words, change = [], off_by_one(image)
+    peers = [Fake(name, change) if name == "wrong" else Fake(name) for name in names]
+    assert set(measure(judge(), peers, words=words).peers) == {"good"}
+    assert len(words) == 1
+    assert f"wrong {said}" in words[0]
 
 
 def test_a_wrong_or_failing_peer_costs_only_itself():

@@ -93,6 +93,27 @@ def test_where_pytorch_is_wrong_that_is_said_and_the_rest_goes_on(small, no_warn
     assert f"as ours is:\n  forward {rows[0].layer}" in surveying.text(rows)
 
 
+@pytest.mark.parametrize(
+    ("tries", "ratio", "measured"),
+    [
+        ([[0.9, 0.9, 0.9], [2.0, 2.0, 2.0]], 0.9, 1),
+        ([[0.5, 0.9, 2.0], [1.1, 1.1, 1.1]], 1.1, 2),
+        ([[1.0, 3.0, 9.0], [0.9, 0.9, 0.9]], 0.9, 2),
+        ([[0.5, 0.9, 2.0], [0.6, 0.8, 1.0], [0.5, 2.0, 5.0], [1.0, 1.0, 1.0]], 0.8, 3),
+    ],
+    ids=["calm", "ours disturbed", "PyTorch disturbed", "never calm"],
+)
+def test_a_restless_row_is_measured_again_whoever_is_ahead(small, monkeypatch, tries, ratio, measured):
+    left = iter(tries)
+    monkeypatch.setattr(
+        "hapgop.bench.surveys.interleave", lambda *_, **__: {"ours": [1.0, 1.0, 1.0], "PyTorch": next(left)}
+    )
+    monkeypatch.setattr("hapgop.bench.surveys.draw", lambda count, seed: small[:1])
+    (row,) = survey(1, 1, 1, lambda *told: None, ops=["forward"], compare=False)
+    assert row.ratio == ratio
+    assert len(list(left)) == len(tries) - measured
+
+
 ROW = bench.SurveyRow("a layer", "3x3", "forward", 2, "direct", 1.0, 2.0, 2.0, 2.1, {"direct": (1.0, 1.0)}, 1.0)
 
 

@@ -47,6 +47,13 @@ def test_a_short_call_is_repeated_for_a_whole_turn(monkeypatch):
     assert log.count("a") == 200 + 1 + 25  # 2 ms of 10 us, and the calls before them that do not count
 
 
+def test_a_side_that_computes_elsewhere_has_its_own_clock():
+    steps = []
+    times = interleave({"a": lambda: steps.append(1), "b": list}, 2, clocks={"a": lambda: 5.0 * len(steps)})
+    assert times["a"] == [5.0, 5.0]
+    assert max(times["b"]) < 5
+
+
 def test_ratios_are_taken_round_by_round():
     ours, theirs = [1.0, 2.0, 4.0], [3.0, 4.0, 4.0]
     assert paired(ours, theirs) == (2.0, 3.0)

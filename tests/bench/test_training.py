@@ -109,6 +109,69 @@ def test_who_cannot_take_part_is_named(tiny):
         bench_train(plan(against=["tensorflow"], tensorflow=sys.executable), "", quiet)
 
 
+PROGRAM = """\
+import json, os, sys
+answers, threads = {answers}, sys.argv[-1]
+print(json.dumps({{"ready": os.environ.get("MALLOC_TRIM_THRESHOLD_")}}), flush=True)
+for turn, _ in enumerate(sys.stdin):
+    if turn == answers.get(threads, -1):
+        sys.exit("out of memory")
+    print(json.dumps({{"loss": 2.0, "seconds": 0.5}}), flush=True)
+"""
+
+
+@pytest.fixture
+def tensorflow(tmp_path, monkeypatch):
+    """Makes a Python whose TensorFlow answers without computing; answers: how often, by threads, before it ends."""
+    monkeypatch.setattr("hapgop.bench.training.run._ALLOWED", float("inf"))
+
+    def make(**answers):
+        program = tmp_path / "python"
+        text = PROGRAM.format(answers={threads.strip("t"): count for threads, count in answers.items()})
+        program.write_text(f"#!{sys.executable}\n{text}")
+        program.chmod(0o755)
+        return str(program)
+
+    return make
+
+
+def test_the_time_of_another_process_is_by_its_own_clock(tiny, tensorflow):
+    (row,) = bench_train(plan(against=["tensorflow"], tensorflow=tensorflow()), "", quiet).rows
+    assert row.rates[sides.TENSORFLOW] == TINY.batch / 0.5
+
+
+@pytest.mark.parametrize(("allocator", "setting"), [("default", None), ("tuned", str(1 << 40))])
+def test_another_process_has_the_allocator_of_this_one(tensorflow, monkeypatch, allocator, setting):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    side = sides.made(sides.TENSORFLOW, TINY, 4, 1, tensorflow(), allocator)
+    side.close()
+    assert side.version == setting
+
+
+# Three steps are those whose losses are compared.
+@pytest.mark.parametrize("answers", [0, 2, 3, 7])
+def test_a_side_that_is_lost_is_absent_and_the_others_are_measured(tiny, tensorflow, answers):
+    run = plan(against=["torch eager", "tensorflow"], tensorflow=tensorflow(t1=answers), repeats=4)
+    (row,) = bench_train(run, "", quiet).rows
+    assert row.absent == {sides.TENSORFLOW: "TensorFlow's process ended: out of memory"}
+    assert set(row.rates) == {sides.OURS, sides.EAGER, sides.EAGER_LAST}
+    assert row.rounds == 4
+
+
+def test_a_row_that_loses_its_only_peer_does_not_cost_the_others(tiny, tensorflow):
+    run = plan(against=["tensorflow"], threads=[1, 2], tensorflow=tensorflow(t2=5))
+    result = bench_train(run, "", quiet)
+    assert [row.threads for row in result.rows] == [1]
+    words = "tiny n=4 t=2: nobody to compare with: TensorFlow's process ended: out of memory"
+    assert result.machine["left_out"] == [words]
+    assert f"left out: {words}" in train_table(result)
+
+
+def test_a_python_that_is_not_there_is_told_before_anything_is_measured():
+    with pytest.raises(InputError, match="--tensorflow nowhere/python: there is no such program; a Python that has"):
+        plan_train(tensorflow="nowhere/python")
+
+
 def test_unknown_names_are_told():
     with pytest.raises(InputError, match="--case alexnet: wanted is one of lenet5, cifar3"):
         plan_train(["alexnet"])

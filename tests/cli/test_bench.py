@@ -144,18 +144,57 @@ def test_training_steps_are_compared(hapgop, tmp_path):
     assert (row["net"], row["batch"], row["threads"]) == ("lenet5", 2, 1)
 
 
+def test_nets_whose_steps_are_not_compared_are_named(hapgop):
+    done = hapgop("bench", "train", "--case", "alexnet")
+    assert done.code == 2
+    assert "--case alexnet: wanted is one of lenet5" in done.err
+
+
+@pytest.fixture
+def nothing_measured(monkeypatch):
+    def measured(*_, **__):
+        raise AssertionError("it was measured")
+
+    for name in ("bench_layers", "bench_nets", "bench_train", "bench_start", "survey"):
+        monkeypatch.setattr(f"hapgop.bench.{name}", measured)
+    monkeypatch.setattr("hapgop.cli.accuracy.in_processes", measured)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "--case", "alexnet"], "--case alexnet: wanted is one of lenet5"),
-        (["train", "--op", "forward"], "--op: bench train does not know it"),
-        (["layers", "--profile"], "--profile: only bench train has it"),
+        ("layers --net resnet18", "--net: bench layers does not know it, as these do: accuracy. It knows --case,"),
+        ("layers --profile", "--profile: bench layers does not know it, as these do: train."),
+        ("layers --seed 0", "--seed: bench layers does not know it, as these do: random, accuracy."),
+        ("layers --from a.json --case vgg", "--case: bench layers --from does not know it"),
+        ("nets --class 3x3", "--class: bench nets does not know it, as these do: layers. It knows --case, --against"),
+        ("train --op forward", "--op: bench train does not know it, as these do: layers, random."),
+        ("train --from a.json", "--from: bench train does not know it"),
+        ("random --allocator tuned", "--allocator: bench random does not know it"),
+        ("accuracy --quick --case lenet5", "--case: bench accuracy does not know it"),
+        ("accuracy --no-quick", "--quick: bench accuracy does not know it"),
+        ("start --threads 1,2", "--threads: bench start does not know it, as these do: layers, nets, train, random,"),
+        ("start --from a.json", "--from: bench start does not know it"),
     ],
 )
-def test_options_of_training_steps(hapgop, arguments, words):
-    done = hapgop("bench", *arguments)
-    assert done.code == 2
+def test_an_option_that_would_do_nothing_exits_with_2(hapgop, nothing_measured, arguments, words):
+    done = hapgop("bench", *arguments.split())
+    assert (done.code, done.out) == (2, "")
     assert words in done.err
+
+
+# --set is what the command gives the process of each side.
+@pytest.mark.parametrize(("arguments", "seed"), [([], 0), (["--seed", "3"], 3), (["--set", "seed=3"], 3)])
+def test_a_seed_is_the_recipes_however_it_is_given(hapgop, monkeypatch, arguments, seed):
+    seen = []
+
+    def measured(data, recipe, net, side):
+        seen.append(recipe.seed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hapgop.cli.accuracy.measured", measured)
+    assert hapgop("bench", "accuracy", "digits", "--threads", "1", "--side", "hapgop", *arguments).code == 130
+    assert seen == [seed]
 
 
 def test_nets_are_measured_from_the_command_line(hapgop, tmp_path):
@@ -163,9 +202,6 @@ def test_nets_are_measured_from_the_command_line(hapgop, tmp_path):
     done = hapgop("bench", "nets", *options, "--json", tmp_path / "nets.json")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "nets.json").read_text())["rows"][0]["case"] == "digits"
-    wrong = hapgop("bench", "nets", "--class", "3x3")
-    assert wrong.code == 2
-    assert "--class: only bench layers has it" in wrong.err
 
 
 def test_starts_are_real_processes(hapgop, tmp_path):

@@ -14,7 +14,7 @@ from hapgop.bench import sides
 from hapgop.bench.peak import Peak
 from hapgop.bench.peers import Entry, Peer
 from hapgop.bench.rows import Match, Row
-from hapgop.bench.timing import interleave, measures_anew, paired, spread
+from hapgop.bench.timing import CALM, interleave, measures_anew, paired, spread
 from hapgop.bench.work import Work, eager
 from hapgop.machine import host
 
@@ -22,19 +22,20 @@ OURS, _PACKED = "ours", "ours, prepacked"
 _ALLOWED = 1e-4  # of the largest value; F(4x4, 3x3) Winograd stays below, a wrong tap does not
 _PEERS_ALLOWED = 1e-3  # more is another operation, or another precision
 _CONTENDS = 1.3  # times the fastest peer of its kind: what is slower after three rounds will not be the strongest
-_CALM = 0.15  # a row whose ratios spread more is measured again
 
 _Times = Mapping[str, Sequence[float]]
 
 
 class Judge:
-    """What the results of one operation should be, computed once in float64."""
+    """What the results of one operation should be, computed once: in float64, but for images between the ends."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
         torch.set_num_threads(host().cores)
         self._want = eager(work.ends(), Tensor.double)()
         self._scale = float(self._want.abs().max().clamp(min=1e-30))
+        # One reference for every side: of two that differ, neither tells which is wrong.
+        self._every = eager(work, Tensor.float)() if work.ends() is not work else None
 
     def error(self, result: Tensor) -> float:
         """The largest difference from what it should be over the largest value; infinite for another shape or NaN."""
@@ -43,9 +44,21 @@ class Judge:
             return float("inf")
         return self._share(ends.double() - self._want)
 
-    def difference(self, result: Tensor, other: Tensor) -> float:
-        """Of two results, all images of them, by the same measure."""
-        return self._share(result - other) if result.shape == other.shape else float("inf")
+    def difference(self, result: Tensor) -> float:
+        """From PyTorch's operators in float32, over all images, by the same measure; 0 where `error` sees them all."""
+        if self._every is None:
+            return 0.0
+        return self._share(result - self._every) if result.shape == self._every.shape else float("inf")
+
+    def objection(self, result: Tensor, allowed: float) -> tuple[float, str | None]:
+        """Its error, and in words what is wrong with it, if anything is."""
+        error = self.error(result)
+        if not error < allowed:
+            return error, f"differs from float64 by {error:.1e}"
+        difference = self.difference(result)
+        if not difference < _ALLOWED + _PEERS_ALLOWED:
+            return error, f"differs from PyTorch between the first and the last image by {difference:.1e}"
+        return error, None
 
     def _share(self, difference: Tensor) -> float:
         largest = float(difference.abs().max())
@@ -68,7 +81,7 @@ def measured(
     packed = sides.prepacked(work)
     if packed is not None:
         entries[_PACKED], algorithms[_PACKED] = Entry(packed[0]), packed[1]
-    errors = {name: _checked(judge, entry) for name, entry in entries.items()}
+    errors = {name: _checked(judge, name, entry) for name, entry in entries.items()}
     kinds = {}
     for peer in peers:
         if not peer.computes(work.case, work.op):
@@ -76,14 +89,13 @@ def measured(
         entry, error = _peer(judge, peer, threads, words)
         if entry is not None:
             entries[peer.name], errors[peer.name], kinds[peer.name] = entry, error, peer.prepacked
-    _check_all_images(judge, entries)
     calls = {name: entry.run for name, entry in entries.items()}
 
     if not kinds:
         words.append(f"{work.case.name} {work.op} n={work.case.batch} t={threads}: no peer is left")
         return None
     tries = [measurement(calls, kinds, algorithms, repeats)]
-    while len(tries) <= again and tries[-1].spread > _CALM:
+    while len(tries) <= again and tries[-1].spread > CALM:
         tries.append(measurement(calls, kinds, algorithms, repeats))
     best = min(tries, key=lambda one: one.spread)
     match, ours = best.match, _PACKED if best.match.ours_prepacked else OURS
@@ -113,11 +125,11 @@ def measured(
     )
 
 
-def _checked(judge: Judge, entry: Entry) -> float:
-    error = judge.error(entry.tensor(entry.run()))
-    if not error < _ALLOWED:
-        case = judge.work.case
-        raise RuntimeError(f"{case.name} {judge.work.op} n={case.batch}: ours differs from float64 by {error:.1e}")
+def _checked(judge: Judge, name: str, entry: Entry) -> float:
+    case = judge.work.case
+    error, wrong = judge.objection(entry.tensor(entry.run()), _ALLOWED)
+    if wrong:
+        raise RuntimeError(f"{case.name} {judge.work.op} n={case.batch}: {name} {wrong}")
     return error
 
 
@@ -126,26 +138,14 @@ def _peer(judge: Judge, peer: Peer, threads: int, words: list[str]) -> tuple[Ent
     row = f"{case.name} {judge.work.op} n={case.batch} t={threads}: {peer.name}"
     try:
         entry = peer.entry(judge.work, threads)
-        error = judge.error(entry.tensor(entry.run()))
+        error, wrong = judge.objection(entry.tensor(entry.run()), _PEERS_ALLOWED)
     except Exception as failure:  # whatever a foreign library raises must not cost the other rows
         words.append(f"{row} failed ({type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]})")
         return None, 0.0
-    if not error < _PEERS_ALLOWED:
-        words.append(f"{row} differs from float64 by {error:.1e}")
+    if wrong:
+        words.append(f"{row} {wrong}")
         return None, 0.0
     return entry, error
-
-
-def _check_all_images(judge: Judge, entries: Mapping[str, Entry]) -> None:
-    """The images between the first and the last have no float64 reference; there, ours and a peer's must agree."""
-    (_, ours), *others = entries.items()
-    if judge.work.ends() is judge.work or not others:
-        return
-    mine = ours.tensor(ours.run())
-    name, other = others[-1]
-    difference = judge.difference(mine, other.tensor(other.run()))
-    if not difference < _ALLOWED + _PEERS_ALLOWED:
-        raise RuntimeError(f"{judge.work.case.name} {judge.work.op}: ours and {name} differ by {difference:.1e}")
 
 
 def _contenders(medians: Mapping[str, float], kinds: Mapping[str, bool]) -> list[str]:

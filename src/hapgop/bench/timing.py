@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median, quantiles
 from time import perf_counter, sleep
+from types import MappingProxyType
 
 from hapgop import engine
 
@@ -13,6 +14,7 @@ _PAUSE = 2e-3  # between turns: threads of some libraries look for work so long 
 _SHORT = 20e-3  # calls shorter than this feel which side ran before them
 LEAST_ROUNDS = 5  # however long they take
 SECONDS = 1.5  # of all further rounds of a row
+CALM = 0.15  # a row whose ratios spread more is measured again
 _TRIAL = 3  # rounds in which all sides take part
 
 
@@ -27,12 +29,14 @@ def interleave(
     *,
     seconds: float = SECONDS,
     contenders: Callable[[Mapping[str, float]], Iterable[str]] = list,
+    clocks: Mapping[str, Callable[[], float]] = MappingProxyType({}),
 ) -> dict[str, list[float]]:
     """Seconds a call of each side, one number for each round, in which the sides follow one another.
 
     Every round starts with another side, so that none always inherits the same state of the machine. There are
     `repeats` rounds, or as many as fit into `seconds`, but five (or `repeats`, where that is less). After three,
-    `contenders` gets each side's median and says who goes on.
+    `contenders` gets each side's median and says who goes on. `clocks` are of sides that compute elsewhere: the seconds
+    that went by there, so that the way to them is not theirs.
     """
     first = {name: _duration(call) for name, call in sides.items()}
     order = list(sides)
@@ -46,21 +50,21 @@ def interleave(
             order = [name for name in order if name in going_on]
         shift = round_ % len(order)
         for name in order[shift:] + order[:shift]:
-            times[name].append(_turn(sides[name], first[name]))
+            times[name].append(_turn(sides[name], first[name], clocks.get(name, perf_counter)))
     return times
 
 
-def _turn(call: Callable[[], object], duration: float) -> float:
+def _turn(call: Callable[[], object], duration: float, clock: Callable[[], float]) -> float:
     count = max(1, min(1000, int(_TURN / duration)))
     if duration < _SHORT:
         sleep(_PAUSE)
         # What another side left in the caches is not this side's fault, nor that its own threads have gone to sleep.
         for _ in range(1 + count // 8):
             call()
-    start = perf_counter()
+    start = clock()
     for _ in range(count):
         call()
-    return (perf_counter() - start) / count
+    return (clock() - start) / count
 
 
 def _duration(call: Callable[[], object]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -63,8 +64,13 @@ def plan_train(
 ) -> TrainRun:
     """Decides what is measured; `against`: beginnings of peers' names, all where it is empty.
 
-    Raises InputError for names that mean nothing here.
+    Raises InputError for names that mean nothing here, and for a `tensorflow` that cannot be started.
     """
+    if tensorflow is not None and shutil.which(tensorflow) is None:
+        raise InputError(
+            f"--tensorflow {tensorflow}: there is no such program; a Python that has TensorFlow is wanted, as in"
+            " --tensorflow /opt/tf/bin/python"
+        )
     for name in against:
         if not any(peer.startswith(name) for peer in sides.PEERS):
             raise InputError(f"--against {name}: wanted is one of {', '.join(sides.PEERS)}")
@@ -76,18 +82,26 @@ def plan_train(
 def bench_train(run: TrainRun, command: str, progress: Progress) -> TrainResult:
     """Measures a run; Ctrl-C ends it early, with the rows so far.
 
-    Raises InputError where no peer can take part, RuntimeError where losses differ.
+    A row in which no peer can take part is left out; InputError is raised where it would have been the first,
+    RuntimeError where losses differ.
     """
     allocator = use_allocator(run.allocator)
     rows: list[TrainRow] = []
+    left_out: list[str] = []
     with Stoppable(rows) as end:
         for threads in run.threads:
             for net in run.nets:
                 for batch in run.batches or [net.batch]:
-                    progress(len(rows), run.rows, f"{net.name} n={batch} t={threads}")
-                    rows.append(_row(run, net, batch, threads))
+                    name = f"{net.name} n={batch} t={threads}"
+                    progress(len(rows) + len(left_out), run.rows, name)
+                    try:
+                        rows.append(_row(run, net, batch, threads))
+                    except InputError as error:
+                        if not rows:
+                            raise
+                        left_out.append(f"{name}: {error}")
     progress(run.rows, run.rows, "done")
-    return TrainResult(_machine(run, command, allocator, end.stopped), tuple(rows))
+    return TrainResult(_machine(run, command, allocator, left_out, end.stopped), tuple(rows))
 
 
 def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
@@ -100,17 +114,14 @@ def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
     try:
         for name in run.peers:
             try:
-                every[name] = sides.made(name, net, batch, threads, run.tensorflow)
+                every[name] = sides.made(name, net, batch, threads, run.tensorflow, run.allocator)
                 losses[name] = _first(every[name])
             except InputError as error:
                 absent[name] = str(error)
                 if name in every:
                     every.pop(name).close()
-        if len(every) == 1:
-            raise InputError(f"nobody to compare with: {'; '.join(absent.values())}")
         difference = _difference(net, losses)
-        calls = {name: side.step for name, side in every.items()}
-        times = interleave(calls, run.repeats, seconds=run.seconds, contenders=_contenders)
+        times = _times(run, every, absent)
         faults = {name: _faults(side.step) for name, side in every.items() if isinstance(side, sides.Side)}
         found = profiled(ours) if run.profile else None
     finally:
@@ -124,6 +135,24 @@ def _row(run: TrainRun, net: TrainedNet, batch: int, threads: int) -> TrainRow:
         net.name, batch, threads, rates, strongest, ratio, best, spread(mine, theirs), len(mine), losses, difference,
         faults, absent, found,
     )  # fmt: skip
+
+
+def _times(
+    run: TrainRun, every: dict[str, sides.Side | sides.TensorFlow], absent: dict[str, str]
+) -> dict[str, list[float]]:
+    """Steps in turns. Who is lost in them is absent, and the others are measured anew.
+
+    Raises InputError where there is nobody beside us.
+    """
+    while len(every) > 1:
+        calls = {name: side.step for name, side in every.items()}
+        clocks = {name: side.clock for name, side in every.items() if isinstance(side, sides.TensorFlow)}
+        try:
+            return interleave(calls, run.repeats, seconds=run.seconds, contenders=_contenders, clocks=clocks)
+        except sides.Lost as lost:
+            absent[lost.side] = str(lost)
+            every.pop(lost.side).close()
+    raise InputError(f"nobody to compare with: {'; '.join(absent.values())}")
 
 
 def _first(side: sides.Side | sides.TensorFlow) -> tuple[float, ...]:
@@ -156,13 +185,14 @@ def _faults(step: Callable[[], object]) -> float:
     return (count().ru_minflt - before) / _FAULTS
 
 
-def _machine(run: TrainRun, command: str, allocator: str, stopped: bool) -> dict[str, Any]:
+def _machine(run: TrainRun, command: str, allocator: str, left_out: Sequence[str], stopped: bool) -> dict[str, Any]:
     return place(
         command,
         {"torch": torch.__version__},
         threads=[*run.threads],
         repeats=run.repeats,
         allocator=allocator,
+        left_out=[*left_out],
         stopped=stopped,
         optimiser=f"SGD, learning rate {sides.RATE}, Nesterov's momentum {sides.MOMENTUM}; PyTorch's is fused",
     )

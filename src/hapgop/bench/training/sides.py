@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,14 @@ TENSORFLOW: Final = "tensorflow graph"
 PEERS: Final = (EAGER_LAST, EAGER, COMPILED, TENSORFLOW)
 
 RATE, MOMENTUM = 0.01, 0.9
+
+
+class Lost(InputError):
+    """A side whose process has ended."""
+
+    def __init__(self, side: str, words: str) -> None:
+        super().__init__(words)
+        self.side = side
 
 
 class Side:
@@ -76,7 +85,8 @@ class TensorFlow:
 
     name = TENSORFLOW
 
-    def __init__(self, python: str, net: TrainedNet, batch: int, threads: int) -> None:
+    def __init__(self, python: str, net: TrainedNet, batch: int, threads: int, allocator: str) -> None:
+        self._seconds = 0.0
         self._folder = tempfile.TemporaryDirectory()
         module, (x, y) = net.made(), net.images(batch)
         graph = as_torch.checked(capture(module, net.input_shape))
@@ -93,7 +103,7 @@ class TensorFlow:
             stdout=subprocess.PIPE,
             stderr=(folder / "errors").open("w"),
             text=True,
-            env={**_clean(os.environ), "TF_CPP_MIN_LOG_LEVEL": "3", **_TUNED},
+            env={**_clean(os.environ), "TF_CPP_MIN_LOG_LEVEL": "3", **(_TUNED if allocator == "tuned" else {})},
         )
         try:
             self.version = self._answer()["ready"]
@@ -102,14 +112,24 @@ class TensorFlow:
             raise
 
     def step(self) -> float:
-        """One step; its loss."""
+        """One step; its loss. Raises Lost where the process has ended."""
         assert self._process.stdin is not None
-        self._process.stdin.write("step\n")
-        self._process.stdin.flush()
-        return float(self._answer()["loss"])
+        with suppress(BrokenPipeError):  # that there is no answer tells it, and why
+            self._process.stdin.write("step\n")
+            self._process.stdin.flush()
+        answer = self._answer()
+        self._seconds += answer["seconds"]
+        return float(answer["loss"])
+
+    def clock(self) -> float:
+        """Seconds that all its steps took by its own clock, without the way to it and back."""
+        return self._seconds
 
     def close(self) -> None:
         """Ends the process."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # a step may still wait in it for a process that has ended
+            self._process.stdin.close()
         self._process.kill()
         self._process.wait()
         self._folder.cleanup()
@@ -119,7 +139,7 @@ class TensorFlow:
         line = self._process.stdout.readline()
         if not line:
             words = (Path(self._folder.name) / "errors").read_text().strip().splitlines()
-            raise InputError(f"TensorFlow's process ended: {words[-1] if words else 'without a word'}")
+            raise Lost(self.name, f"TensorFlow's process ended: {words[-1] if words else 'without a word'}")
         answer: Mapping[str, Any] = json.loads(line)
         return answer
 
@@ -137,12 +157,17 @@ def ours(net: TrainedNet, batch: int) -> Side:
     return Side(OURS, net.made(), *net.images(batch), last=True, descent=SGD)
 
 
-def made(name: str, net: TrainedNet, batch: int, threads: int, tensorflow: str | None) -> Side | TensorFlow:
-    """The side of that name. Raises InputError where it cannot take part, with the reason."""
+def made(
+    name: str, net: TrainedNet, batch: int, threads: int, tensorflow: str | None, allocator: str
+) -> Side | TensorFlow:
+    """The side of that name; this process has the allocator already.
+
+    Raises InputError where it cannot take part, with the reason.
+    """
     if name == TENSORFLOW:
         if tensorflow is None:
             raise InputError("no Python with TensorFlow was named: --tensorflow PYTHON")
-        return TensorFlow(tensorflow, net, batch, threads)
+        return TensorFlow(tensorflow, net, batch, threads, allocator)
     module = net.made()
     twin: Any = as_torch.GraphNet(as_torch.checked(capture(module, net.input_shape)), module.state_dict())
     if name != COMPILED:

@@ -33,6 +33,7 @@ def train_table(result: TrainResult) -> str:
         f"geometric mean: {result.mean:.2f}" + (" (stopped before its end)" if m["stopped"] else ""),
         "",
         *(line for row in result.rows for line in _others(row)),
+        *(f"left out: {words}" for words in m["left_out"]),
         *(line for row in result.rows if row.profile is not None for line in _profile(row.net, row.profile)),
         "",
         f"{m['name']}, {m['isa']}, {m['cores']} cores; {', '.join(f'{n} {v}' for n, v in m['versions'].items())}",

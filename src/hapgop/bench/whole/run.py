@@ -15,7 +15,7 @@ from hapgop.bench.peak import measure_peak
 from hapgop.bench.peers.peer import Entry
 from hapgop.bench.rows import BenchResult, Row
 from hapgop.bench.stopping import Stoppable
-from hapgop.bench.timing import measures_anew
+from hapgop.bench.timing import CALM, measures_anew
 from hapgop.bench.whole.peers import ALL, NetPeer
 from hapgop.bench.whole.task import NetJudge, Task, known, task
 from hapgop.errors import InputError
@@ -23,7 +23,6 @@ from hapgop.program import Program
 
 _BATCHES = (1, 16)
 _ALLOWED = 1e-3  # of the largest value, after dozens of layers; a wrong tap, or another precision, is far beyond it
-_CALM = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ def _row(work: Task, judge: NetJudge, run: NetRun, threads: int, words: list[str
         return None
     calls: dict[str, Callable[[], object]] = {name: entry.run for name, entry in entries.items()}
     tries = [measurement(calls, kinds, {OURS: "program"}, run.repeats)]
-    while len(tries) <= run.again and tries[-1].spread > _CALM:
+    while len(tries) <= run.again and tries[-1].spread > CALM:
         tries.append(measurement(calls, kinds, {OURS: "program"}, run.repeats))
     best = min(tries, key=lambda one: one.spread)
     match = best.match

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -30,7 +30,24 @@ class _What(StrEnum):
     START = "start"
 
 
+# Of what is measured, the options that mean something there: one that did nothing would be believed.
+_OPTIONS: Final[Mapping[_What, Sequence[str]]] = {
+    what: options.split()
+    for what, options in {
+        _What.LAYERS: "--case --class --op --against --batch --threads --repeats --quick --allocator --cases --json"
+        " --picture --from",
+        _What.NETS: "--case --against --batch --threads --repeats --quick --allocator --json --picture --from",
+        _What.TRAIN: "--case --against --batch --threads --repeats --quick --allocator --profile --tensorflow --json",
+        _What.RANDOM: "--shapes --seed --op --threads --repeats --quick --json",
+        _What.ACCURACY: "--target --net --seed --set --side --threads --allocator --json",
+        _What.START: "--case --repeats --json",
+    }.items()
+}
+_OPTIONS_SHOWING: Final = ("--from", "--json", "--picture")
+
+
 def command(
+    context: typer.Context,
     what: Annotated[
         _What,
         typer.Argument(
@@ -84,8 +101,9 @@ def command(
     ] = None,
     shapes: Annotated[int, typer.Option(min=1, metavar="N", help="random: how many layers.")] = 300,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="random: other layers; accuracy: other weights and order.")
-    ] = 0,
+        int | None,
+        typer.Option(metavar="N", help="random: other layers; accuracy: other weights and order; 0 otherwise."),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="0.99|99%", help="accuracy: on validation, at which each side may stop.")
     ] = None,
@@ -115,32 +133,23 @@ def command(
     Run it on a machine that does nothing else; Ctrl-C ends it with the rows so far. docs/benchmarks.md says what is
     measured and how.
     """
+    _refuse_unknown(context, what, source)
     console.check_place("--json", json)
     console.check_place("--picture", picture)
     if what is _What.ACCURACY:
-        changes = training.recipe_changes(None, setting or ()) | {"seed": seed}
+        changes = training.recipe_changes(None, setting or ())
+        if seed is not None:
+            changes["seed"] = seed
         if target is not None:
             changes["target_accuracy"] = training.share("--target", target)
         _accuracy(data or "digits", net, changes, _numbers("--threads", threads)[-1], allocator, side, json)
         return
     if data is not None:
         raise InputError(f"{data}: only hapgop bench accuracy takes data.")
-    for option, wanted_too in (("--profile", profile), ("--tensorflow", tensorflow)):
-        if wanted_too and what is not _What.TRAIN:
-            raise InputError(f"{option}: only bench train has it")
     if what is _What.START:
         _start(case or (), repeats, json)
         return
     if what is _What.TRAIN:
-        unknown: tuple[tuple[str, object], ...] = (
-            ("--class", family),
-            ("--op", op),
-            ("--cases", cases),
-            ("--picture", picture),
-        )
-        for option, other in unknown:
-            if other:
-                raise InputError(f"{option}: bench train does not know it; it knows --case, --batch and --against")
         counts = _numbers("--threads", threads)
         trained = bench.plan_train(
             case or (),
@@ -157,16 +166,13 @@ def command(
     if what is _What.RANDOM:
         counts = _numbers("--threads", threads)
         repeats = min(repeats, _QUICK_REPEATS) if quick else repeats
-        _survey(shapes, seed, counts[-1:] if quick else counts, tuple(op or bench.SURVEY_OPS), repeats, json)
+        _survey(shapes, seed or 0, counts[-1:] if quick else counts, tuple(op or bench.SURVEY_OPS), repeats, json)
         return
     if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
         raise InputError(f"--picture {picture}: the name has to end with .svg or .png")
     if source is not None:
         result = bench.from_json(_read(source), str(source))
     elif what is _What.NETS:
-        for option, given in (("--class", family), ("--op", op), ("--cases", cases)):
-            if given:
-                raise InputError(f"{option}: only bench layers has it; bench nets knows --case, --batch and --against")
         counts = _numbers("--threads", threads)
         nets = bench.plan_nets(
             case or (),
@@ -202,6 +208,18 @@ def command(
         bench.draw(result, picture)
         console.say(f"Wrote {picture}.")
     _end(json, result.to_json(), source is None and result.machine["stopped"])
+
+
+def _refuse_unknown(context: typer.Context, what: _What, source: Path | None) -> None:
+    """Raises InputError for an option that was given and would do nothing."""
+    whose, known = f"bench {what}", _OPTIONS[what]
+    if source is not None and "--from" in known:
+        whose, known = f"{whose} --from", _OPTIONS_SHOWING
+    for parameter in context.command.params:
+        option, where = parameter.opts[0], context.get_parameter_source(parameter.name or "")
+        if option.startswith("--") and option not in known and where is not None and where.name != "DEFAULT":
+            others = ", ".join(other for other, options in _OPTIONS.items() if option in options)
+            raise InputError(f"{option}: {whose} does not know it, as these do: {others}. It knows {', '.join(known)}.")
 
 
 def _survey(
