@@ -210,6 +210,10 @@ WRONG = {
     "linear x, a list": (lambda: hapgop.linear([[1.0, 2.0, 3.0]], V), "x is a list; a NumPy array is wanted"),
     "linear x, a number": (lambda: hapgop.linear(np.float32(3), V), "x "),
     "linear features": (lambda: hapgop.linear(M[:, :2], V), "x has shape (2, 2); weight (4, 3) wants (..., 3)"),
+    "linear no features": (
+        lambda: hapgop.linear(M[:, :0], V[:, :0]),
+        "x has shape (2, 0); weight (4, 0) wants (..., 1 or more)",
+    ),
     "linear x, integers": (lambda: hapgop.linear(M.astype(int), V), "x is int64; float32 or float64 is wanted"),
     "linear weight": (lambda: hapgop.linear(M, W), "weight has shape (4, 3, 3, 3); 2 dimensions are wanted"),
     "linear types": (lambda: hapgop.linear(M, V.astype(float)), "weight is float64 but x is float32"),

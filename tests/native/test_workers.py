@@ -82,6 +82,11 @@ def test_where_no_more_threads_are_allowed_the_team_is_smaller(pool, monkeypatch
     assert pool.size == 3
 
 
+def test_where_none_are_allowed_the_caller_computes_alone(pool, monkeypatch):
+    monkeypatch.setattr(pool, "_create", lambda *given: 11)
+    assert members(pool, 6) == [(0, 1)]
+
+
 def test_a_team_has_its_limit(pool, monkeypatch):
     monkeypatch.setattr(workers, "MOST", 4)
     assert len(members(pool, 10)) == 4

@@ -128,8 +128,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: st
     """
     _check("x", x, None)
     _check("weight", weight, 2, x.dtype)
-    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-        raise InputError(f"x has shape {x.shape}; weight {weight.shape} wants (..., {weight.shape[1]})")
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1] or not x.shape[-1]:
+        wanted = weight.shape[1] or "1 or more"
+        raise InputError(f"x has shape {x.shape}; weight {weight.shape} wants (..., {wanted})")
     if x.size == 0:
         return np.empty((*x.shape[:-1], weight.shape[0]), x.dtype)
     rows = np.ascontiguousarray(x).reshape(1, 1, -1, x.shape[-1]).transpose(0, 3, 1, 2)

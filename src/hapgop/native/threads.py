@@ -18,9 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hapgop.native import objects
 from hapgop.native.loaded import Code
 from hapgop.native.lock import Lock
-from hapgop.native.workers import NativeThreads, supported
+from hapgop.native.workers import NativeThreads, Run, supported
 
-_Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 _RunHolding = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 _Barrier = ctypes.CFUNCTYPE(None)
 _JOB = struct.Struct("=3q")
@@ -97,7 +96,7 @@ class PythonThreads:
             meeting = threading.Barrier(threads)
             wait = _Barrier(lambda: meeting.wait() and None)
             barrier = ctypes.cast(wait, ctypes.c_void_p).value
-            function = _Run(run)
+            function = Run(run)
             others = [self._pool.submit(function, data, t, threads, barrier) for t in range(1, threads)]
             function(data, 0, threads, barrier)
             for other in others:
@@ -132,7 +131,7 @@ def _runtime() -> Team:
 @functools.lru_cache(4096)
 def _single(run: int) -> Callable[[Data, int, int, None], None]:
     """A function as one thread calls it; made once, since making it costs more than a small kernel."""
-    return _Run(run)
+    return Run(run)
 
 
 @functools.lru_cache(4096)

@@ -27,6 +27,7 @@ _RELAX = {"x86_64": ("llvm.x86.sse2.pause", "", ""), "aarch64": ("llvm.aarch64.h
 
 _NEEDED = ("syscall", "sched_yield", "clock_gettime", "sched_getcpu", "sched_getaffinity", "sched_setaffinity")
 
+Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 _Launch = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _Tune = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
@@ -61,7 +62,10 @@ class NativeThreads:
     def launch(self, run: int, data: int | bytes, threads: int, patience: int) -> None:
         if threads > self.size:
             threads = self._grow(threads)
-        self._launch(run, data, threads, patience)
+        if threads > 1:
+            self._launch(run, data, threads, patience)
+        else:  # no thread may be made: nobody would come
+            Run(run)(data, 0, 1, None)
 
     def _grow(self, wanted: int) -> int:
         """Makes threads until there are enough with the caller; returns how many there are, at most `wanted`."""

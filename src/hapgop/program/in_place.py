@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hapgop.algorithms import Problem
 from hapgop.engine import (
     Prepared,
+    at_precision,
     get_tuning,
     keep,
     may_measure,
@@ -55,7 +56,7 @@ def chosen_in_place(plan: Schedule, tensors: Mapping[str, NDArray[Any]]) -> dict
     if get_tuning() == "off" or _SPREAD * weights < host().l2 or plan.seconds > _LONGEST:
         return {}
     net = hashlib.sha256(f"{plan.graph} {plan.batch} {plan.layout}".encode()).hexdigest()
-    keys = {problem: f"{problem!r} in {net}" for problem in problems}
+    keys = {problem: f"{at_precision(problem)!r} in {net}" for problem in problems}
     known = {problem: times for problem, key in keys.items() if (times := measured(key)) is not None}
     missing = [problem for problem in problems if problem not in known]
     if missing and may_measure():

@@ -29,6 +29,7 @@ def at_once(whole: Problem, wants_x: bool) -> str:
 
     whole: the `pooled_grad_w` of a convolution with ReLU and 2x2 max pool. wants_x: whether the input's is wanted.
     """
+    whole = engine.at_precision(whole)  # not every way is one for plain sums: what was measured holds for these alone
     names = ("wx", "w", "x", "") if wants_x else ("w", "")
     ways = {name: _way(whole, name, wants_x) for name in names}
     predicted = {name: together(problems) for name, problems in ways.items()}
@@ -43,7 +44,7 @@ def at_once(whole: Problem, wants_x: bool) -> str:
         engine.spend(_MAKING * len({problem for name in near for problem in ways[name]}))
         memory = _memory(whole)
         times = engine.compare(key, {name: _calls(ways[name], memory) for name in near})
-    return order[0] if times is None else min(times, key=lambda name: times[name])
+    return order[0] if times is None else min(near, key=lambda name: times.get(name, inf))
 
 
 def together(problems: Sequence[Problem]) -> float:
