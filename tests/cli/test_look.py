@@ -1,6 +1,7 @@
 """`hapgop look` and `hapgop learn`: what they serve, write and refuse."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from PIL import Image
 from hapgop.cli import looking
 from hapgop.cli.commands import learn, look
 from hapgop.predict import Predictor
+from hapgop.train import load_for
 from hapgop.web import free_socket
+
+
+def told(run, **more):
+    """Writes more into the run's config.json."""
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | more))
 
 
 @pytest.fixture
@@ -25,7 +33,9 @@ def served(monkeypatch):
         place.close()
 
 
-def test_a_picture_is_shown_first_and_labelled_as_predict_labels_it(hapgop, run, pictures, served):
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_picture_is_shown_first_and_labelled_as_predict_labels_it(hapgop, run, pictures, served, mirror):
+    told(run, prediction={"mirror": mirror})
     for name in ("left.png", "deep/large.png"):
         assert hapgop("look", run, pictures / name, "--no-browser").code == 0
         subject, _, path = served[-1]
@@ -93,11 +103,53 @@ def test_samples_come_from_the_folder_of_the_run(run, pictures, tmp_path):
     for label in ("left", "right"):
         (root / "test" / label).mkdir(parents=True)
         (pictures / f"{label}.png").rename(root / "test" / label / "a.png")
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(config | {"data": {"source": str(root), "kind": "folder"}}))
+    told(run, data={"source": str(root), "kind": "folder"})
     assert [one.truth for one in looking.samples(Predictor(run))] == ["left", "right"]
-    (run / "config.json").write_text(json.dumps(config | {"data": {"source": str(root / "gone"), "kind": "folder"}}))
+    told(run, data={"source": str(root / "gone"), "kind": "folder"})
     assert looking.samples(Predictor(run)) == []
+
+
+@pytest.fixture
+def paint(run, pictures, tmp_path):
+    """A function that copies a picture of the class for each name into a folder of the data of the run."""
+
+    def make(part, *names):
+        told(run, data={"source": str(tmp_path / "data"), "kind": "folder"})
+        for label in ("left", "right"):
+            folder = tmp_path / "data" / part / label
+            folder.mkdir(parents=True)
+            for name in names:
+                shutil.copy(pictures / f"{label}.png", folder / name)
+        return tmp_path / "data" / part
+
+    return make
+
+
+@pytest.mark.parametrize("part", ["test", "."])
+def test_what_training_skips_is_no_sample(hapgop, run, paint, served, part):
+    data = paint(part, *(f"{n}.png" for n in range(12)))
+    skipped = {data / "left" / "._0.png", data / "left" / "0.png"}
+    for path in skipped:
+        path.write_bytes((data / "left" / "1.png").read_bytes()[:50])
+    found = looking.samples(Predictor(run))
+    assert {one.truth for one in found} == {"left", "right"}
+    assert not skipped & {one.picture for one in found}
+    assert hapgop("look", run, "--no-browser").code == 0
+
+
+@pytest.mark.parametrize("name", ["Testing", "VAL", "test"])
+def test_samples_come_from_the_split_that_training_knows_by_its_name(run, paint, name):
+    paint("Training", "seen.png")
+    paint(name, "judged.png")
+    assert {one.name for one in looking.samples(Predictor(run))} == {"judged.png"}
+
+
+def test_without_a_split_samples_are_those_that_training_set_aside(run, paint, tmp_path):
+    paint(".", *(f"{n}.png" for n in range(20)))
+    predictor = Predictor(run)
+    test = load_for(predictor, tmp_path / "data").split("test")
+    found = looking.samples(predictor)
+    assert {one.name for one in found} == set(test.names)
 
 
 def test_the_lesson_takes_a_run(hapgop, run, served):

@@ -7,7 +7,9 @@ import sys
 import urllib.request
 
 import pytest
+from starlette.testclient import TestClient
 
+from hapgop.cli.commands import serve
 from hapgop.web import free_socket
 
 
@@ -46,3 +48,17 @@ def test_a_taken_port_is_said_before_the_net_is_planned(hapgop, tmp_path):
         done = hapgop("serve", tmp_path / "no run", "--port", taken.getsockname()[1])
     assert done.code == 2
     assert "is taken" in done.err
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"), [("127.0.0.1", True), ("localhost", True), ("127.0.0.2", True), ("0.0.0.0", False)]
+)
+def test_foreign_names_are_answered_only_where_others_reach_it(hapgop, run, monkeypatch, host, alone):
+    served = []
+    monkeypatch.setattr(
+        serve, "serve_until_stopped", lambda app, place, ready: (served.append(app), ready(), place.close())
+    )
+    done = hapgop("serve", run, "--host", host, "--port", "0")
+    answer = TestClient(served[0], base_url="http://evil.example").get("/health")
+    assert answer.status_code == (403 if alone else 200)
+    assert ("whoever can reach" in done.err) != alone

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hapgop.explain import filter_health
-from hapgop.explain.opened import opened
+from hapgop.explain import filter_health, health_of_all
+from hapgop.explain.opened import Opened, opened
 
 IMAGES = [np.random.default_rng(k).random((2, 6, 6)).astype(np.float32) for k in range(3)]
 
@@ -46,3 +46,13 @@ def test_a_bias_alone_is_dead_though_it_is_above_zero():
 def test_pictures_without_detail_condemn_no_filter():
     grey = [np.stack([np.full((6, 6), 0.2, np.float32), np.full((6, 6), 0.4, np.float32)])]
     assert health(filled(nn.Sequential(nn.Conv2d(2, 2, 3)), 1.0, -1.0), grey).dead == ()
+
+
+def test_all_convolutions_are_judged_by_one_run_an_image(monkeypatch):
+    torch.manual_seed(0)
+    net = opened(nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Sigmoid()), IMAGES[0])
+    wanted = [filter_health(net, IMAGES, layer) for layer in ("0", "2")]
+    runs = []
+    monkeypatch.setattr(Opened, "maps", lambda net, x, maps=Opened.maps: runs.append(1) or maps(net, x))
+    assert health_of_all(net, IMAGES, ["0", "2"]) == wanted
+    assert len(runs) == len(IMAGES)

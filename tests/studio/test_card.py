@@ -1,6 +1,7 @@
 """The model card: what a stranger reads of a run, and what a hub's machines do."""
 
 import json
+import re
 
 import pytest
 
@@ -60,6 +61,13 @@ def test_it_says_how_good_the_net_is_and_what_it_has_seen(text, evaluation):
     assert "| conv | conv2d | 6 of 3×5×5 | 6 x 44 x 60 | 456 |" in found
     assert "/somewhere" not in found
     assert "images held back, which also chose" in text(split="validation")
+
+
+def test_what_its_commands_need_is_installed_or_named(text):
+    lines = text().split("```sh\n")[1].split("```")[0].splitlines()
+    assert lines[0] == "pip install 'hapgop[predict]'"
+    named = {line.split()[1]: re.findall(r"hapgop\[(\w+)\]", line) for line in lines[1:]}
+    assert named == {"predict": [], "look": ["look"], "export": ["onnx"]}
 
 
 def test_classes_are_told_the_lowest_first(text, evaluation):

@@ -12,7 +12,7 @@ from hapgop.nn import nets
 from hapgop.predict import Preprocessing
 from hapgop.studio.look import Sample, Subject, single_file
 
-from .browser import Visit, served
+from .browser import Visit, digits, served
 from .test_look_server import small
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -217,6 +217,19 @@ def test_how_strongly_each_pixel_moves_a_value(visit, subject):
     page.wait_for_selector("text=No pixel moves this value now")
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("where", ["question", "learn?step=10"])
+def test_it_is_said_where_a_mirror_image_has_a_say(browser, mirror, where):
+    looked = digits()
+    looked.mirror = mirror
+    with served(looked) as address:
+        one = Visit(browser, address, locale="en-US")
+        page = one.go(where)
+        page.wait_for_load_state("networkidle")
+        assert ("the mean over the picture and its mirror image" in page.inner_text("main")) == mirror
+        one.close()
+
+
 def test_the_filters_of_a_layer_are_judged(visit, subject):
     page = visit.go("window?layer=conv1")
     page.wait_for_selector(".health .note >> nth=1")
@@ -276,6 +289,23 @@ def test_filters_can_be_chosen_edited_added_and_turned(visit):
     page.wait_for_function("document.querySelectorAll('.outputs canvas').length === 4")
 
 
+@pytest.mark.parametrize("size", range(2, 12))
+def test_a_filter_of_any_size_does_what_it_is_called(visit, size):
+    page = visit.go("play")
+    made = page.evaluate(
+        "size => import('/static/play.js').then(({ filterOf }) => Object.fromEntries("
+        "['edge', 'outline', 'blur', 'sharpen', 'emboss', 'identity'].map((kind) => [kind, filterOf(kind, size)])))",
+        size,
+    )
+    filters = {kind: np.array(rows) for kind, rows in made.items()}
+    middle = (size - 1) // 2
+    assert [list(place) for place in np.argwhere(filters["identity"])] == [[middle, middle]]
+    wanted = {"edge": 0, "outline": 0, "blur": 1, "sharpen": 1, "emboss": 0, "identity": 1}
+    assert {kind: pytest.approx(rows.sum()) for kind, rows in filters.items()} == wanted
+    assert all(rows.any() for rows in filters.values())
+    assert filters["sharpen"].argmax() == filters["outline"].argmax() == middle * size + middle
+
+
 def test_drawing_is_followed_by_every_layer(visit, subject):
     page = visit.go("draw")
     page.wait_for_selector(".draw[data-updates]")
@@ -298,6 +328,28 @@ def test_the_camera_is_followed(visit):
     page.get_by_role("button", name="Camera").click()
     page.wait_for_function("Number(document.querySelector('.draw').dataset.updates) > 5")
     page.get_by_role("button", name="Camera").click()
+
+
+def test_a_camera_that_is_allowed_too_late_stays_off(visit):
+    page = visit.go("draw")
+    page.evaluate("""() => {
+        const media = navigator.mediaDevices, open = media.getUserMedia.bind(media);
+        window.streams = [];
+        const permission = new Promise((allow) => { window.allow = allow; });
+        media.getUserMedia = async (wanted) => {
+            await permission;
+            streams.push(await open(wanted));
+            return streams.at(-1);
+        };
+    }""")
+    camera = page.get_by_role("button", name="Camera")
+    camera.click()
+    camera.click()
+    page.get_by_role("link", name="Network").click()
+    visit.ready("network")
+    page.evaluate("allow()")
+    page.wait_for_function("streams.length && streams.every((one) => one.getTracks()[0].readyState === 'ended')")
+    assert page.evaluate("streams.length") == 1
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
@@ -373,6 +425,37 @@ def test_the_address_is_the_whole_state(browser, base, visit):
     assert other.go(page.url.split("#/")[1]).inner_text(".equation") == text
     page.go_back()
     other.close()
+
+
+def test_a_forgotten_picture_is_told_and_asked_for_once(visit):
+    page = visit.go("window?image=forgotten&layer=conv1&c=0&y=0&x=0")
+    page.wait_for_selector(".notice")
+    assert "image=" not in page.url
+    visit.complaints.clear()
+    page.click(".notice button")
+    page.focus(".pointed")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector(".pointed[aria-label^='conv1, channel 0, row 1,']")
+    assert page.locator(".notice").count() == 0
+
+
+def test_the_page_keeps_answers_up_to_so_many_bytes(visit):
+    page = visit.go("learn?step=1")
+    page.wait_for_load_state("networkidle")
+    asked = page.evaluate("""async () => {
+        const size = 100 << 20, head = new TextEncoder().encode(JSON.stringify({ arrays: { all: ["u1", [size], 0] } }));
+        const buffer = new ArrayBuffer(4 + head.length + size), asked = [];
+        new DataView(buffer).setUint32(0, head.length, true);
+        new Uint8Array(buffer).set(head, 4);
+        window.fetch = async (address) => {
+            asked.push(address.at(-1));
+            return { ok: true, headers: new Headers({ "content-type": "a/b" }), arrayBuffer: () => buffer };
+        };
+        const { once } = await import("/static/source.js");
+        for (const n of [1, 2, 3, 2, 3, 1]) await once("large", { n });
+        return asked;
+    }""")
+    assert asked == ["1", "2", "3", "1"]
 
 
 def test_two_visitors_do_not_disturb_each_other(browser, base, visit):

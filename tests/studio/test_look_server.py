@@ -1,7 +1,9 @@
 """The page's server: what it answers, and what it refuses."""
 
+import base64
 import io
 import json
+import re
 import struct
 import zlib
 
@@ -122,14 +124,9 @@ def test_maps_are_the_engines(client, image):
     assert head["probabilities"] == pytest.approx(explain.probabilities(maps["head"]).tolist())
 
 
-def test_a_window_on_the_wire_is_explains(client, image):
+def test_a_field_on_the_wire_is_explains(client):
     looked = subject()
-    ask = {"image": image, "layer": "deep", "c": 3, "y": 0, "x": 7}
-    head, arrays = unpacked(client.get("/api/window", params=ask).content)
-    wanted = explain.window(looked.net, looked.sample(0).x, "deep", 3, 0, 7)
-    assert head["engine"] == wanted.engine
-    assert head["total"] == wanted.total
-    assert arrays["values"].tobytes() == wanted.values.tobytes()
+    ask = {"layer": "deep", "c": 3, "y": 0, "x": 7}
     _, field = unpacked(client.get("/api/field", params=ask).content)
     assert np.array_equal(field["mask"], explain.receptive_field(looked.net, np.zeros((1, 8, 8)), "deep", 0, 7, 3).mask)
 
@@ -149,6 +146,17 @@ def test_every_question_about_a_picture_has_an_answer(client, image, question):
 )
 def test_every_question_about_the_net_has_an_answer(client, question):
     assert client.get(f"/api/{question}").status_code == 200
+
+
+def test_the_net_is_run_once_a_sample_for_all_channels_of_a_layer(monkeypatch):
+    looked, runs = subject(), []
+    client = TestClient(application(looked), base_url="http://127.0.0.1:7007")
+    monkeypatch.setattr(Opened, "maps", lambda net, x, maps=Opened.maps: runs.append(1) or maps(net, x))
+    for channel in range(4):
+        found = client.get(f"/api/exciting?layer=deep&c={channel}").json()
+        wanted = explain.exciting(looked.net, [looked.sample(n).x for n in range(3)], "deep", channel)
+        assert [one["value"] for one in found["found"]] == [one.value for one in wanted]
+    assert len(runs) == 3 * (1 + 4), "each of what is wanted runs them all again"
 
 
 def png(array):
@@ -252,7 +260,7 @@ def test_another_host_is_refused(client, host):
     assert "Only this machine" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:7007", "[::1]:7007", "[::1]"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2:7007", "localhost:7007", "[::1]:7007", "[::1]"])
 def test_this_machine_is_answered(client, host):
     assert client.get("/", headers={"host": host}).status_code == 200
 
@@ -302,6 +310,21 @@ def test_the_single_file_is_small_and_needs_nothing_else():
     assert "/static/" not in page
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert '<script type="importmap">' in page
+
+
+def test_the_single_file_explains_the_label_that_it_shows():
+    looked = subject()
+    looked.mirror = True
+    random = np.random.default_rng(2)
+    tried = (looked.show(random.integers(0, 256, (8, 8, 1), dtype=np.uint8)) for _ in range(100))
+    one = next(one for one in tried if np.argmax(looked.answer(one)) != looked.maps(one)["head"].argmax())
+    page = single_file(looked, one).decode()
+    kept = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    told = {key: zlib.decompress(base64.b64decode(value[1:])) for key, value in kept.items()}
+    label = int(np.argmax(json.loads(told["sample"])["probabilities"]))
+    assert {unpacked(told[f"evidence {method}"])[0]["label"] for method in ("occlusion", "integrated")} == {label}
+    wanted = explain.channels_that_mattered(looked.net, one.x, label)
+    assert [m["share"] for m in json.loads(told["mattered"])["channels"]] == [m.share for m in wanted]
 
 
 def test_a_name_cannot_end_the_script_of_the_single_file():

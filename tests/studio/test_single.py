@@ -13,6 +13,7 @@ from hapgop.studio.look.fitting import everything, fitting
 
 from .browser import Visit
 from .test_look_page import read_window
+from .test_look_server import small
 
 
 def looked(name="resnet20", side=32):
@@ -98,4 +99,23 @@ def test_every_convolution_in_it_answers_with_the_right_numbers(browser, large, 
     page.wait_for_selector(f"text=The window of {left} is not part of this file")
     page.select_option(".chooser select", convolutions[0])
     page.wait_for_selector(f".pointed[aria-label^='{convolutions[0]},']")
+    one.close()
+
+
+def test_a_flattened_value_sees_what_it_saw_in_its_map(browser, tmp_path):
+    sample = Sample("x", np.full((8, 8, 1), 200, np.uint8))
+    subject = Subject("small", small(), ("a", "b", "c"), Preprocessing((8, 8), 1, (0.5,), (0.25,)), [sample])
+    path, shown = tmp_path / "look.html", subject.sample(0)
+    path.write_bytes(single_file(subject, shown))
+    one = Visit(browser, path.as_uri(), locale="en-US")
+    c = subject.net.sizes["flat"][0] - 1
+    one.page.goto(f"{path.as_uri()}#/window?layer=flat&c={c}")
+    one.ready("window")
+    box = explain.receptive_field(subject.net, shown.x, "flat", 0, 0, c).box
+    frame = one.page.eval_on_selector(
+        ".triptych .frame", "({ style }) => ['top', 'left', 'height', 'width'].map((side) => parseFloat(style[side]))"
+    )
+    top, left, bottom, right = (100 * place / 8 for place in box)
+    assert frame == pytest.approx([top, left, bottom - top, right - left])
+    assert f"{box[2] - box[0]} × {box[3] - box[1]} pixels" in one.page.inner_text(".triptych")
     one.close()

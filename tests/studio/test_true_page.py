@@ -74,6 +74,10 @@ def small_padded():
     return of(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(32, 3)), GREY)
 
 
+def no_windows():
+    return of(nn.Sequential(nn.Flatten(), nn.Linear(64, 3, bias=False)), GREY)
+
+
 def plain_colour():
     return of(nets.build("lenet5", classes=3, input_shape=(3, 32, 32)), COLOUR)
 
@@ -197,7 +201,7 @@ def test_all_75_products_of_the_lesson_are_there(visit):
 @with_net(digits)
 def test_settings_out_of_range_are_brought_into_it(visit):
     page = visit.go("play?size=0&count=0&stride=-3&dilation=99")
-    assert page.get_by_label("Filter size").input_value() == "1"
+    assert page.get_by_label("Filter size").input_value() == "2"
     assert page.get_by_label("Dilation").input_value() == "6"
     assert page.locator(".outputs canvas").count() == 1
 
@@ -271,6 +275,24 @@ def test_the_lesson_on_a_net_without_small_maps_or_a_linear_layer(visit):
     assert page.inner_text("tbody th >> nth=0") == likeliest(visit)
     assert page.locator("tbody a").count() == 0
     assert page.locator("tbody td[style*='--accent']").count() == 1
+
+
+@with_net(no_windows)
+def test_the_lesson_on_a_net_without_windows(visit):
+    page = visit.go("learn?step=8")
+    page.wait_for_selector("text=This net has no layer that reads windows.")
+
+
+@pytest.mark.parametrize(
+    ("visit", "count"),
+    [(small_padded, "3 · (32 + 1) = 99"), (no_windows, "3 · 64 = 192")],
+    indirect=["visit"],
+    ids=["with a bias", "without"],
+)
+def test_the_weights_of_the_last_layer_are_counted(visit, count):
+    page = visit.go("learn?step=10")
+    page.wait_for_selector(".learn[data-step='10'] tbody tr")
+    assert page.inner_text(".widget .caption code") == count
 
 
 def likeliest(visit):

@@ -1,6 +1,7 @@
 """What `hapgop look` and `hapgop learn` have in common: pictures to begin with, and a net where none is given."""
 
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -11,19 +12,24 @@ from PIL import Image
 
 from hapgop import train
 from hapgop.errors import InputError
-from hapgop.predict import SUFFIXES, Predictor
-from hapgop.predict.walk import folders_in
+from hapgop.predict import Predictor, open_image
+from hapgop.predict.walk import Walk, folders_in
 from hapgop.studio.look import Sample
+from hapgop.train.folder import set_aside
 from hapgop.web import check_pixels
 
 _SAMPLES = 48
 
 
 def samples(predictor: Predictor) -> list[Sample]:
-    """Pictures that the run was judged by, a few of each class; none where its data is no longer there."""
+    """Pictures that the run was judged by, a few of each class; none where its data is no longer there.
+
+    Of a folder that has no folder of them, this reads what training has decoded, or decodes all of it again.
+    """
     try:
         source, kind = _source(predictor)
-        return _from_folder(predictor, Path(source)) if kind == "folder" else _split(predictor, taught=False)
+        home = set_aside(Path(source)) if kind == "folder" else None
+        return _split(predictor, taught=False) if home is None else _from_folder(predictor, home)
     except (InputError, OSError):
         return []
 
@@ -50,8 +56,14 @@ def _split(predictor: Predictor, *, taught: bool) -> list[Sample]:
     source, _ = _source(predictor)
     data = train.load(source, **train.loaded_as(predictor.config, predictor.preprocessing))
     split = data.split("train" if taught else data.unseen)
+    # The files themselves, as they were before they were made to fit; of what was learnt, all are compared at once.
+    files = Path(data.source) if data.kind == "folder" and not taught else None
     return [
-        Sample(f"{split.names[n]}", split.image(n), data.classes[split.labels[n]])
+        Sample(
+            split.names[n],
+            split.image(n) if files is None else files / split.names[n],
+            data.classes[split.labels[n]],
+        )
         for n in _spread(split.labels, len(data.classes))
     ]
 
@@ -65,16 +77,24 @@ def _spread(labels: NDArray[np.int64], classes: int) -> list[int]:
 
 
 def _from_folder(predictor: Predictor, root: Path) -> list[Sample]:
-    """A few files of each class, without reading the whole folder."""
-    parts = ("test", "val", "valid", "validation")
-    root = next((root / name for name in parts if (root / name).is_dir()), root)
+    """A few files of each class that can be read, as training finds them, without decoding the whole folder."""
     # Classes have composed names, whatever way macOS has written their folders'.
     homes = {normalize("NFC", folder.name): folder for folder in folders_in(root)}
     each, found = max(1, _SAMPLES // len(predictor.classes)), []
     for label in predictor.classes[:_SAMPLES]:
-        files = sorted(p for p in homes.get(label, root / label).iterdir() if p.suffix.lower() in SUFFIXES)[:each]
-        found += [Sample(p.name, p, label) for p in files]
+        if label in homes:
+            paths = sorted(homes[label] / picture.path for picture in Walk().pictures(homes[label]))
+            readable = (path for path in paths if _is_readable(path, predictor.preprocessing.size))
+            found += [Sample(path.name, path, label) for path in islice(readable, each)]
     return found
+
+
+def _is_readable(path: Path, size: tuple[int, int]) -> bool:
+    try:
+        open_image(path, size)
+    except InputError:
+        return False
+    return True
 
 
 def checked(path: Path) -> Path:

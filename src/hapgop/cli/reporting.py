@@ -95,5 +95,4 @@ def _health(predictor: Predictor, evaluation: train.Evaluation) -> list[explain.
     convolutions = [node.name for node in predictor.graph.nodes if node.op == "conv2d"]
     every = max(1, len(evaluation.labels) // _HEALTH_IMAGES)
     images = [predictor.prepare(evaluation.images(number)) for number in range(0, len(evaluation.labels), every)]
-    net = explain.opened(predictor)
-    return [explain.filter_health(net, images[:_HEALTH_IMAGES], name) for name in convolutions]
+    return explain.health_of_all(explain.opened(predictor), images[:_HEALTH_IMAGES], convolutions)

@@ -10,11 +10,11 @@ from hapgop.explain.algorithm import Algorithm, algorithm
 from hapgop.explain.alike import Alike, alike
 from hapgop.explain.answer import probabilities
 from hapgop.explain.costs import Cost, costs
-from hapgop.explain.exciting import Exciting, exciting
+from hapgop.explain.exciting import Exciting, Peaks, exciting, peaks
 from hapgop.explain.features import FeatureMap, feature_maps
 from hapgop.explain.field import Field, effective_field, receptive_field
 from hapgop.explain.filters import Filters, filters
-from hapgop.explain.health import FilterHealth, filter_health
+from hapgop.explain.health import FilterHealth, filter_health, health_of_all
 from hapgop.explain.learning import Learning, learn_filter
 from hapgop.explain.opened import Opened, opened, prepared
 from hapgop.explain.play import Played, convolved
@@ -46,6 +46,7 @@ __all__ = [
     "Learning",
     "Mattered",
     "Opened",
+    "Peaks",
     "Played",
     "Window",
     "algorithm",
@@ -60,8 +61,10 @@ __all__ = [
     "feature_maps",
     "filter_health",
     "filters",
+    "health_of_all",
     "learn_filter",
     "opened",
+    "peaks",
     "prepared",
     "probabilities",
     "receptive_field",

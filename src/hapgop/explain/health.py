@@ -37,36 +37,59 @@ class FilterHealth:
 
 def filter_health(net: Opened, images: Sequence[Array], layer: str) -> FilterHealth:
     """Judge the filters of a convolution by what they make of `images`, each (c, h, w) as the net reads it."""
-    node = net.node(layer)
-    if node.op != "conv2d":
-        raise InputError(f"{layer} is a {node.op}; filters are judged of convolutions.")
+    return health_of_all(net, images, [layer])[0]
+
+
+def health_of_all(net: Opened, images: Sequence[Array], layers: Sequence[str]) -> list[FilterHealth]:
+    """As `filter_health`, of several convolutions: one run of the net for each image judges all of them."""
+    for layer in layers:
+        if (op := net.node(layer).op) != "conv2d":
+            raise InputError(f"{layer} is a {op}; filters are judged of convolutions.")
     if not images:
         raise InputError("Filters are judged by what they make of images; give at least one.")
-    watched, op = _activation(net, layer)
-    highest = np.full(net.sizes[watched][0], -np.inf, np.float32)
-    lowest = -highest
-    at_limit = np.zeros(len(highest))
-    low, high = _LIMITS.get(op, (0.0, 0.0))
+    watched = [_Watched(net, layer) for layer in layers]
     for image in images:
-        y = net.maps(image)[watched]
-        highest, lowest = np.maximum(highest, y.max(axis=(1, 2))), np.minimum(lowest, y.min(axis=(1, 2)))
-        close = (np.abs(y - high) < _CLOSE) | ((np.abs(y - low) < _CLOSE) & (op != "relu6"))
-        at_limit += close.mean(axis=(1, 2))
-    weight = np.asarray(net.tensors[node.params["weight"]], np.float64)
-    saturated = tuple(np.flatnonzero(at_limit / len(images) > _ALWAYS).tolist()) if op in _LIMITS else ()
-    rectified = op in ("relu", "relu6")
-    silent = (highest <= 0) & rectified
+        maps = net.maps(image)
+        for one in watched:
+            one.see(maps[one.name])
     # Of pictures without any detail, every map is still.
     detailed = any(np.ptp(image, axis=(1, 2)).any() for image in images)
-    still = (highest == lowest) & ~silent & detailed
+    return [_judged(net, one, len(images), detailed) for one in watched]
+
+
+class _Watched:
+    """What the channels of a convolution have come to, after its activation, over the images so far."""
+
+    def __init__(self, net: Opened, layer: str) -> None:
+        self.layer = layer
+        self.name, self.op = _activation(net, layer)
+        self.highest = np.full(net.sizes[self.name][0], -np.inf, np.float32)
+        self.lowest = -self.highest
+        self.at_limit = np.zeros(len(self.highest))
+
+    def see(self, y: Array) -> None:
+        low, high = _LIMITS.get(self.op, (0.0, 0.0))
+        self.highest = np.maximum(self.highest, y.max(axis=(1, 2)))
+        self.lowest = np.minimum(self.lowest, y.min(axis=(1, 2)))
+        close = (np.abs(y - high) < _CLOSE) | ((np.abs(y - low) < _CLOSE) & (self.op != "relu6"))
+        self.at_limit += close.mean(axis=(1, 2))
+
+
+def _judged(net: Opened, one: _Watched, images: int, detailed: bool) -> FilterHealth:
+    node = net.node(one.layer)
+    weight = np.asarray(net.tensors[node.params["weight"]], np.float64)
+    saturated = tuple(np.flatnonzero(one.at_limit / images > _ALWAYS).tolist()) if one.op in _LIMITS else ()
+    rectified = one.op in ("relu", "relu6")
+    silent = (one.highest <= 0) & rectified
+    still = (one.highest == one.lowest) & ~silent & detailed
     still[list(saturated)] = False
     return FilterHealth(
-        layer,
-        watched,
+        one.layer,
+        one.name,
         tuple(np.flatnonzero(silent | still).tolist()),
         _duplicates(weight, node.attrs["groups"]),
         saturated,
-        len(images),
+        images,
         tuple(np.flatnonzero(still).tolist()),
         rectified,
     )

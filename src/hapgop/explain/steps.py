@@ -121,10 +121,6 @@ class Steps(nn.Module):
                 break
         return values
 
-    def of(self, layer: str) -> nn.Module:
-        """The step called `layer`."""
-        return next(step for node, step in zip(self.graph.nodes, self.steps, strict=True) if node.name == layer)
-
 
 def _covered(x: Tensor, shape: PoolShape, before: tuple[int, int], value: float) -> Tensor:
     """With `before` (top, left) more, and padded or cut at the far edges to exactly what the windows cover."""

@@ -72,10 +72,10 @@ _USE = """## Use
 In this folder:
 
 ```sh
-pip install hapgop
+pip install 'hapgop[predict]'
 hapgop predict . picture.jpg        # labels and probabilities; needs no PyTorch
 hapgop look . picture.jpg           # why this label: the page needs hapgop[look]
-hapgop export . net.onnx            # for other runtimes, preprocessing included
+hapgop export . net.onnx            # for other runtimes, preprocessing included: needs hapgop[onnx]
 ```
 
 ```python

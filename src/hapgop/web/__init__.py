@@ -1,7 +1,7 @@
 """What every server here has in common: a place on this machine, whom it answers, and what is too much."""
 
 from hapgop.web.limits import HANDLERS, LocalOnly, body
-from hapgop.web.place import HOST, address, free_socket, serve_until_stopped, settings
+from hapgop.web.place import HOST, address, free_socket, is_local, serve_until_stopped, settings
 from hapgop.web.uploads import check_pixels, picture, pixels
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "body",
     "check_pixels",
     "free_socket",
+    "is_local",
     "picture",
     "pixels",
     "serve_until_stopped",

@@ -1,6 +1,7 @@
 """Whom a server answers, how much it takes, and in which words it refuses."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Any, Final
 
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -10,8 +11,6 @@ from starlette.types import ASGIApp
 
 from hapgop.errors import InputError
 from hapgop.web.uploads import MOST_BYTES
-
-_LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 class TooLarge(Exception):
@@ -31,7 +30,7 @@ class LocalOnly(BaseHTTPMiddleware):
     async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         origin = request.headers.get("origin")
         hosts = [request.headers.get("host", "")] + ([origin.split("//", 1)[-1]] if origin else [])
-        if not all(_host(one) in _LOCAL for one in hosts):
+        if not all(_is_local(_host(one)) for one in hosts):
             return JSONResponse({"error": "Only this machine is answered: open http://127.0.0.1 and the port."}, 403)
         response = await call_next(request)
         if self._policy is not None:
@@ -54,6 +53,14 @@ async def body(request: Request) -> bytes:
 def _host(value: str) -> str:
     """Without the port: "[::1]:8000" is "[::1]"."""
     return value.rsplit(":", 1)[0] if ":" in value.rpartition("]")[2] else value
+
+
+def _is_local(host: str) -> bool:
+    """Names that no foreign page can have; in a request, an IPv6 address stands in brackets."""
+    try:
+        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
@@ -44,6 +45,11 @@ def address(place: socket.socket, path: str = "/") -> str:
     host, port = place.getsockname()[:2]
     host = {"0.0.0.0": HOST, "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+
+
+def is_local(place: socket.socket) -> bool:
+    """Whether only this machine can reach it: every address that begins with 127, and ::1."""
+    return ip_address(place.getsockname()[0]).is_loopback
 
 
 def settings(app: Any) -> uvicorn.Config:

@@ -18,7 +18,7 @@ from hapgop.cli.options import (
 )
 from hapgop.engine import set_threads
 from hapgop.serve import application
-from hapgop.web import HOST, address, free_socket, serve_until_stopped
+from hapgop.web import HOST, address, free_socket, is_local, serve_until_stopped
 
 
 def command(
@@ -44,11 +44,12 @@ def command(
     briefly()
     place = free_socket(port, host)
     predictor = opened_net(run, mean, std, classes)
-    app = application(predictor, run.resolve().name, local=host == HOST)
+    local = is_local(place)
+    app = application(predictor, run.resolve().name, local=local)
     here = address(place, "/predict")
 
     def ready() -> None:
-        if host != HOST:
+        if not local:
             console.note(f"whoever can reach {host} is answered, without a password and without encryption.")
         console.write(f"{here} answers (Ctrl-C ends it). Try:\n  curl --data-binary @picture.jpg {here}")
 

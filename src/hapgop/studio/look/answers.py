@@ -18,8 +18,6 @@ from hapgop.studio.look.subject import Shown, Subject
 
 Packed = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 Ask = Mapping[str, str]
-# So many samples are looked through for what excites a filter.
-_LOOKED_THROUGH = 64
 # So many coverings are tried before the page hears of it.
 _COVERED = 16
 _MOST_FILTERS = 64
@@ -85,22 +83,6 @@ def weights(subject: Subject, ask: Ask) -> Packed:
     return {}, {role: np.asarray(tensor, np.float32) for role, tensor in found.items()}
 
 
-def window(subject: Subject, ask: Ask) -> Packed:
-    """One number taken apart, as `explain.window` does it, with the exact field of the unit."""
-    one = subject.picture(text(ask, "image"))
-    unit = whole(ask, "c"), whole(ask, "y"), whole(ask, "x")
-    found = explain.taken_apart(subject.net, subject.maps(one), text(ask, "layer"), *unit)
-    head = {
-        name: getattr(found, name)
-        for name in ("layer", "op", "reads", "unit", "total", "bias", "before", "activation", "value", "engine",
-                     "difference")
-    }  # fmt: skip
-    if found.algorithm:
-        head["algorithm"], head["note"] = found.algorithm.name, found.algorithm.note
-    arrays: dict[str, NDArray[Any]] = {"values": found.values, "products": found.products}
-    return head, arrays if found.filter is None else arrays | {"filter": found.filter}
-
-
 def field(subject: Subject, ask: Ask) -> Packed:
     unit = whole(ask, "c"), whole(ask, "y"), whole(ask, "x")
     found = explain.receptive_field(
@@ -149,8 +131,8 @@ def change(subject: Subject, ask: Ask) -> dict[str, Any]:
 
 def exciting(subject: Subject, ask: Ask) -> dict[str, Any]:
     """Of the samples, those that excite one channel most."""
-    seen = [subject.sample(n) for n in range(min(len(subject.samples), _LOOKED_THROUGH))]
-    found = explain.exciting(subject.net, [one.x for one in seen], text(ask, "layer"), whole(ask, "c"), top=6)
+    found = subject.peaks(text(ask, "layer")).exciting(whole(ask, "c"), top=6)
+    seen = subject.looked_through()
     return {
         "samples": len(seen),
         "found": [
@@ -181,8 +163,8 @@ def alike(subject: Subject, ask: Ask) -> dict[str, Any]:
 
 
 def health(subject: Subject, ask: Ask) -> dict[str, Any]:
-    seen = [subject.sample(n).x for n in range(max(1, min(len(subject.samples), _LOOKED_THROUGH)))]
-    found = explain.filter_health(subject.net, seen, text(ask, "layer"))
+    seen = subject.looked_through() or [subject.sample(0)]
+    found = explain.filter_health(subject.net, [one.x for one in seen], text(ask, "layer"))
     return {
         "dead": [one for one in found.dead if one not in found.still], "still": found.still,
         "duplicates": found.duplicates, "saturated": found.saturated, "images": found.images,
@@ -229,7 +211,6 @@ QUESTIONS: Final[Mapping[str, Callable[[Subject, Any], Any]]] = {
     "larger": larger,
     "maps": maps_of,
     "weights": weights,
-    "window": window,
     "field": field,
     "effective": effective,
     "evidence": evidence,

@@ -19,6 +19,7 @@ def net_facts(subject: Subject) -> dict[str, Any]:
         "input_shape": list(net.graph.input_shape),
         "mean": list(subject.preprocessing.mean),
         "std": list(subject.preprocessing.std),
+        "mirror": subject.mirror,
         "layers": [_layer(net, name) for name in net.layers],
         "taught": subject.taught is not None,
         "samples": [{"name": one.name, "truth": one.truth} for one in subject.samples],

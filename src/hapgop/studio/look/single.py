@@ -51,7 +51,8 @@ def single_file(subject: Subject, shown: Shown) -> bytes:
 
 def _data(subject: Subject, shown: Shown) -> dict[str, str]:
     """Answers by their question, compressed, in base64; of maps and weights as much as there is room for."""
-    ask = {"image": shown.id}
+    # Of the label that is shown, which need not be the picture's own where its mirror image has a say.
+    ask = {"image": shown.id, "label": str(int(np.argmax(subject.answer(shown))))}
     found: dict[str, str] = {}
 
     def keep(question: str, value: Any) -> None:

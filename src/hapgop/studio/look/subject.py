@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +17,15 @@ from torch import nn
 from hapgop import explain
 from hapgop.errors import InputError
 from hapgop.predict import Picture, Predictor, Preprocessing, open_image
+from hapgop.predict.predictor import mirrored
 
 _PICTURES = 512
 # Of a drawing or a camera: enough that one can still ask about the last frame, for a few visitors at once.
 _FRAMES = 8
 _LARGER = 128
 _MAPS_BYTES = 256 * 2**20
+# So many samples are looked through for what excites a filter, and for which answer to nothing.
+_LOOKED_THROUGH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,14 @@ class Shown:
     truth: str | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """What the engine makes of a picture: all maps, and the scores that the answer is taken from."""
+
+    maps: dict[str, NDArray[np.float32]]
+    scores: NDArray[np.float32]
+
+
 @dataclass(eq=False)
 class Subject:
     """A net and its pictures. Safe for several browsers at once; memory is bounded, old pictures are forgotten."""
@@ -61,13 +71,17 @@ class Subject:
     samples: Sequence[Sample] = ()
     taught: Callable[[], Sequence[Sample]] | None = None
     """Pictures that the net was trained on, if they are known; asked for when they are first wanted."""
+    mirror: bool = False
+    """Whether an answer is the mean of those for a picture and for its mirror image, as the predictor's."""
     _pictures: "OrderedDict[str, Shown]" = field(default_factory=OrderedDict)
     _frames: "OrderedDict[str, Shown]" = field(default_factory=OrderedDict)
     _given: dict[str, Shown] = field(default_factory=dict)
     """Samples and lessons by their id: as many as there are, so they need not be forgotten."""
-    _maps: "OrderedDict[str, dict[str, NDArray[np.float32]]]" = field(default_factory=OrderedDict)
+    _maps: "OrderedDict[str, _Made]" = field(default_factory=OrderedDict)
+    _peaks: dict[str, explain.Peaks] = field(default_factory=dict)
     _sampled: dict[int, Shown] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _looking: Lock = field(default_factory=Lock)
 
     @classmethod
     def of(
@@ -78,7 +92,8 @@ class Subject:
         taught: Callable[[], Sequence[Sample]] | None = None,
     ) -> "Subject":
         """Of a trained run or an ONNX file; without any sample, a grey picture stands in."""
-        return cls(title, explain.opened(predictor), predictor.classes, predictor.preprocessing, samples, taught)
+        net, rules = explain.opened(predictor), predictor.preprocessing
+        return cls(title, net, predictor.classes, rules, samples, taught, predictor.mirror)
 
     @classmethod
     def of_module(
@@ -118,6 +133,18 @@ class Subject:
         if number not in self._sampled:
             self._sampled[number] = self._give(self.samples[number])
         return self._sampled[number]
+
+    def looked_through(self) -> list[Shown]:
+        """The first samples: enough to tell what a filter answers to."""
+        return [self.sample(number) for number in range(min(len(self.samples), _LOOKED_THROUGH))]
+
+    def peaks(self, layer: str) -> explain.Peaks:
+        """What excites the channels of a layer among the samples. Raises InputError where there is no such layer."""
+        # Who steps through the channels asks again before the first answer: all of them wait for the same one.
+        with self._looking:
+            if layer not in self._peaks:
+                self._peaks[layer] = explain.peaks(self.net, [one.x for one in self.looked_through()], layer)
+            return self._peaks[layer]
 
     @cached_property
     def lessons(self) -> list[Shown]:
@@ -177,29 +204,37 @@ class Subject:
         return shown
 
     def maps(self, shown: Shown) -> Mapping[str, NDArray[np.float32]]:
-        """Everything that the engine makes of a picture; kept for the last few."""
-        with self._lock:
-            if shown.id in self._maps:
-                self._maps.move_to_end(shown.id)
-                return self._maps[shown.id]
-        maps = self.net.maps(shown.x)
-        with self._lock:
-            self._maps[shown.id] = maps
-            while len(self._maps) > 1 and sum(map(_size, self._maps.values())) > _MAPS_BYTES:
-                self._maps.popitem(last=False)
-        return maps
+        """Everything that the engine makes of a picture, without its mirror image."""
+        return self._of(shown).maps
 
     def answer(self, shown: Shown) -> list[float]:
         """The probability of each label. Raises InputError where that is no number."""
-        scores = self.maps(shown)[self.net.graph.output]
+        scores = self._of(shown).scores
         if not np.isfinite(scores).all():
             raise InputError("The net's answer is no number (NaN or infinite); its weights cannot be right.")
         values: list[float] = explain.probabilities(scores).tolist()
         return values
 
+    def _of(self, shown: Shown) -> _Made:
+        """Kept for the last few."""
+        with self._lock:
+            if shown.id in self._maps:
+                self._maps.move_to_end(shown.id)
+                return self._maps[shown.id]
+        maps = self.net.maps(shown.x)
+        scores = maps[self.net.graph.output]
+        if self.mirror:
+            scores = np.float32(0.5) * (scores + self.net.maps(mirrored(shown.x))[self.net.graph.output])
+        made = _Made(maps, scores)
+        with self._lock:
+            self._maps[shown.id] = made
+            while len(self._maps) > 1 and sum(map(_size, self._maps.values())) > _MAPS_BYTES:
+                self._maps.popitem(last=False)
+        return made
 
-def _size(maps: Mapping[str, NDArray[Any]]) -> int:
-    return sum(array.nbytes for array in maps.values())
+
+def _size(made: _Made) -> int:
+    return sum(array.nbytes for array in made.maps.values())
 
 
 def _larger(picture: Picture, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ export async function draw(root, ctx) {
     const canvases = Array.from({ length: Math.min(PER_LAYER, layer.output[0]) }, () => h("canvas", { "aria-hidden": "true" }));
     return { layer, canvases, element: h("section", { class: "following" }, h("h2", {}, h("a", { href: address({ view: "window", layer: layer.name, c: 0, y: 0, x: 0, k: 0 }) }, layer.name), " ", h("small", {}, layer.output.join(" × "))), h("div", { class: "tiles", role: "img", "aria-label": t("maps.of", { layer: layer.name }) }, canvases)) };
   });
-  let pen = null, dirty = true, busy = false, alive = true, stream = null, at = [SIZE / 2, SIZE / 2], inked = false, blank = true, times = [];
+  let pen = null, dirty = true, busy = false, alive = true, stream = null, asking = false, at = [SIZE / 2, SIZE / 2], inked = false, blank = true, times = [];
 
   function clear() { context.fillStyle = "#000"; context.fillRect(0, 0, SIZE, SIZE); blank = true; dirty = true; }
   function line(from, to) {
@@ -94,11 +94,15 @@ export async function draw(root, ctx) {
   async function watch(event) {
     const button = event.currentTarget;
     if (stream) { stop(); button.setAttribute("aria-pressed", "false"); clear(); return; }
+    if (asking) return;
+    asking = true;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: true });
+      // The browser asks the visitor first: by the time of the answer the view may be gone.
+      if (!alive) { stop(); return; }
       camera.srcObject = stream;
       button.setAttribute("aria-pressed", "true");
-    } catch (error) { tell(t("camera.no", { error: error.message })); }
+    } catch (error) { tell(t("camera.no", { error: error.message })); } finally { asking = false; }
   }
   function stop() { stream?.getTracks().forEach((track) => track.stop()); stream = null; }
 

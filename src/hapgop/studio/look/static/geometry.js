@@ -6,10 +6,7 @@ export const imageLike = (shape) => (shape.length === 3 ? shape : [shape[0], 1, 
 export function windowOf(layer, y, x) {
   if (!layer.taps) return null;
   const { rows, columns } = layer.taps;
-  return {
-    rows: rows.places[y], columns: columns.places[x], rowReads: rows.reads[y], columnReads: columns.reads[x],
-    box: around(rows.places[y], columns.places[x]),
-  };
+  return { rows: rows.places[y], columns: columns.places[x], rowReads: rows.reads[y], columnReads: columns.reads[x] };
 }
 
 // From the first row and column to behind the last: the taps of a transposed convolution go up.

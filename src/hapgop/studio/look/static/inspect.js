@@ -207,8 +207,10 @@ class Layer {
 
   sees(y, x) {
     const [, height, width] = this.ctx.facts.input_shape, [c] = this.unit();
-    const span = spanOf(this.layer, y, x), box = clipped(span, height, width), vector = this.layer.output.length < 3;
-    frame(this.field, vector ? [0, 0, height, width] : box, height, width);
+    // A flattened value sees what it saw in its map.
+    const flat = this.layer.op === "flatten", [row, column] = flat ? [this.from.y, this.from.x] : [y, x];
+    const span = spanOf(this.layer, row, column), box = clipped(span, height, width), vector = this.layer.output.length < 3;
+    frame(this.field, vector && !flat ? [0, 0, height, width] : box, height, width);
     const padding = 1 - (box[2] - box[0]) * (box[3] - box[1]) / ((span[2] - span[0]) * (span[3] - span[1]));
     this.fieldText.textContent = t(padding > 0.0005 && !vector ? "sees.padding" : "sees", { h: box[2] - box[0], w: box[3] - box[1], p: percent(padding) });
     this.mask.hidden = this.moves.hidden = true;

@@ -20,7 +20,7 @@ export const lesson = [
     "With N = 7 and F = 3, stride 1 gives 5 and stride 2 gives 3. Stride 3 would give 2.33: the last pixels are then read by no window. They fade below. A filter larger than the picture has no place at all.",
   ] },
   { key: "padding", title: "Padding", text: [
-    "Each layer would make the picture smaller, and the pixels at the border would be read less often than those in the middle. A frame of zeros around the picture mends both.",
+    "Each layer would make the picture smaller, and the pixels at the border would be read less often than those in the middle. A frame of zeros around the picture can keep its size, and lets the border be read more often.",
     "With padding P the size is `(N − F + 2P) / stride + 1`. For stride 1, P = (F − 1) / 2 keeps the size: 1 for a filter of 3, 2 for one of 5.",
   ] },
   { key: "six", title: "Six filters on 32 × 32 × 3", text: [
@@ -36,7 +36,7 @@ export const lesson = [
     "Pooling has no weights, and treats each channel by itself.",
   ] },
   { key: "end", title: "The fully connected end", text: [
-    "At the end the maps are laid in one row, and fully connected layers weigh what was found: one score for each label. The scores become shares of one hundred percent by softmax: each is raised to a power of e, and divided by their sum.",
+    "At the end the maps are laid in one row, and fully connected layers weigh what was found: one score for each label. The scores become shares of one hundred percent by softmax: e is raised to each score, and each power is divided by the sum of all.",
     "Follow a label to the window of its score.",
   ] },
   { key: "meaning", title: "What convolution means", text: [

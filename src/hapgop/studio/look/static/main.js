@@ -31,13 +31,15 @@ async function accept(file) {
 // What the address names, or the first sample where it names none.
 async function picture() {
   if (!state.image) return once("sample", { n: 0 });
-  if (state.image === ctx.image?.image) return ctx.image;
+  const { image } = state;
+  if (image === ctx.image?.image) return ctx.image;
   try {
-    return await once("picture", { image: state.image });
+    return await once("picture", { image });
   } catch (error) {
     if (offline) throw error;
-    tell(error.message);
-    return ctx.image ?? once("sample", { n: 0 });
+    // From now on the address names what is shown, or every step of a pointer would ask for the lost one again.
+    if (state.image === image) { go({ image: ctx.image?.image ?? null }, true); tell(error.message); }
+    return ctx.image;
   }
 }
 

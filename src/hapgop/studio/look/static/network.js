@@ -29,7 +29,7 @@ export function groups(layers) {
     for (let j = from + 1; j <= i; j++) start[j] = from + 1;
   });
   layers.forEach((layer, i) => {
-    const last = found.at(-1), joined = start[i] < i && last && start[i] <= last.at(-1).at + 0;
+    const last = found.at(-1), joined = start[i] < i && last && start[i] <= last.at(-1).at;
     if (last && (joined || AFTER.has(layer.op))) last.push({ at: i, layer });
     else found.push([{ at: i, layer }]);
   });

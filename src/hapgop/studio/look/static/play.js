@@ -9,19 +9,21 @@ import { go, state } from "./state.js";
 import { t } from "./words.js";
 
 // Of each setting: what it begins with, the least and the most.
-const SETTINGS = { size: [3, 1, 11], stride: [1, 1, 6], padding: [0, 0, 6], dilation: [1, 1, 6], count: [1, 1, 6] };
+const SETTINGS = { size: [3, 2, 11], stride: [1, 1, 6], padding: [0, 0, 6], dilation: [1, 1, 6], count: [1, 1, 6] };
 // Weights that the visitor typed: they outlive another count, another language and another light.
 const typed = new Map();
 const KINDS = ["edge", "outline", "blur", "sharpen", "emboss", "identity"];
 
 export function filterOf(kind, size) {
   const middle = (size - 1) / 2, at = (f) => Array.from({ length: size }, (_, i) => Array.from({ length: size }, (_, j) => f(i - middle, j - middle)));
-  const centre = (i, j) => Math.abs(i) < 0.6 && Math.abs(j) < 0.6, cells = size * size;
+  // One cell, left and above the middle where the size is even. In a filter of 2 it has but two neighbours.
+  const c = size % 2 ? 0 : -0.5, centre = (i, j) => i === c && j === c, beside = (i, j) => Math.abs(i - c) + Math.abs(j - c) === 1;
+  const cells = size * size, neighbours = size === 2 ? 2 : 4;
   return {
     edge: () => at((i, j) => Math.sign(j) * (Math.abs(i) < 0.6 ? 2 : 1)),
     outline: () => at((i, j) => (centre(i, j) ? cells - 1 : -1)),
     blur: () => at(() => 1 / cells),
-    sharpen: () => at((i, j) => (centre(i, j) ? 5 : Math.abs(i) + Math.abs(j) < 1.5 ? -1 : 0)),
+    sharpen: () => at((i, j) => (centre(i, j) ? 1 + neighbours : beside(i, j) ? -1 : 0)),
     emboss: () => at((i, j) => Math.sign(i + j)),
     identity: () => at((i, j) => (centre(i, j) ? 1 : 0)),
   }[kind]();

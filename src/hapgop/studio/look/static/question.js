@@ -113,7 +113,7 @@ export async function question(root, ctx) {
         h("p", { class: "sure" }, t("sure", { p: percent(image.probabilities[best]) }), " ",
           image.truth === null ? "" : h("span", { class: image.truth === facts.classes[best] ? "right" : "wrong" },
             t(image.truth === facts.classes[best] ? "right" : "wrong", { truth: image.truth }))),
-        bars, changes])),
+        bars, facts.mirror ? h("p", { class: "note" }, t("mirror")) : null, changes])),
     h("section", {}, h("h2", {}, t("mattered")), h("p", { class: "lead" }, t("mattered.lead")), mattered,
       h("p", { class: "on" }, h("a", { href: address({ view: "network" }) }, t("to.network")))),
     alike,

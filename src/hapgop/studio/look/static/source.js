@@ -71,16 +71,29 @@ export async function post(question, body, parameters = {}) {
 }
 
 const cache = new Map();
-const ROOM = 400;
+const MOST_ANSWERS = 400;
+// As much as the server keeps of maps: those of one picture can have 60 MB.
+const MOST_BYTES = 256 * 2 ** 20;
+
+const bytesOf = ({ arrays = {} }) => Object.values(arrays).reduce((sum, { data }) => sum + data.byteLength, 0);
 
 // The same question again costs nothing; the oldest answers go first.
 export function once(question, parameters) {
   const key = `${question} ${JSON.stringify(parameters)}`;
   if (!cache.has(key)) {
-    const found = ask(question, parameters);
-    found.catch(() => cache.delete(key));
-    cache.set(key, found);
-    if (cache.size > ROOM) cache.delete(cache.keys().next().value);
+    const one = { found: ask(question, parameters), bytes: 0 };
+    cache.set(key, one);
+    one.found.then((answer) => { one.bytes = bytesOf(answer); makeRoom(); }, () => cache.delete(key));
+    makeRoom();
   }
-  return cache.get(key);
+  return cache.get(key).found;
+}
+
+function makeRoom() {
+  let held = [...cache.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  for (const [key, { bytes }] of cache) {
+    if (cache.size <= MOST_ANSWERS && held <= MOST_BYTES) return;
+    cache.delete(key);
+    held -= bytes;
+  }
 }

@@ -106,7 +106,7 @@ async function stride(root, ctx) {
   const set = () => bench.set({ settings: { stride: now.stride, padding: 0, dilation: 1, flip: false }, x: [x.slice(0, now.n).map((row) => row.slice(0, now.n))], filters: [[filterOf("edge", now.f)]] });
   const moved = (name) => (value) => { now[name] = value; set(); };
   root.prepend(h("div", { class: "controls" },
-    slider(t("stride.n"), now.n, 3, 11, moved("n")), slider(t("stride.f"), now.f, 1, 7, moved("f")), slider(t("stride.s"), now.stride, 1, 5, moved("stride"))));
+    slider(t("stride.n"), now.n, 3, 11, moved("n")), slider(t("stride.f"), now.f, 2, 7, moved("f")), slider(t("stride.s"), now.stride, 1, 5, moved("stride"))));
   await set();
   return () => bench.leave();
 }
@@ -128,7 +128,9 @@ async function six(root) {
 }
 
 async function depth(root, ctx) {
-  const layers = ctx.facts.layers.filter((layer) => layer.output.length === 3 && layer.taps), [, height, width] = ctx.facts.input_shape, pixels = await ctx.pixels();
+  const layers = ctx.facts.layers.filter((layer) => layer.output.length === 3 && layer.taps);
+  if (!layers.length) { root.append(h("p", {}, t("depth.none"))); return; }
+  const [, height, width] = ctx.facts.input_shape, pixels = await ctx.pixels();
   const mark = h("i", { class: "frame" }), words = h("p", { class: "caption" }), after = h("figure", {});
   const now = keep("depth", { layer: 1 });
   const show = async (number) => {
@@ -184,9 +186,10 @@ async function end(root, ctx) {
   root.append(h("table", { class: "table" }, h("caption", {}, t("end.caption")), h("thead", {}, h("tr", {}, [t("end.label"), t("end.score"), t("end.power"), t("end.share")].map((words) => h("th", { scope: "col" }, words)))),
     h("tbody", {}, shown.map((i) => h("tr", {}, h("th", { scope: "row" }, name(i)),
       h("td", { class: "figure", style: `color:${i === highest ? "var(--accent)" : "inherit"}` }, num(scores[i])), h("td", { class: "figure" }, num(Math.exp(scores[i]))), h("td", { class: "figure" }, h("span", { class: "meter", style: `--share:${probabilities[i]}` }), percent(probabilities[i])))))));
+  if (ctx.facts.mirror) root.append(h("p", { class: "caption" }, t("mirror")));
   if (!last) return;
-  const inputs = imageLike(last.input)[0];
-  root.append(h("p", { class: "caption" }, t("end.weights"), " ", h("code", {}, `${last.output[0]} · (${inputs} + 1) = ${last.output[0] * (inputs + 1)}`)));
+  const inputs = imageLike(last.input)[0], [outputs] = last.output, each = last.parameters > outputs * inputs ? `(${inputs} + 1)` : inputs;
+  root.append(h("p", { class: "caption" }, t("end.weights"), " ", h("code", {}, `${outputs} · ${each} = ${last.parameters}`)));
 }
 
 async function dot(root) {

@@ -24,11 +24,10 @@ export function grid(values, { scale = most(values.flat()), box = null, padding 
     })));
 }
 
-// Options: x (c, h, w nested), filters (oc, c, kh, kw), and settings; `made` hears of each result. `unpadded`: the lesson
-// does not know of padding yet.
+// Options: x (c, h, w nested), filters (oc, c, kh, kw), and settings. `unpadded`: the lesson does not know of padding yet.
 export class Workbench {
-  constructor(root, { numbers = true, relu = false, walking = false, unpadded = false, made = () => {} } = {}) {
-    Object.assign(this, { numbers, relu, unpadded, made, slice: 0, answers: 0, unit: [0, 0, 0], settings: { stride: 1, padding: 0, dilation: 1, flip: false }, bias: null, timer: 0, waiting: null });
+  constructor(root, { numbers = true, relu = false, walking = false, unpadded = false } = {}) {
+    Object.assign(this, { numbers, relu, unpadded, slice: 0, answers: 0, unit: [0, 0, 0], settings: { stride: 1, padding: 0, dilation: 1, flip: false }, bias: null, timer: 0, waiting: null });
     this.formula = h("p", { class: "formula big", role: "status" });
     this.table = h("div", { class: "side" });
     this.equation = h("div", { class: "equation" });
@@ -52,7 +51,6 @@ export class Workbench {
         found.unread[0] + found.unread[1] ? h("span", {}, t("unread", { rows: found.unread[0], columns: found.unread[1] })) : "");
       this.unit = [Math.min(this.unit[0], oc - 1), Math.min(this.unit[1], oh - 1), Math.min(this.unit[2], ow - 1)];
       this.draw();
-      this.made(found);
     } catch (error) {
       this.result = null;
       this.formula.classList.add("wrong");
