@@ -100,3 +100,13 @@ class Visit:
         self.context.close()
         assert self.complaints == []
         assert self.foreign == []
+
+
+def picture(page, selector):
+    """What a canvas shows, as one text."""
+    return page.eval_on_selector(selector, "canvas => canvas.toDataURL()")
+
+
+def figure(page, selector):
+    """A shown number, with every digit that it has."""
+    return float(page.get_attribute(selector, "data-value"))

@@ -12,7 +12,7 @@ from hapgop.studio.look import Sample, Subject, single, single_file
 from hapgop.studio.look.fitting import everything, fitting
 
 from .browser import Visit
-from .test_look_page import read_window
+from .shown_numbers import read_window
 from .test_look_server import small
 
 

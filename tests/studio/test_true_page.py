@@ -10,8 +10,8 @@ from hapgop.nn import nets
 from hapgop.predict import Preprocessing
 from hapgop.studio.look import Sample, Subject
 
-from .browser import Visit, digits, served
-from .test_look_page import picture, read_window
+from .browser import Visit, digits, picture, served
+from .shown_numbers import read_window
 
 GREY, COLOUR = Preprocessing((8, 8), 1, (0.3,), (0.4,)), Preprocessing((32, 32))
 
