@@ -23,6 +23,7 @@ from problems import (
 )
 
 from hapgop.algorithms import Problem
+from hapgop.algorithms.pool import Pool
 from hapgop.shape import ConvShape, PoolShape
 
 CONVS = {
@@ -150,3 +151,11 @@ def test_the_winner_of_minus_infinity_is_inside(algorithm):
     problem = plain("max_pool", "overlapping")
     inputs = {"x": np.full(problem.shape.x_shape, -np.inf, np.float32)}
     assert_equal(solved(algorithm, problem, MACHINES[0], inputs), answers(problem, inputs))
+
+
+def test_a_window_of_more_places_than_float32_counts_is_refused():
+    problem = Problem("max_pool", PoolShape(1, 1, 4097, 4097, 4097, 4097))
+    reason = Pool().refuses(problem, MACHINES[0])
+    assert reason == "writes winners as float32, which counts to 16777216, but a window has 4097 x 4097 places"
+    for other in ({"dtype": "float64"}, {"winners": False}, {"op": "avg_pool"}, {"shape": PoolShape(1, 1, 9, 9, 9, 9)}):
+        assert Pool().refuses(replace(problem, **other), MACHINES[0]) is None

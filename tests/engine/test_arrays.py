@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from problems import conv_shapes, pool_shapes, seeds
 
 import hapgop
-from hapgop import oracle
+from hapgop import engine, oracle
+from hapgop.engine import arrays
 from hapgop.errors import InputError
 from hapgop.native import target
 from hapgop.shape import UnreadInputWarning
@@ -34,6 +35,25 @@ def strided(array):
 
 def backwards(array):
     return array[:, :, ::-1].copy()[:, :, ::-1]
+
+
+def test_what_is_decided_while_another_precision_is_set_is_not_remembered(monkeypatch):
+    def meanwhile(problem):
+        prepared = engine.prepare(problem)
+        engine.set_precision("exact")
+        return prepared
+
+    x, w = whole((2, 64, 28, 28)), whole((64, 64, 3, 3))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("hapgop.engine.arrays.prepare", meanwhile)
+            hapgop.conv2d(x, w, padding=1)
+        assert len(arrays._known) == 0
+        hapgop.conv2d(x, w, padding=1)
+        (known,) = (entry.value for entry in arrays._known._entries.values())
+        assert known.prepared.plan.problem.precision == "exact"
+    finally:
+        engine.set_precision("fast")
 
 
 orders = st.sampled_from([np.ascontiguousarray, last, strided, backwards, np.asfortranarray])

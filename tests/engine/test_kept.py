@@ -64,6 +64,16 @@ def test_nothing_is_kept_after_clearing():
     assert (kept.get("a"), len(kept), kept.size) == (None, 0, 0)
 
 
+def test_what_was_made_before_clearing_is_not_kept():
+    kept = Kept(10)
+    before = kept.clears
+    kept.clear()
+    kept.put("a", 1, 5, before)
+    assert (kept.get("a"), kept.size) == (None, 0)
+    kept.put("a", 2, 5, kept.clears)
+    assert kept.get("a") == 2
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 40), st.booleans())))
 def test_never_more_than_allowed(steps):
     kept, sizes = Kept(100), {}

@@ -1,9 +1,12 @@
 """Teams: OpenMP's, our own or Python's, from any thread, after a fork; always the same bits."""
 
 import ctypes
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from textwrap import dedent
 
 import numpy as np
@@ -24,18 +27,14 @@ def each_team(request, monkeypatch):
     chosen = team(request.param)
     monkeypatch.setattr(threads, "_team", chosen)
     assert native.runtime() == request.param
-    yield chosen
-    if isinstance(chosen, threads.PythonThreads) and chosen._pool is not None:
-        chosen._pool.shutdown()
+    return chosen
 
 
 @pytest.fixture
 def python_threads(monkeypatch):
     chosen = threads.PythonThreads()
     monkeypatch.setattr(threads, "_team", chosen)
-    yield chosen
-    if chosen._pool is not None:
-        chosen._pool.shutdown()
+    return chosen
 
 
 def two_stages(items=24):
@@ -67,10 +66,10 @@ def test_any_team_gives_the_same_bits(each_team, program):
     np.testing.assert_array_equal(team, alone)
 
 
-def test_the_pool_grows_and_is_kept(python_threads):
+def test_the_team_grows_and_is_kept(python_threads):
     for size in (2, 4, 3):
         assert sums(1, size)
-    assert python_threads._pool._max_workers == 3
+    assert python_threads.size == 4
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 64])
@@ -99,6 +98,28 @@ def test_a_team_is_complete(each_team):
         assert len({s[2] for s in seen}) == size
         assert len(passed) == 3 * size
         assert all(passed)
+
+
+def test_ctrl_c_waits_for_the_team_and_leaves_nobody_waiting(python_threads):
+    passed = []
+
+    @Run
+    def member(data, thread, count, barrier):
+        if thread == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        Barrier(barrier)()
+        time.sleep(0.1)
+        passed.append(thread)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            native.launch(address(member), b"", 3)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(passed) == [0, 1, 2]
+    assert sums(1, 3)
 
 
 def test_the_words_may_be_an_address_or_bytes(each_team):
@@ -164,7 +185,6 @@ def test_without_native_threads_python_threads_do(monkeypatch):
     monkeypatch.setattr(threads, "supported", lambda: False)
     assert native.runtime() == "PythonThreads"
     assert sums(3, 2)
-    threads._team._pool.shutdown()
 
 
 def test_a_library_that_is_no_openmp_is_an_error():

@@ -1,5 +1,7 @@
 """Accesses with coordinates that may lie outside, and rounds of stages: checked, interpreted and emitted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kernels import emitted, staggered
@@ -74,6 +76,14 @@ def test_nothing_is_stored_outside(down):
 def test_an_extent_beyond_the_buffer_is_refused():
     with pytest.raises(TileError, match="may pass the end"):
         check(shifted(0, 0, extent=ROWS + 1), 32)
+
+
+def test_a_coordinate_goes_with_neighbours_only():
+    for kernel in (shifted(0, 0), scattered(0)):
+        (stage,) = kernel.stages[-1:]
+        apart = tuple(replace(s, stride=2) if getattr(s, "where", ()) else s for s in stage.body)
+        with pytest.raises(TileError, match=r"stride 2 and a coordinate, of [xy]: only neighbours have one"):
+            check(replace(kernel, steps=(*kernel.stages[:-1], replace(stage, body=apart))))
 
 
 def rounds():

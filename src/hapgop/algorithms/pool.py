@@ -17,6 +17,8 @@ from hapgop.algorithms.recipe import Algorithm, Recipe
 from hapgop.machine import Machine
 from hapgop.tile import Builder, Kernel
 
+_POSITIONS = 1 << 24  # as far as float32 counts without gaps
+
 
 @dataclass(frozen=True, slots=True)
 class Pool(Algorithm):
@@ -25,7 +27,12 @@ class Pool(Algorithm):
     name: str = "pool"
 
     def refuses(self, problem: Problem, machine: Machine) -> str | None:
-        return None if problem.op in POOL_OPS else f"computes pools, not {problem.op}"
+        if problem.op not in POOL_OPS:
+            return f"computes pools, not {problem.op}"
+        s = problem.maps
+        if problem.op.startswith("max") and problem.winners and s.kh * s.kw > _POSITIONS and problem.itemsize < 8:
+            return f"writes winners as float32, which counts to {_POSITIONS}, but a window has {s.kh} x {s.kw} places"
+        return None
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
         s = problem.maps
@@ -52,7 +59,7 @@ def _kernel(windows: Windows) -> Kernel:
     n = k.size("n", low=0)
     x_size, y_size = n * (s.c * s.ih * s.iw), n * (s.c * s.oh * s.ow)
     x, y = image_strides(p.x_layout, s.c, s.ih, s.iw), image_strides(p.y_layout, s.c, s.oh, s.ow)
-    divisors = s.oh * s.ow
+    divisors = s.oh + s.ow
     if p.op == "max_pool":
         source = k.buffer("x", x_size, "in")
         targets = [k.buffer("y", y_size, "out"), k.buffer("winners", y_size, "out")]

@@ -110,12 +110,12 @@ class Backward:
         self, image: Affine, oh: Affine, ow: Affine, channel: Affine, counts: tuple[int, ...]
     ) -> list[tuple[Register, Register | None]]:
         """A window's gradient (of an average: divided), and its winner's position."""
-        k, y, s = self.k, self.y, self.windows.shape
+        k, y = self.k, self.y
         at = image * y.n + oh * y.h + ow * y.w + channel * y.c
         places = [(at + o, c) for o, c in self.windows.lane_offsets(counts, y.c)]
         g = [k.load(self.g, place, count, y.c) for place, count in places]
         if self.divisors is not None:
-            divisor = k.broadcast(self.divisors, oh * s.ow + ow)
+            divisor = self.windows.divisor(k, self.divisors, oh, ow)
             return [(k.div(value, divisor), None) for value in g]
         assert self.winners is not None
         return [(v, k.load(self.winners, place, c, y.c)) for v, (place, c) in zip(g, places, strict=True)]

@@ -51,7 +51,7 @@ class Forward:
         self.outputs(n, visit)
 
     def average(self, n: Affine, target: Buffer, divisors: Buffer) -> None:
-        k, ow_count = self.k, self.windows.shape.ow
+        k, windows = self.k, self.windows
 
         def visit(
             image: Affine, oh: Affine, ow: Affine, inside: bool, channel: Affine, counts: tuple[int, ...]
@@ -63,7 +63,7 @@ class Forward:
                     k.add(total[v], value, into=total[v])
 
             self.taps(oh, ow, inside, tap)
-            divisor = k.broadcast(divisors, oh * ow_count + ow)
+            divisor = windows.divisor(k, divisors, oh, ow)
             self.store(target, image, oh, ow, channel, counts, [k.div(t, divisor) for t in total])
 
         self.outputs(n, visit)

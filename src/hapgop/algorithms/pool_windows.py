@@ -13,7 +13,7 @@ from hapgop.algorithms.problem import Problem
 from hapgop.algorithms.track import Track, column_tracks, row_tracks
 from hapgop.machine import Machine
 from hapgop.shape import PoolShape
-from hapgop.tile import Affine, Builder
+from hapgop.tile import Affine, Buffer, Builder, Register
 
 if TYPE_CHECKING:  # numpy.typing takes a third as long to import as all of NumPy
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class Windows:
         return self.tiled or not self.problem.op.endswith("grad")
 
     def divisors(self) -> NDArray[np.floating]:
-        """What each output of an average pool is divided by: the taps that count in its window."""
+        """The taps that count in an average pool's windows: in those of each row of outputs, then of each column."""
         s, p = self.shape, self.problem
 
         def along(track: Track, kernel: int, size: int, before: int, after: int) -> list[int]:
@@ -72,8 +72,12 @@ class Windows:
         vertical = along(self.rows, s.kh, s.ih, s.padding[0], s.padding[1])
         horizontal = along(self.cols, s.kw, s.iw, s.padding[2], s.padding[3])
         # A window without such a tap has the sum 0, which is to stay 0.
-        counts: NDArray[np.floating] = np.maximum(np.outer(vertical, horizontal), 1).astype(p.dtype).ravel()
+        counts: NDArray[np.floating] = np.maximum(vertical + horizontal, 1).astype(p.dtype)
         return counts
+
+    def divisor(self, k: Builder, divisors: Buffer, oh: Affine, ow: Affine) -> Register:
+        """What an output of an average pool is divided by, in every lane."""
+        return k.mul(k.broadcast(divisors, oh), k.broadcast(divisors, ow + self.shape.oh))
 
     def blocks(self, k: Builder, visit: Callable[[Affine, tuple[int, ...]], None]) -> None:
         """Visits all channels: whole blocks in a loop, then the rest."""

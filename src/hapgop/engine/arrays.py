@@ -38,11 +38,14 @@ def conv2d(
 ) -> Array:
     """Convolution as neural networks mean it (cross-correlation), with bias and activation.
 
-    y[n, o, i, j] = activation(bias[o] + sum over c, k, l of weight[o, c, k, l] * x[n, c, i s - p + k d, j s - p + l d])
+    y[n, o, i, j] = activation(bias[o] + sum over c, k, l of weight[o, c, k, l] *
+    x[n, first(o) + c, i stride - top + k dilation, j stride - left + l dilation])
+
+    first(o) is the first channel of o's group; outside of x there are zeros.
 
     x (n, ic, ih, iw) and weight (oc, ic / groups, kh, kw), both float32 or both float64; bias (oc,). Any memory order
     is taken, channels last without a copy; the result is laid out as x is. padding: an int, a pair, "same", "valid" or
-    (top, bottom, left, right). activation: None or "relu". Raises InputError.
+    (top, bottom, left, right). activation: None, "relu", "relu6" or "hardswish". Raises InputError.
 
     >>> x = np.ones((1, 3, 32, 32), np.float32)
     >>> conv2d(x, np.ones((6, 3, 5, 5), np.float32)).shape
@@ -58,9 +61,10 @@ def conv2d(
             return _conv2d(x, weight, bias, *setting)[0]
         if known is not None:
             return known(x, weight, bias)
+        since = _known.clears
         y, call = _conv2d(x, weight, bias, *setting)
         if call is not None:
-            _known.put(key, call, _ENTRY + call.prepared.bytes)
+            _known.put(key, call, _ENTRY + call.prepared.bytes, since)
         return y
     return _conv2d(x, weight, bias, *setting)[0]
 
@@ -121,7 +125,8 @@ def _conv2d(
 def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: str | None = None) -> Array:
     """x @ weight.T + bias: a 1x1 convolution over a row of pixels, one a sample.
 
-    x (..., features) and weight (out, features), both float32 or both float64; bias (out,). Raises InputError.
+    x (..., features) and weight (out, features), both float32 or both float64; bias (out,). activation: as of `conv2d`.
+    Raises InputError.
 
     >>> linear(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)).shape
     (2, 4)
@@ -147,7 +152,9 @@ def max_pool2d(
     dilation: IntPair = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """The largest value of each window; NaN wins. x (n, c, ih, iw), float32 or float64. Raises InputError.
+    """The largest value of each window; NaN wins.
+
+    x (n, c, ih, iw), float32 or float64; gives (n, c, oh, ow). padding: at most half the kernel. Raises InputError.
 
     >>> max_pool2d(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4), 2)[0, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
@@ -168,9 +175,10 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Array:
-    """The mean of each window. x (n, c, ih, iw), float32 or float64. Raises InputError.
+    """The mean of each window.
 
-    count_include_pad: whether zeros of the padding count in the mean.
+    x (n, c, ih, iw), float32 or float64; gives (n, c, oh, ow). padding: at most half the kernel. count_include_pad:
+    whether zeros of the padding count in the mean. Raises InputError.
 
     >>> avg_pool2d(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4), 2)[0, 0].tolist()
     [[2.5, 4.5], [10.5, 12.5]]

@@ -12,6 +12,7 @@ def describe(shape: ConvShape | PoolShape, op: Op | None = None, dtype: str = "f
     """What the engine would do for a shape on this machine; `print` it.
 
     op: "conv" (for a ConvShape, the default), "grad_x", "grad_w", "grad_b", "max_pool" (for a PoolShape), ...
+    dtype: "float32", "float64" or "bfloat16". Raises InputError where no algorithm takes it.
 
     >>> print(describe(ConvShape(n=1, ic=3, ih=32, iw=32, oc=6, kh=5, kw=5)))  # doctest: +ELLIPSIS
     conv 1 x 3 x 32 x 32 -> 1 x 6 x 28 x 28, filter 5 x 5, float32

@@ -25,7 +25,7 @@ class Kept(Generic[V]):
     """
 
     def __init__(self, most: int) -> None:
-        self.most, self.size = most, 0
+        self.most, self.size, self.clears = most, 0, 0
         self._entries: dict[Hashable, _Entry[V]] = {}
         self._lock = Lock()
 
@@ -40,11 +40,16 @@ class Kept(Generic[V]):
         entry.used = True
         return entry.value
 
-    def put(self, key: Hashable, value: V, size: int) -> None:
-        """Keeps a value of so many bytes."""
+    def put(self, key: Hashable, value: V, size: int, since: int | None = None) -> None:
+        """Keeps a value of so many bytes.
+
+        since: `clears` before the value was made. Another thread may have cleared meanwhile: then it is out of date.
+        """
         if self._lock.mine():  # in a signal's handler: what comes in the midst of this is not kept
             return
         with self._lock:
+            if since is not None and since != self.clears:
+                return
             self._drop(key)
             self._entries[key] = _Entry(value, size)
             self.size += size
@@ -68,6 +73,7 @@ class Kept(Generic[V]):
         with self._lock:
             self._entries.clear()
             self.size = 0
+            self.clears += 1
 
     def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 from math import prod
 
-from hapgop.engine.packer import Packer
+from hapgop.algorithms import Recipe
 from hapgop.engine.runnable import Runnable
 from hapgop.errors import InputError
 from hapgop.planning import Plan
 from hapgop.shape import ConvShape
+
+_PACKED = 5e9  # bytes of weights that one core packs in a second, at least
 
 
 class Prepared(Runnable):
@@ -23,7 +25,7 @@ class Prepared(Runnable):
         problem = plan.problem
         super().__init__(plan.recipe, problem.tensors, problem.lane_bytes, plan.seconds, plan.machine)
         self.plan = plan
-        self._pack: Packer | None = None
+        self._pack: Runnable | None = None
 
     @property
     def packed_size(self) -> int:
@@ -42,10 +44,12 @@ class Prepared(Runnable):
         packed: the address of `packed_size` elements, all of which are written; aligned to 64 bytes, calls are fastest.
         They serve every problem whose `plan.recipe.pack` has the same key. Raises InputError as `packed_size` does.
         """
-        size = self.packed_size
-        if self.plan.recipe.pack is None:
-            ctypes.memmove(packed, w, size * self.plan.problem.itemsize)
+        size, pack, problem = self.packed_size, self.plan.recipe.pack, self.plan.problem
+        if pack is None:
+            ctypes.memmove(packed, w, size * problem.itemsize)
             return
         if self._pack is None:
-            self._pack = Packer(self.plan.recipe.pack, self.plan.problem.lane_bytes, self.plan.machine)
-        self._pack(w, packed, threads)
+            recipe = Recipe(pack.key, pack.build, pack.sizes, (), pack.scratch, pack.private, pack.items)
+            seconds = size * problem.lane_bytes / _PACKED
+            self._pack = Runnable(recipe, 2, problem.lane_bytes, seconds, self.plan.machine)
+        self._pack(w, packed, threads=threads)

@@ -85,6 +85,7 @@ def ranking_for(problem: Problem) -> Ranking:
 
 def _made(problems: Sequence[Problem], threads: int) -> dict[Problem, Prepared]:
     """Kernels first, all at the same time; then what has to be measured, one by one."""
+    since = _ready.clears
     plans: dict[Problem, list[Plan]] = {}
     for problem in problems:
         kept = tuning.measured(repr(problem))
@@ -98,7 +99,7 @@ def _made(problems: Sequence[Problem], threads: int) -> dict[Problem, Prepared]:
         if len(candidates) > 1:
             times = tuning.between(candidates)
             prepared = Prepared(ranking_for(problem).plan(times))
-        _ready.put(problem, prepared, _READY + prepared.bytes)
+        _ready.put(problem, prepared, _READY + prepared.bytes, since)
         made[problem] = prepared
     return made
 

@@ -17,7 +17,12 @@ _threads: int | None = None
 
 
 def set_threads(threads: int | None) -> None:
-    """Sets the most threads that a call uses; None means as many as there are cores. Raises InputError below 1."""
+    """Sets the most threads that a call uses; None means as many as there are cores. Raises InputError below 1.
+
+    >>> set_threads(1); get_threads()
+    1
+    >>> set_threads(None)
+    """
     global _threads
     if threads is not None and (not hasattr(threads, "__index__") or threads < 1):
         raise InputError(f"threads is {threads!r}; it has to be a whole number, 1 or more, or None for one a core")

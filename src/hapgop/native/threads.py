@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
+import queue
 import struct
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from hapgop.native import objects
 from hapgop.native.loaded import Code
@@ -78,12 +79,40 @@ class OpenMP:
         self._parallel(self._team, job, threads, 0)
 
 
+class _Job:
+    """A call in which so many threads share: each that comes takes the next number, and one too many takes none."""
+
+    def __init__(self, function: Callable[[Data, int, int, int | None], None], data: Data, threads: int) -> None:
+        self._function, self._data, self._threads = function, data, threads
+        self._numbers, self._ended = itertools.count(), itertools.count(1)
+        self._meeting = threading.Barrier(threads)
+        self._barrier = _Barrier(lambda: self._meeting.wait() and None)
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+
+    def share(self) -> None:
+        number = next(self._numbers)
+        if number >= self._threads:
+            return
+        try:
+            self._function(self._data, number, self._threads, ctypes.cast(self._barrier, ctypes.c_void_p).value)
+        except BaseException as error:
+            self.error = error
+        finally:
+            if next(self._ended) == self._threads:
+                self.done.set()
+
+
 class PythonThreads:
-    """A pool of Python threads, for where there is no OpenMP runtime."""
+    """Python threads, for where there is no other runtime.
+
+    The caller is not of the team: Ctrl-C would take it out of a barrier, and the others would wait there for ever.
+    """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        # A team has to be complete to pass its barrier: two teams sharing the pool could each hold half of it.
+        self.size = 0
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        # A team has to be complete to pass its barrier: two teams sharing the threads could each hold half of them.
         self._one_team = Lock()
 
     def launch(self, run: int, data: Data, threads: int, patience: int = FOREVER) -> None:
@@ -91,16 +120,29 @@ class PythonThreads:
             _single(run)(data, 0, 1, None)
             return
         with self._one_team:
-            if self._pool is None or self._pool._max_workers < threads - 1:
-                self._pool = ThreadPoolExecutor(threads - 1, "hapgop")
-            meeting = threading.Barrier(threads)
-            wait = _Barrier(lambda: meeting.wait() and None)
-            barrier = ctypes.cast(wait, ctypes.c_void_p).value
-            function = Run(run)
-            others = [self._pool.submit(function, data, t, threads, barrier) for t in range(1, threads)]
-            function(data, 0, threads, barrier)
-            for other in others:
-                other.result()
+            while self.size < threads:
+                threading.Thread(target=_work, args=(self._jobs,), name="hapgop", daemon=True).start()
+                self.size += 1
+            job = _Job(Run(run), data, threads)
+            self._finish(job, threads)
+            if job.error is not None:
+                raise job.error
+
+    def _finish(self, job: _Job, threads: int) -> None:
+        """Returns when the job is done, Ctrl-C or not: it works on the caller's memory."""
+        try:
+            for _ in range(threads):
+                self._jobs.put(job)
+            job.done.wait()
+        except BaseException:
+            # Nobody knows how many were called; those who come in vain do nothing.
+            self._finish(job, threads)
+            raise
+
+
+def _work(jobs: queue.SimpleQueue[_Job]) -> None:
+    while True:
+        jobs.get().share()
 
 
 Team = OpenMP | NativeThreads | PythonThreads

@@ -197,6 +197,8 @@ class _Access:
         if isinstance(s, Load | Store):
             if not 1 <= s.count <= self.kernel.lanes or s.stride < 1:
                 raise TileError(f"{s.count} lanes with stride {s.stride} of {at.buffer.name}")
+            if s.where and s.stride > (2 if isinstance(s, Load) and s.pairs else 1):
+                raise TileError(f"stride {s.stride} and a coordinate, of {at.buffer.name}: only neighbours have one")
             reach = (s.count - 1) * s.stride
         if isinstance(s, Load | Broadcast) and s.pairs:
             if not at.buffer.narrow:
