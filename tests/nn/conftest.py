@@ -1,16 +1,11 @@
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
+from nn_definition import Definition
 
 import hapgop.nn
 from hapgop import engine
 from hapgop.nn import routes
-
-_spec = importlib.util.spec_from_file_location("nn_definition", Path(__file__).parent / "definition.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
+from hapgop.nn.accelerating import choosing
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,9 +23,25 @@ def _fresh():
 
 
 @pytest.fixture
+def chosen_anew():
+    """Nothing of what other tests measured counts, and nothing of it stays."""
+    choosing.forget_choices()
+    yield
+    choosing.forget_choices()
+
+
+@pytest.fixture
+def always_ours(chosen_anew):
+    """Nothing is measured, so that it is ours that is tested, and the same bits each time."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
 def definition(monkeypatch):
     """The engine replaced by the oracle, which takes everything in every memory order and both dtypes."""
-    stand_in = _module.Definition(engine.Refused)
+    stand_in = Definition(engine.Refused)
     monkeypatch.setattr(engine, "prepare", stand_in.prepare)
     routes.forget()
     yield stand_in

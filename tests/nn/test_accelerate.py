@@ -1,11 +1,10 @@
 """accelerate and restore: models of others, unchanged, computed by ours."""
 
 import copy
-import importlib.util
 import io
 import pickle
-from pathlib import Path
 
+import models_of_others as others
 import pytest
 import torch
 from torch import nn
@@ -16,20 +15,8 @@ from hapgop import engine
 from hapgop.nn import accelerate, acceleration, capture, restore
 from hapgop.nn.accelerating import choosing
 
-_spec = importlib.util.spec_from_file_location("models_of_others", Path(__file__).parent / "models_of_others.py")
-others = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(others)
 MODELS = others.MODELS
-
-
-@pytest.fixture(autouse=True)
-def _always_ours():
-    """Nothing is measured, so that it is ours that is tested, and the same bits each time."""
-    choosing.forget_choices()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    choosing.forget_choices()
+pytestmark = pytest.mark.usefixtures("always_ours")
 
 
 @pytest.fixture(params=MODELS)
@@ -277,7 +264,7 @@ class TestChoosing:
     """The faster one stays, for each kind of input."""
 
     @pytest.fixture(autouse=True)
-    def _measured(self, _always_ours, monkeypatch):
+    def _measured(self, always_ours, monkeypatch):
         torch.use_deterministic_algorithms(False)
         self.tried = []
 

@@ -14,19 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hapgop.nn import accelerate, report, reset_report, restore
 from hapgop.nn.accelerating import choosing
 
-
-@pytest.fixture(autouse=True)
-def _measured_anew():
-    choosing.forget_choices()
-    yield
-    choosing.forget_choices()
-
-
-@pytest.fixture
-def always_ours():
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("chosen_anew")
 
 
 def _gradients(called, net, x):
@@ -133,6 +121,35 @@ def test_a_symbolic_trace_holds_pytorchs_own_operators():
     traced = fx.symbolic_trace(net)
     assert F.conv2d in {node.target for node in traced.graph.nodes}
     torch.testing.assert_close(traced(x), net(x))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_symbolic_trace_goes_through_norms(train):
+    net = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())).train(train)
+    x = torch.randn(2, 3, 8, 8)
+    traced = fx.symbolic_trace(net)
+    assert F.batch_norm in {node.target for node in traced.graph.nodes}
+    torch.testing.assert_close(traced(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+class Halved(nn.Parameter):
+    """A weight that computes in a way of its own."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            if func is F.conv2d:
+                args = (args[0], args[1] * 0.5, *args[2:])
+            return func(*args, **(kwargs or {}))
+
+
+def test_a_weight_of_a_kind_of_its_own_is_left_to_pytorch():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False))
+    x = torch.randn(2, 3, 8, 8)
+    whole = net(x)
+    net[0].weight = Halved(net[0].weight.data)
+    torch.testing.assert_close(net(x), whole / 2)
+    torch.testing.assert_close(accelerate(net)(x), whole / 2)
 
 
 def test_what_was_parametrized_since_is_restored():

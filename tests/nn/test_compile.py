@@ -2,11 +2,11 @@
 
 import copy
 import importlib
-import importlib.util
 import shutil
 import tomllib
 from pathlib import Path
 
+import models_of_others as others
 import pytest
 import torch
 from torch import nn
@@ -22,9 +22,7 @@ from hapgop.nn.compiling.calls import with_ours
 from hapgop.nn.compiling.compiler import _Compiled
 from hapgop.program import Program
 
-_spec = importlib.util.spec_from_file_location("models_of_others", Path(__file__).parent / "models_of_others.py")
-others = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(others)
+pytestmark = pytest.mark.usefixtures("always_ours")
 MODELS = others.MODELS
 # What a graph has no word for: bilinear resizing, a hook's sum with a number.
 OF_WORDS = [name for name in MODELS if name not in ("dilated", "hooked")]
@@ -32,15 +30,6 @@ OF_WORDS = [name for name in MODELS if name not in ("dilated", "hooked")]
 _INDUCTOR = pytest.param(
     "inductor", True, marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler for C++")
 )
-
-
-@pytest.fixture(autouse=True)
-def _always_ours():
-    choosing.forget_choices()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    choosing.forget_choices()
 
 
 def _programs():
@@ -294,6 +283,24 @@ def test_a_frozen_model_is_measured_for_every_batch():
     for batch in (4, 2, 3):
         x = torch.randn(batch, 3, 8, 8)
         torch.testing.assert_close(compiled(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_that_is_called_twice_moves_its_statistics_in_order():
+    class Twins(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.5)
+
+        def forward(self, a, b):
+            return self.norm(self.conv(a)) + self.norm(self.conv(b))
+
+    net = Twins()
+    twin = copy.deepcopy(net)
+    a, b = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8) * 3 + 1
+    y = torch.compile(net, backend="hapgop")(a, b)
+    torch.testing.assert_close(y, twin(a, b), rtol=1e-4, atol=1e-4)
+    for one, other in zip(net.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_a_change_of_precision_is_measured_anew(monkeypatch):

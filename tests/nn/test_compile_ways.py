@@ -6,19 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import hapgop.nn
-from hapgop.nn.accelerating import choosing
 from hapgop.nn.compiling import backend
 
-pytestmark = pytest.mark.usefixtures("plain_sums")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_measured():
-    choosing.forget_choices()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    choosing.forget_choices()
+pytestmark = pytest.mark.usefixtures("plain_sums", "always_ours")
 
 
 class Net(nn.Module):

@@ -1,18 +1,12 @@
 """Each net against a second writing of it in plain PyTorch: the same keys in the same order, the same numbers."""
 
-import importlib.util
-from pathlib import Path
-
+import plain_nets
 import pytest
 import torch
 
 from hapgop.nn import capture, nets
 from hapgop.nn.nets.vgg import VGG
 from hapgop.program import fold, run
-
-_spec = importlib.util.spec_from_file_location("plain_nets", Path(__file__).parent / "plain_nets.py")
-plain_nets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plain_nets)
 
 
 def _lived_in(net):

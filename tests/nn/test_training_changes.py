@@ -281,10 +281,34 @@ def test_a_net_that_changes_itself_is_traced_again_when_it_stops(images, kind, m
     assert program.reason is None
 
 
-@pytest.mark.parametrize("source", [lambda: torch.rand(1).item(), random.random, np.random.rand])
-def test_a_forward_that_draws_goes_by_the_layers(images, source):
+def _own(generator, draw):
+    """A generator that the net holds itself."""
+
+    def hold(net):
+        net.generator, net.source = generator, draw
+
+    return hold
+
+
+_own_torch, _own_python = torch.Generator(), random.Random(0)
+_own_numpy, _old_numpy = np.random.default_rng(0), np.random.RandomState(0)
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        _own(None, lambda: torch.rand(1).item()),
+        _own(None, random.random),
+        _own(None, np.random.rand),
+        _own(_own_torch, lambda: torch.rand(1, generator=_own_torch).item()),
+        _own(_own_python, _own_python.random),
+        _own(_own_numpy, _own_numpy.random),
+        _own(_old_numpy, _old_numpy.rand),
+    ],
+)
+def test_a_forward_that_draws_goes_by_the_layers(images, hold):
     net = Drawing()
-    net.source = source
+    hold(net)
     program = TrainingProgram(net)
     results = {program(images).sum().item() for _ in range(40)}
     assert len(results) == 2

@@ -106,17 +106,6 @@ def test_whole_numbers_come_out_exactly():
         assert torch.equal(a.grad.double(), b.grad)
 
 
-def test_the_result_of_maps_and_of_vectors_lies_as_the_layers_have_it():
-    net = nn.Sequential(ours.Conv2d(2, 5, 3, padding=1), ours.BatchNorm2d(5, activation="relu"))
-    program = TrainingProgram(net)
-    y = program(torch.randn(2, 2, 6, 6))
-    assert program.reason is None
-    assert y.is_contiguous(memory_format=LAST)
-    # A gradient that lies in another order, and one that is spread out.
-    y.backward(torch.randn(2, 5, 6, 6))
-    program(torch.randn(2, 2, 6, 6)).sum().backward()
-
-
 def test_what_is_not_learned_gets_no_gradient_and_images_get_theirs():
     net = nets.build("resnet20", classes=4, input_shape=(3, 16, 16))
     twin = copy.deepcopy(net)

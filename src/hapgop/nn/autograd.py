@@ -18,8 +18,6 @@ from hapgop.nn.plain import ordinary, plain
 
 Grads = tuple[Tensor | None, ...]
 
-_ONE_BY_ONE: Final = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
-
 
 class Formula(NamedTuple):
     """`save(ctx, inputs, output)` in the forward, `backward(ctx, *gradients)` -> one for each input."""
@@ -199,9 +197,9 @@ def _linear_backward(ctx: Any, g: Tensor) -> Grads:
     row = _as_row(g)
     dx = dw = None
     if by_x:
-        dx = _op("grad_x")(row, w[:, :, None, None], None, (1, g.shape[0]), *_ONE_BY_ONE, True, None)[0, :, 0].T
+        dx = _op("grad_x")(row, w[:, :, None, None], None, (1, g.shape[0]), *kernels.ONE_BY_ONE, True, None)[0, :, 0].T
     if by_w:
-        dw = _op("grad_w")(_as_row(x), row, (1, 1), *_ONE_BY_ONE, False)[:, :, 0, 0]
+        dw = _op("grad_w")(_as_row(x), row, (1, 1), *kernels.ONE_BY_ONE, False)[:, :, 0, 0]
     return dx, dw, _op("grad_b")(row) if by_bias else None, None
 
 

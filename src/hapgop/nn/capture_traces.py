@@ -35,7 +35,7 @@ def traced(module: nn.Module, training: bool) -> fx.Graph:
     with _tracing, _as_it_was(module) as changed:
         if not training:
             module.eval()
-        drawn = _drawn()
+        drawn = _drawn(module)
         try:
             # A training step finds other numbers in the buffers than are there now.
             graph = _Tracer(dict(module.named_buffers()) if training else {}).trace(module)
@@ -46,7 +46,7 @@ def traced(module: nn.Module, training: bool) -> fx.Graph:
                 f"{type(module).__name__} cannot be captured as a graph: its forward does what tracing cannot follow "
                 f"({error}); loops and branches have to depend on settings, not on values"
             ) from None
-        if drawn != _drawn():
+        if drawn != _drawn(module):
             raise InputError(f"{type(module).__name__} draws random numbers in its forward; a graph is always the same")
     if changed and training:
         raise InputError(f"the forward sets {changed[0]!r}; calls of a graph set nothing")
@@ -139,6 +139,16 @@ def _as_it_was(module: nn.Module) -> Iterator[list[str]]:
                     buffers[name].copy_(copy)
 
 
-def _drawn() -> tuple[Any, ...]:
-    """Where the generators are from which a forward may draw."""
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(np.random.get_state())
+def _drawn(module: nn.Module) -> list[Any]:
+    """Where the generators are from which a forward may draw: everybody's, and those that its modules hold."""
+    found = [torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(np.random.get_state())]
+    for held in (value for part in module.modules() for value in vars(part).values()):
+        if isinstance(held, random.Random):
+            found.append(held.getstate())
+        elif isinstance(held, torch.Generator):
+            found.append(held.get_state().numpy().tobytes())
+        elif isinstance(held, np.random.Generator):
+            found.append(repr(held.bit_generator.state))
+        elif isinstance(held, np.random.RandomState):
+            found.append(repr(held.get_state()))
+    return found

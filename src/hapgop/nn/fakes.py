@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hapgop.nn.fallback import winners_dtype
-from hapgop.nn.layout import FORMATS, suggests_channels_last
+from hapgop.nn.layout import FORMATS, suggests
 from hapgop.shape import ConvShape, PoolShape
 
 Ints = Sequence[int]
@@ -26,7 +26,7 @@ def _fake_conv(
     top, bottom, left, right = padding
     rows = _out(x.shape[2], w.shape[2], stride[0], top + bottom, dilation[0])
     columns = _out(x.shape[3], w.shape[3], stride[1], left + right, dilation[1])
-    return _fake(x, (x.shape[0], w.shape[0], rows, columns), _suggests(x) or _suggests(w))
+    return _fake(x, (x.shape[0], w.shape[0], rows, columns), suggests(x) or suggests(w))
 
 
 def _fake_conv_pool(
@@ -89,19 +89,19 @@ def _fake_avg_pool_grad(
 def _fake_batch_norm(
     x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, eps: float, activation: str | None
 ) -> tuple[Tensor, Tensor]:
-    return _fake(x, x.shape, _suggests(x)), x.new_empty((3, x.shape[1]))
+    return _fake(x, x.shape, suggests(x)), x.new_empty((3, x.shape[1]))
 
 
 def _fake_batch_norm_grad(
     g: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stats: Tensor, y: Tensor | None, eps: float,
     activation: str | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    dx = _fake(x, x.shape, _suggests(x))
+    dx = _fake(x, x.shape, suggests(x))
     return dx, g.new_empty(0) if y is None else torch.empty_like(dx), x.new_empty((2, x.shape[1]))
 
 
 def _fake_relu_grad(g: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return _fake(y, y.shape, _suggests(y)), g.new_empty(g.shape[1])
+    return _fake(y, y.shape, suggests(y)), g.new_empty(g.shape[1])
 
 
 def _fake_pool(x: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool) -> Tensor:
@@ -111,7 +111,7 @@ def _fake_pool(x: Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: I
     rows, columns = (
         _out(x.shape[2 + a], kernel[a], stride[a], 2 * padding[a], dilation[a], ceil_mode, padding[a]) for a in (0, 1)
     )
-    return _fake(x, (*x.shape[:2], rows, columns), _suggests(x))
+    return _fake(x, (*x.shape[:2], rows, columns), suggests(x))
 
 
 def _out(
@@ -128,10 +128,6 @@ def _out(
 
 def _plain(*sizes: int) -> bool:
     return all(type(size) is int for size in sizes)
-
-
-def _suggests(tensor: Tensor) -> bool:
-    return suggests_channels_last(tensor.shape, tensor.stride())
 
 
 def _fake(like: Tensor, shape: Ints, channels_last: bool) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hapgop import engine
 from hapgop.nn import fallback, routes
-from hapgop.nn.layout import FORMATS
+from hapgop.nn.layout import brought
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.packed import can_be, packed
 from hapgop.nn.report import count
@@ -37,8 +37,8 @@ def conv_by(route: Route, setting: Setting, x: Tensor, w: Tensor, bias: Tensor |
     count(route.answer)
     if route.run is None:
         return _by_pytorch(route, fallback.conv, x, w, bias, *setting)
-    x = _brought(x, route.first)
-    w_at, _kept = packed(route.run, w) if route.packed else _address(_brought(w, route.second))
+    x = brought(x, route.first)
+    w_at, _kept = packed(route.run, w) if route.packed else _address(brought(w, route.second))
     bias_at, _also_kept = (0, None) if bias is None else _address(bias.contiguous())
     y = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), w_at, bias_at, y.data_ptr(), threads=torch.get_num_threads())
@@ -67,8 +67,8 @@ def conv_pool(
 
 def _pooled_by(route: Route, run: engine.Prepared, x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     count(route.answer)
-    x = _brought(x, route.first)
-    w_at, _kept = packed(run, w) if route.packed else _address(_brought(w, route.second))
+    x = brought(x, route.first)
+    w_at, _kept = packed(run, w) if route.packed else _address(brought(w, route.second))
     bias_at, _also_kept = (0, None) if bias is None else _address(bias.contiguous())
     z = empty_strided(route.shape, route.strides, x.dtype)
     winners = empty_strided(route.shape, route.strides, fallback.winners_dtype(x.dtype))
@@ -79,7 +79,7 @@ def _pooled_by(route: Route, run: engine.Prepared, x: Tensor, w: Tensor, bias: T
 def linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
     """A row of pixels, one for each row of x, under a 1x1 filter."""
     bias_facts = None if bias is None else facts(bias)
-    route = routes.conv(_row_facts(x), _filter_facts(w), bias_facts, *_ONE_BY_ONE, activation, "linear")
+    route = routes.conv(_row_facts(x), _filter_facts(w), bias_facts, *ONE_BY_ONE, activation, "linear")
     count(route.answer)
     if route.run is None:
         y = torch.nn.functional.linear(x, w, bias)
@@ -94,7 +94,7 @@ def linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | None) ->
 
 def linear_grad_x(g: Tensor, w: Tensor) -> Tensor:
     """Of x, (rows, in)."""
-    route = routes.grad_x(_row_facts(g), _filter_facts(w), (1, g.shape[0]), *_ONE_BY_ONE, True)
+    route = routes.grad_x(_row_facts(g), _filter_facts(w), (1, g.shape[0]), *ONE_BY_ONE, True)
     count(route.answer)
     if route.run is None:
         return g @ w
@@ -106,7 +106,7 @@ def linear_grad_x(g: Tensor, w: Tensor) -> Tensor:
 
 def linear_grad_w(x: Tensor, g: Tensor) -> Tensor:
     """Of w, (out, in)."""
-    route = routes.grad_w(_row_facts(x), _row_facts(g), (1, 1), *_ONE_BY_ONE, False)
+    route = routes.grad_w(_row_facts(x), _row_facts(g), (1, 1), *ONE_BY_ONE, False)
     count(route.answer)
     if route.run is None:
         return g.T @ x
@@ -128,7 +128,7 @@ def linear_grad_b(g: Tensor) -> Tensor:
     return db
 
 
-_ONE_BY_ONE: Final = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
+ONE_BY_ONE: Final = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
 
 
 def _row_facts(matrix: Tensor) -> Facts:
@@ -153,7 +153,7 @@ def grad_x(
     count(route.answer)
     if route.run is None:
         return _by_pytorch(route, fallback.grad_x, g, w, *setting, channels_last, bias, activation)
-    g, w = _brought(g, route.first), _brought(w, route.second)
+    g, w = brought(g, route.first), brought(w, route.second)
     bias = None if bias is None else bias.contiguous()
     dx = empty_strided(route.shape, route.strides, g.dtype)
     more = () if bias is None else (bias.data_ptr(),)
@@ -170,7 +170,7 @@ def grad_w(
     count(route.answer)
     if route.run is None:
         return _by_pytorch(route, fallback.grad_w, x, g, *setting, channels_last)
-    x, g = _brought(x, route.first), _brought(g, route.second)
+    x, g = brought(x, route.first), brought(g, route.second)
     dw = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), g.data_ptr(), dw.data_ptr(), threads=torch.get_num_threads())
     return dw
@@ -181,7 +181,7 @@ def grad_b(g: Tensor) -> Tensor:
     count(route.answer)
     if route.run is None:
         return g.sum((0, 2, 3))
-    g = _brought(g, route.first)
+    g = brought(g, route.first)
     db = torch.empty(g.shape[1], dtype=g.dtype)
     route.run(g.data_ptr(), db.data_ptr(), threads=torch.get_num_threads())
     return db
@@ -197,7 +197,7 @@ def max_pool(
         with torch._C._AutoDispatchBelowAutograd():
             y, winners = fallback.max_pool(x, *setting)
             return fallback.laid(y, route.strides), fallback.laid(winners, route.strides)
-    x = _brought(x, route.first)
+    x = brought(x, route.first)
     y = empty_strided(route.shape, route.strides, x.dtype)
     winners = empty_strided(route.shape, route.strides, fallback.winners_dtype(x.dtype))
     route.run(x.data_ptr(), y.data_ptr(), winners.data_ptr(), threads=torch.get_num_threads())
@@ -213,7 +213,7 @@ def max_pool_grad(
     count(route.answer)
     if route.run is None:
         return _by_pytorch(route, fallback.max_pool_grad, g, winners, *setting)
-    g, winners = _brought(g, route.first), _brought(winners, route.second)
+    g, winners = brought(g, route.first), brought(winners, route.second)
     dx = empty_strided(route.shape, route.strides, g.dtype)
     route.run(g.data_ptr(), winners.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
     return dx
@@ -225,7 +225,7 @@ def avg_pool(x: Tensor, kernel: Ints, stride: Ints, padding: Ints, ceil_mode: bo
     count(route.answer)
     if route.run is None:
         return _by_pytorch(route, fallback.avg_pool, x, *setting)
-    x = _brought(x, route.first)
+    x = brought(x, route.first)
     y = empty_strided(route.shape, route.strides, x.dtype)
     route.run(x.data_ptr(), y.data_ptr(), threads=torch.get_num_threads())
     return y
@@ -240,14 +240,10 @@ def avg_pool_grad(
     count(route.answer)
     if route.run is None:
         return _by_pytorch(route, fallback.avg_pool_grad, g, *setting)
-    g = _brought(g, route.first)
+    g = brought(g, route.first)
     dx = empty_strided(route.shape, route.strides, g.dtype)
     route.run(g.data_ptr(), dx.data_ptr(), threads=torch.get_num_threads())
     return dx
-
-
-def _brought(tensor: Tensor, channels_last: bool | None) -> Tensor:
-    return tensor if channels_last is None else tensor.contiguous(memory_format=FORMATS[channels_last])
 
 
 def _by_pytorch(route: Route, operator: Callable[[*_Given], Tensor], *given: *_Given) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
+from torch import Tensor
 
 Sizes = Sequence[int]
 Four = tuple[int, int, int, int]
@@ -33,6 +34,21 @@ def suggests_channels_last(shape: Sizes, strides: Sizes) -> bool:
             return False
         least = strides[axis] * shape[axis]
     return True
+
+
+def suggests(tensor: Tensor) -> bool:
+    """The same of a tensor."""
+    return suggests_channels_last(tensor.shape, tensor.stride())
+
+
+def brought(tensor: Tensor, channels_last: bool | None) -> Tensor:
+    """The same values, dense in this format; as they lie, where it is None."""
+    return tensor if channels_last is None else tensor.contiguous(memory_format=FORMATS[channels_last])
+
+
+def laid_as(tensor: Tensor, like: Tensor) -> Tensor:
+    """The same values, dense in the format that `like` suggests."""
+    return brought(tensor, suggests(like))
 
 
 def strides_of(shape: Sizes, channels_last: bool) -> Four:

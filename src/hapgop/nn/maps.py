@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hapgop.nn import normalise, routes
-from hapgop.nn.layout import FORMATS, suggests_channels_last
+from hapgop.nn.layout import laid_as
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.report import count
 from hapgop.nn.routes import facts
@@ -30,10 +30,10 @@ def batch_norm(
     if route.run is None:
         with torch._C._AutoDispatchBelowAutograd():
             y, stats = normalise.forward(x, weight, bias, residual, eps, activation)
-            return normalise.laid_as(y, x), stats
-    x = _brought(x, x)
+            return laid_as(y, x), stats
+    x = laid_as(x, x)
     weight, bias = weight.contiguous(), bias.contiguous()
-    beside = None if residual is None else _brought(residual, x)
+    beside = None if residual is None else laid_as(residual, x)
     y = empty_strided(route.shape, route.strides, x.dtype)
     stats = torch.empty((3, x.shape[1]), dtype=x.dtype)
     route.run(
@@ -57,10 +57,10 @@ def batch_norm_grad(
     if route.run is None:
         with torch._C._AutoDispatchBelowAutograd():
             dx, dr, dparams = normalise.backward(g, x, weight, bias, stats, y, activation)
-            return normalise.laid_as(dx, x), dr if y is None else normalise.laid_as(dr, x), dparams
-    x = _brought(x, x)
-    g, weight, bias, stats = _brought(g, x), weight.contiguous(), bias.contiguous(), stats.contiguous()
-    y = None if y is None else _brought(y, x)
+            return laid_as(dx, x), dr if y is None else laid_as(dr, x), dparams
+    x = laid_as(x, x)
+    g, weight, bias, stats = laid_as(g, x), weight.contiguous(), bias.contiguous(), stats.contiguous()
+    y = None if y is None else laid_as(y, x)
     dx = empty_strided(route.shape, route.strides, x.dtype)
     dr = g.new_empty(0) if y is None else empty_strided(route.shape, route.strides, x.dtype)
     dparams = torch.empty((2, x.shape[1]), dtype=x.dtype)
@@ -78,16 +78,11 @@ def relu_grad(g: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     count(route.answer)
     if route.run is None:
         with torch._C._AutoDispatchBelowAutograd():
-            dx = normalise.laid_as(torch.ops.aten.threshold_backward(g, y, 0), y)
+            dx = laid_as(torch.ops.aten.threshold_backward(g, y, 0), y)
             return dx, dx.sum((0, 2, 3))
-    y = _brought(y, y)
-    g = _brought(g, y)
+    y = laid_as(y, y)
+    g = laid_as(g, y)
     dx = empty_strided(route.shape, route.strides, y.dtype)
     db = torch.empty(y.shape[1], dtype=y.dtype)
     route.run(g.data_ptr(), y.data_ptr(), dx.data_ptr(), db.data_ptr(), threads=torch.get_num_threads())
     return dx, db
-
-
-def _brought(tensor: Tensor, like: Tensor) -> Tensor:
-    """In the order of `like`, which is kept where it lies densely."""
-    return tensor.contiguous(memory_format=FORMATS[suggests_channels_last(like.shape, like.stride())])

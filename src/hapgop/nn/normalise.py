@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from hapgop.nn.layout import FORMATS, suggests_channels_last
-
 _AXES = (0, 2, 3)
 
 
@@ -46,8 +44,3 @@ def differentiated(
 def wide(vector: Tensor) -> Tensor:
     """A number for each channel, beside maps."""
     return vector[:, None, None]
-
-
-def laid_as(tensor: Tensor, like: Tensor) -> Tensor:
-    """The same values, dense in the order that `like` suggests."""
-    return tensor.contiguous(memory_format=FORMATS[suggests_channels_last(like.shape, like.stride())])

@@ -16,7 +16,7 @@ from torch.autograd.profiler import record_function
 from hapgop.algorithms import Problem
 from hapgop.algorithms.problem import Op
 from hapgop.engine import Prepared
-from hapgop.nn.layout import FORMATS, formats_of, strides_of, suggests_channels_last
+from hapgop.nn.layout import FORMATS, brought, formats_of, strides_of, suggests_channels_last
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.report import count
 from hapgop.nn.routes import DTYPES, LAYOUTS, Facts, Ints, Route, cached, facts, refusal, route_of, want
@@ -57,7 +57,7 @@ def pooled_grad(g: Tensor, z: Tensor, winners: Tensor, size: Sequence[int]) -> t
     if route.run is None:
         return None
     count(route.answer)
-    g = _brought(g, route.first)
+    g = brought(g, route.first)
     dx = empty_strided(route.shape, route.strides, z.dtype)
     db = torch.empty(z.shape[1], dtype=z.dtype)
     _called(route.answer.op, route.run, g, z, winners, dx, db)
@@ -84,12 +84,12 @@ def made_at_once(
         if way.run is not None:
             count(way.answer)
             dx = empty_strided(way.shape, way.strides, x.dtype)
-            _called(way.answer.op, way.run, _brought(g, way.first), z, winners, w, dx)
+            _called(way.answer.op, way.run, brought(g, way.first), z, winners, w, dx)
     way = route("pooled_grad_w")
     if way.run is not None:
         count(way.answer)
         dw, db = empty_strided(way.shape, way.strides, x.dtype), torch.empty(z.shape[1], dtype=x.dtype)
-        _called(way.answer.op, way.run, x, _brought(g, way.first), z, winners, dw, db)
+        _called(way.answer.op, way.run, x, brought(g, way.first), z, winners, dw, db)
     return dx, dw, db
 
 
@@ -147,7 +147,3 @@ def _disagreement(g: Facts, z: Facts, winners: Facts, pooled: Ints) -> str | Non
 def _move(g: Facts, last: bool) -> bool | None:
     """The format into which g is brought, where it does not lie in it."""
     return None if last in formats_of(*g[1:]) else last
-
-
-def _brought(tensor: Tensor, channels_last: bool | None) -> Tensor:
-    return tensor if channels_last is None else tensor.contiguous(memory_format=FORMATS[channels_last])

@@ -64,7 +64,11 @@ def _function(op: Any, kernel: Callable[..., Any], formula: Formula) -> Any:
         return output
 
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return *formula.backward(ctx, *gradients), None
+        if not torch.is_autocast_enabled("cpu"):
+            return *formula.backward(ctx, *gradients), None
+        # The forward's precision is the backward's: that of what was saved.
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+            return *formula.backward(ctx, *gradients), None
 
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     return type(f"hapgop_{op._opname}", (torch.autograd.Function,), methods)

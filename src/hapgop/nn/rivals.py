@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hapgop import engine
 from hapgop.algorithms import costs
-from hapgop.nn.layout import FORMATS
+from hapgop.nn.layout import brought
 from hapgop.nn.outputs import empty_strided
 from hapgop.nn.plain import plain
 from hapgop.shape import ConvShape
@@ -84,12 +84,8 @@ def _ours(
     further = [0 if tensor is None else tensor.data_ptr() for tensor in rest]
 
     def call() -> None:
-        a, b = _brought(first, moves[0]), _brought(keeps, moves[1])
+        a, b = brought(first, moves[0]), brought(keeps, moves[1])
         y = empty_strided(shape, strides, first.dtype)
         prepared(a.data_ptr(), b.data_ptr(), *further, y.data_ptr(), threads=torch.get_num_threads())
 
     return call
-
-
-def _brought(tensor: Tensor, channels_last: bool | None) -> Tensor:
-    return tensor if channels_last is None else tensor.contiguous(memory_format=FORMATS[channels_last])

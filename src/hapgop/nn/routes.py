@@ -74,9 +74,10 @@ def cached(decide: Decision) -> Decision:
         key = decide, given
         route = _decided.get(key)
         if route is None:
+            since = _decided.clears
             route = decide(*given)
             if plain():
-                _decided.put(key, route, route.bytes)
+                _decided.put(key, route, route.bytes, since)
         return route
 
     return cast(Decision, decided)

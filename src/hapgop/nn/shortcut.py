@@ -31,8 +31,9 @@ def learn(x: Tensor, w: Tensor, bias: Tensor | None, given: tuple[Any, ...], set
     """Remembers what a call came to: `given` are its settings as they were written, `setting` in their one form."""
     if not free(x, w, bias):
         return
+    since = remembered.clears
     route = routes.conv(facts(x), facts(w), None if bias is None else facts(bias), *setting, "conv", can_be(w))
-    remembered.put(_key(x, w, bias, given), (route, setting), route.bytes + _ENTRY)
+    remembered.put(_key(x, w, bias, given), (route, setting), route.bytes + _ENTRY, since)
 
 
 def free(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:

@@ -87,7 +87,9 @@ def _flat(p: MapProblem, lanes: int) -> Kernel:
     def visit(at: Affine, count: int) -> None:
         value, *rest = [k.load(source, at, count) for source in sources]
         if p.op == "blend":
-            value = k.fma(rest[0], k.const(p.beta), k.mul(value, k.const(p.alpha)))
+            value = k.mul(value, k.const(p.alpha))
+            if p.beta:  # infinity times zero would be NaN
+                value = k.fma(rest[0], k.const(p.beta), value)
         elif rest:
             value = (k.add if p.op == "add" else k.mul)(value, rest[0])
         k.store(_after(k, p, value), y, at, count)

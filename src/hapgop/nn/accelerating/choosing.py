@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch._C._autograd import _profiler_enabled
 from torch.autograd import forward_ad
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from hapgop import engine
 from hapgop.nn.plain import ordinary
@@ -35,6 +36,8 @@ _CLEAR: Final = 1.5  # times as fast in the first round: no second one is needed
 _LONG: Final = 0.25  # seconds for a round: one has to do
 _WORTH: Final = 1.03  # what ours must gain before PyTorch's own is left
 _MOST: Final = 4096
+
+_USUAL: Final = vars(Tensor)["__torch_function__"].__func__
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,9 @@ def prefers_ours(
         # A tracer's stand-ins: what it writes down are PyTorch's operators.
         return False
     if not ordinary(*tensors) or torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
-        # Tracing, transforms, other devices: ours knows what to do with each.
-        return True
+        # Tracing, transforms, other devices: ours knows what to do with each; but not with weights that are more than
+        # their numbers.
+        return not any(map(_of_its_own_kind, tensors[1:]))
     key = (op, setting, torch.is_grad_enabled(), torch.get_num_threads(), *map(_facts, tensors))
     try:
         choice = _choices.get(key)
@@ -105,6 +109,16 @@ def forget_choices() -> None:
 
 
 engine.on_change(forget_choices)
+
+
+def _of_its_own_kind(weight: Tensor | None) -> bool:
+    """Whether it computes in a way of its own, of which PyTorch's operators know."""
+    if weight is None or type(weight) in (Tensor, nn.Parameter):
+        return False
+    # Asked of the class: what asks of a tensor says yes wherever a mode listens.
+    function = type(weight).__torch_function__
+    own = getattr(function, "__func__", function) not in (_USUAL, torch._C._disabled_torch_function_impl)
+    return own or is_traceable_wrapper_subclass(weight)
 
 
 @lru_cache

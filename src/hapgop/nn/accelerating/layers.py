@@ -84,6 +84,10 @@ class AcceleratedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         return self.batch_normed((self,), input) if self.training else super().forward(input)
 
+    def _check_input_dim(self, input: Any) -> None:
+        if isinstance(input, Tensor):  # no tracer's stand-in, which has no dimensions to compare
+            super()._check_input_dim(input)
+
     def batch_normed(self, layers: Sequence[nn.Module], input: Tensor, relu: bool = False) -> Tensor:
         """In training; `layers`: of whom it is the result, this one and a ReLU after it."""
         self._check_input_dim(input)

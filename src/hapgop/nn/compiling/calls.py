@@ -146,6 +146,8 @@ def _with_sum(graph: fx.Graph, norm: fx.Node) -> fx.Node:
     other = others[0]
     if not isinstance(other, fx.Node) or not _alike(other, norm):
         return norm
+    if any(isinstance(running, fx.Node) and len(running.users) > 1 for running in norm.args[1:3]):
+        return norm  # a norm that is called twice, and which moves its statistics in this order
     with graph.inserting_before(total):
         together = graph.call_function(batch_norm, norm.args, {"residual": other})
     together.meta = dict(total.meta)

@@ -9,7 +9,7 @@ from hapgop.errors import InputError
 from hapgop.nn import ops, shortcut
 from hapgop.nn.functional.arguments import Ints, Numbers, Padding, checked_activation, several, sides
 from hapgop.nn.functional.gate import batched, elsewhere, not_ours, overridable
-from hapgop.nn.layout import suggests_channels_last
+from hapgop.nn.layout import suggests
 from hapgop.shape import ShapeError
 
 
@@ -230,14 +230,10 @@ def _conv_transpose(
     _check_transposed_weight(x, w, bias, groups)
     size = [_transposed(*axis) for axis in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, more, strict=True)]
     every_side = (padding[0], padding[0], padding[1], padding[1])
-    last = _suggests(x) or _suggests(w)
+    last = suggests(x) or suggests(w)
     y = ops.grad_x(x, w, bias, size, stride, every_side, dilation, groups, last, activation)
     y = y.squeeze(2) if axes == 1 else y
     return y if has_batch else y[0]
-
-
-def _suggests(tensor: Tensor) -> bool:
-    return suggests_channels_last(tensor.shape, tensor.stride())
 
 
 def _transposed(size: int, kernel: int, stride: int, padding: int, dilation: int, more: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import handle_torch_function, has_torch_function
 
 from hapgop.nn.plain import for_others, written_down
 from hapgop.nn.report import Answer, count
@@ -22,8 +22,9 @@ def overridable(function: Function) -> Function:
 
     @wraps(function)
     def listening(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if has_torch_function_unary(input):
-            return handle_torch_function(listening, (input,), input, *args, **kwargs)
+        given = (input, *args, *kwargs.values())
+        if has_torch_function(given):
+            return handle_torch_function(listening, given, input, *args, **kwargs)
         return function(input, *args, **kwargs)
 
     return cast(Function, listening)

@@ -1,5 +1,6 @@
 """The linear map of the last axis."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,7 +20,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     torch.Size([2, 4])
     """
     activation = checked_activation(activation)
-    if (reason := not_ours(input)) is not None:
+    reason = not_ours(input)
+    if reason is None and not torch.compiler.is_compiling() and not input.numel():
+        reason = "an empty tensor"
+    if reason is not None:
         elsewhere("linear", reason)
         y = F.linear(input, weight, bias)
         return y if activation is None else F.relu(y)

@@ -8,7 +8,7 @@ from hapgop.errors import InputError
 from hapgop.nn import ops
 from hapgop.nn.functional.arguments import checked_activation
 from hapgop.nn.functional.gate import elsewhere, not_ours, overridable
-from hapgop.nn.layout import suggests_channels_last
+from hapgop.nn.layout import suggests
 
 
 @overridable
@@ -28,8 +28,9 @@ def batch_norm(
     """`torch.nn.functional.batch_norm` of (n, c, ih, iw), then `residual` added, then the activation.
 
     In training, y = activation((x - mean) / sqrt(var + eps) * weight + bias + residual) with mean and variance of each
-    channel over batch and pixels, and the running ones move towards them; that is ours where the channels come last.
-    residual: of the shape of input. `activation` is None or "relu". Raises InputError.
+    channel over batch and pixels; the running mean moves towards that mean, the running variance towards that of a
+    sample. It is ours where the channels come last. residual: of the shape of input. `activation` is None or "relu".
+    Raises InputError. After Ioffe and Szegedy, arXiv 1502.03167.
 
     >>> x = torch.arange(4.0).view(1, 1, 2, 2)
     >>> batch_norm(x, None, None, training=True, residual=x).flatten().tolist()  # doctest: +ELLIPSIS
@@ -48,10 +49,14 @@ def batch_norm(
     y, stats = ops.batch_norm(input, weight, bias, residual, eps, activation)
     if running_mean is not None and running_var is not None:
         count = input.numel() // input.shape[1]
+        kept = running_mean, running_var
+        if not torch.compiler.is_compiling():
+            # PyTorch's own norm, which may have saved them for its way back, does not count this as a change either.
+            kept = running_mean.data, running_var.data
         with torch.no_grad():
-            running_mean.lerp_(stats[0], momentum)
+            kept[0].lerp_(stats[0], momentum)
             # The variance of a sample, as PyTorch keeps it.
-            running_var.lerp_(stats[1] * (count / (count - 1)), momentum)
+            kept[1].lerp_(stats[1] * (count / (count - 1)), momentum)
     return y
 
 
@@ -71,6 +76,6 @@ def _refused(
         return "tensors of different dtypes"
     if x.dtype not in (torch.float32, torch.float64):
         return f"{str(x.dtype).removeprefix('torch.')} tensors"
-    if not suggests_channels_last(x.shape, x.stride()) and x.shape[1] > 1:
+    if not suggests(x) and x.shape[1] > 1:
         return "channels first"
     return None

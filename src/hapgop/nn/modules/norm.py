@@ -53,6 +53,10 @@ class BatchNorm2d(nn.BatchNorm2d):
             input, *kept, self.weight, self.bias, own, share, self.eps, residual=residual, activation=self.activation
         )
 
+    def _check_input_dim(self, input: Any) -> None:
+        if isinstance(input, Tensor):  # no tracer's stand-in, which has no dimensions to compare
+            super()._check_input_dim(input)
+
     def extra_repr(self) -> str:
         text: str = super().extra_repr()
         return text if self.activation is None else f"{text}, activation={self.activation!r}"

@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 
 from hapgop.engine import get_precision
 from hapgop.errors import InputError
+from hapgop.nn.layout import suggests
 from hapgop.nn.plain import plain
 from hapgop.nn.training.arenas import Arenas
 from hapgop.nn.training.call import Call
@@ -60,8 +61,8 @@ class TrainingProgram:
         if isinstance(step, str):
             result: Tensor = self.net(x)
             return result
-        x = x.contiguous(memory_format=torch.channels_last)
-        return Call.apply(step, x, *step.parameters)
+        y = Call.apply(step, x.contiguous(memory_format=torch.channels_last), *step.parameters)
+        return _as_layers_lay(y, x, step)
 
     def forth(self, x: Tensor) -> tuple[Tensor, Back]:
         """The net's result for images (n, c, h, w), and the way back, to be gone at most once.
@@ -81,10 +82,10 @@ class TrainingProgram:
         if isinstance(step, str) or x.requires_grad or step.heard():
             return by_autograd(self, self.net, x)
         self.reason = None
-        x = x.contiguous(memory_format=torch.channels_last)
+        images = x.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            y, arena = step.forward(x)
-        return y, _Back(step, x, y, arena)
+            y, arena = step.forward(images)
+        return _as_layers_lay(y, x, step), _Back(step, images, y, arena)
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans are of tensors where they lie: a copy makes its own.
@@ -174,6 +175,13 @@ class _Back:
             )
         with torch.no_grad():
             self._step.learn(self._x, self._y, arena, self._step.laid(g))
+
+
+def _as_layers_lay(y: Tensor, x: Tensor, step: Step) -> Tensor:
+    """Maps come channels last where PyTorch's layers give them so: for such images, or behind such a filter."""
+    if y.dim() < 4 or suggests(x) or any(p.dim() == 4 and suggests(p) for p in step.parameters):
+        return y
+    return y.contiguous()
 
 
 def _refused(x: Tensor) -> str | None:

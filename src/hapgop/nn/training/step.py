@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import increment_version
 
 from hapgop.algorithms import Problem
 from hapgop.algorithms.maps import MapProblem
@@ -59,7 +60,6 @@ class Step:
         self.plan, self.calls = plan, TrainingCalls(plan)
         # Of the norms that are called: a net may have others.
         norms = [node for node in graph.nodes if node.op == "batch_norm2d"]
-        self._running = [seen.tensors[node.params[role]] for node in norms for role in ("running_mean", "running_var")]
         counts: list[Any] = [seen.modules[node.name].num_batches_tracked for node in norms]
         self._tracked: list[Tensor] = [count for count in counts if count is not None]
         self._shape = (n, *plan.size)
@@ -80,10 +80,8 @@ class Step:
         arena, y = self._arenas.take(plan.arena), self._like_result()
         for place, share in plan.dropped.items():
             start = plan.starts[place] // 4
-            # As PyTorch draws, and in its order.
-            arena[start : start + plan.elements[place]].bernoulli_(1 - share).div_(1 - share)
+            _draw(arena[start : start + plan.elements[place]], share)
         self.calls.forward(arena.data_ptr(), self._forward(x, y))
-        increment_version(self._running)
         if self._tracked:
             torch._foreach_add_(self._tracked, 1)
         count_all(self._answers[0])
@@ -167,13 +165,26 @@ class Step:
         """
         given, recorded = (x, *self.parameters), torch.is_grad_enabled()
         buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
-        with torch.enable_grad(), torch.random.fork_rng([]):
-            if drawn_from is not None:
-                torch.set_rng_state(drawn_from)
+        with torch.enable_grad(), torch.random.fork_rng([]), self._dropping(drawn_from):
             y = torch.func.functional_call(self.net, buffers, (x,))
             learned = [tensor for tensor in given if tensor.requires_grad]
             found = iter(torch.autograd.grad(y, learned, g, create_graph=recorded, allow_unused=True))
         return [next(found) if tensor.requires_grad else None for tensor in given]
+
+    @contextmanager
+    def _dropping(self, drawn_from: Tensor | None) -> Iterator[None]:
+        """Has the layers drop what the way forth has dropped, whose maps lie in another order than theirs may."""
+        hooks = []
+        try:
+            if drawn_from is not None:
+                torch.set_rng_state(drawn_from)
+            for place, share in self.plan.dropped.items():
+                kept = _draw(torch.empty(self.plan.elements[place]), share)
+                hooks.append(self._seen.modules[place.name].register_forward_hook(partial(_times, kept)))
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def laid(self, g: Tensor) -> Tensor:
         """The gradient of the result, lying as that does."""
@@ -202,6 +213,20 @@ class Step:
     def _addresses(self, places: Sequence[Place], ends: Mapping[Place, int]) -> list[int]:
         tensors = self._seen.tensors
         return [tensors[p.name].data_ptr() if p.kind == "tensor" else ends[p] for p in places]
+
+
+def _draw(kept: Tensor, share: float) -> Tensor:
+    """What a dropout multiplies by: drawn as PyTorch draws, and in its order."""
+    return kept.bernoulli_(1 - share).div_(1 - share)
+
+
+def _times(kept: Tensor, layer: nn.Module, given: tuple[Tensor], _: Tensor) -> Tensor:
+    """What a dropout gives that multiplies by these, which lie channels last."""
+    (x,) = given
+    if x.dim() < 4:
+        return x * kept.view(x.shape)
+    n, c, h, w = x.shape
+    return x * kept.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def _formats(tensor: Tensor) -> tuple[bool, ...]:

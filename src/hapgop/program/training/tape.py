@@ -71,6 +71,7 @@ class Tape:
     def new(self, kind: Kind, name: str, elements: int) -> Place:
         """A place for so many numbers."""
         place = Place(kind, name)
+        assert self.elements.get(place, elements) == elements, "two values would share it"
         self.elements[place] = elements
         return place
 
@@ -128,7 +129,8 @@ class Tape:
     def gradient_for(self, value: Place) -> Place:
         """A place for what a reader of the value sends back, of its size; to be handed to `send`."""
         self._count += value in self._gradients
-        name = value.name if value not in self._gradients else f"{value.name}:{self._count}"
+        # No node is called so: a second call of a module is "relu:2".
+        name = value.name if value not in self._gradients else f"{value.name}/{self._count}"
         return self.new("gradient", name, self.elements[value])
 
     def send(self, value: Place, gradient: Place, *, own: bool = True) -> None:

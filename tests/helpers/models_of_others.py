@@ -1,18 +1,8 @@
 """What the tests of accelerate and torch.compile share: models, results, and how far from exact they are."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import torch
+from hand_written import MODELS
 from torch import nn
-
-if "hand_written" not in sys.modules:  # where pickle looks for the classes: they may be made only once
-    _spec = importlib.util.spec_from_file_location("hand_written", Path(__file__).parent / "hand_written.py")
-    sys.modules["hand_written"] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules["hand_written"])
-
-MODELS = sys.modules["hand_written"].MODELS
 
 
 def lived_in(name):
