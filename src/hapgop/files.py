@@ -1,11 +1,15 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import threading
 from pathlib import Path
 from typing import Any
+
+# What disks say that can do nothing of the kind for a folder: those of some virtual machines and networks.
+_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -31,6 +35,9 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
         finally:
             os.close(folder)
 

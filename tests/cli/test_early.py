@@ -1,6 +1,8 @@
 """What is refused before the data are read, and what is said of a run that is not over."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -120,6 +122,16 @@ def test_options_that_are_as_it_began_are_heard(run):
     assert how == beginning.loaded_as(run, begun, {})
 
 
+def test_what_could_not_be_read_when_it_began_stays_out(run):
+    assert beginning.resumed(train.ALONE, None, run, {}, {}, net=None).how["retry"] is False
+
+
+def test_true_and_false_may_be_written_as_errors_write_them():
+    settings = ["nesterov=False", "flip=True", "test_flip = false", "border=edge", "shift= 2"]
+    wanted = {"nesterov": False, "flip": True, "test_flip": False, "border": "edge", "shift": 2}
+    assert training.recipe_changes(None, settings) == wanted
+
+
 @pytest.mark.usefixtures("no_data")
 def test_a_lost_checkpoint_is_no_end(hapgop, run):
     (run / "checkpoint.safetensors").unlink()
@@ -173,8 +185,30 @@ def test_the_report_names_the_command_that_began(hapgop, finished):
     shutil.copytree(finished, "over")
     config = json.loads(Path("over/config.json").read_text())
     Path("over/config.json").write_text(json.dumps({**config, "command": "hapgop train digits --as-it-began"}))
-    assert hapgop("train", "--resume", "--run", "over").code == 0
+    done = hapgop("train", "--resume", "--run", "over")
+    assert done.code == 0
+    assert "has changed" not in done.err
     assert "hapgop train digits --as-it-began" in Path("over/report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["README.md", "report.html"])
+def test_a_disk_that_is_full_at_the_report_loses_no_training(hapgop, finished, monkeypatch, name):
+    shutil.copytree(finished, "over")
+    replace = Path.replace
+
+    def full(path, target):
+        if Path(target).name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        done = hapgop("train", "--resume", "--run", "over")
+    assert done.code == 2
+    assert f"over: the report cannot be written ({os.strerror(errno.ENOSPC)})." in done.err
+    assert "trained and kept; this writes it:\n  hapgop train --resume --run over" in done.err
+    assert training.only_report_missing(Path("over"))
+    assert Path("over/README.md").exists() == (name == "report.html")
 
 
 def test_no_run_is_kept_where_the_demo_is_replaced(monkeypatch, tmp_path):

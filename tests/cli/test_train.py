@@ -332,8 +332,11 @@ def test_a_run_killed_before_its_report_gets_it_by_resume(trained, hapgop):
     whole = Path("first/report.html").read_text()
     Path("first/report.html").unlink()
     weights = Path("first/model.safetensors").read_bytes()
+    config = json.loads(Path("first/config.json").read_text())
+    Path("first/config.json").write_text(json.dumps({**config, "data": {**config["data"], "mark": "another"}}))
     done = hapgop("train", "--resume", "--run", "first")
     assert done.code == 0, done.err
+    assert "note: digits has changed since the training (1,797 images then, 1,797 now)" in done.err
     assert Path("first/model.safetensors").read_bytes() == weights
     assert "Test accuracy" in done.out
     assert len(Path("first/report.html").read_text()) == pytest.approx(len(whole), rel=0.01)

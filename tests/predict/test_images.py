@@ -45,11 +45,14 @@ TURNS = {
 }
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("orientation", TURNS)
-def test_exif_rotation_is_followed(tmp_path, orientation):
+def test_exif_rotation_is_followed(tmp_path, orientation, suffix, compression):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path, Image.fromarray(COLOUR), exif=exif)
+    how = {} if compression is None else {"compression": compression}
+    path = saved(tmp_path, Image.fromarray(COLOUR), f"picture.{suffix}", exif=exif, **how)
     assert np.array_equal(pixels(open_image(path)), TURNS[orientation](COLOUR))
 
 

@@ -44,6 +44,18 @@ def test_a_folder_that_is_named_is_read_though_it_is_hidden(shelf):
     assert found(Walk(), shelf / ".git") == ["a.png"]
 
 
+@pytest.mark.parametrize(
+    "name", ["System Volume Information", "$RECYCLE.BIN", "RECYCLER", "lost+found", "@eaDir", "#recycle"]
+)
+def test_what_systems_keep_on_their_disks_is_hidden(shelf, name):
+    (shelf / name).mkdir()
+    Image.new("L", (2, 2)).save(shelf / name / "a.png")
+    walk = Walk()
+    assert len(found(walk, shelf)) == 4
+    assert walk.hidden == 6
+    assert [path.name for path in folders_in(shelf)] == ["deep"]
+
+
 def trained(folder, *files):
     folder.mkdir(parents=True)
     for name in files:

@@ -1,6 +1,8 @@
 """IDX files, .npz archives and the digits: read exactly, refused with words."""
 
+import errno
 import gzip
+import os
 import struct
 from pathlib import Path
 from unicodedata import normalize
@@ -126,6 +128,33 @@ def test_digits_are_those_of_scikit_learn() -> None:
     assert data.test is not None
     shares = np.bincount(data.test.labels) / np.bincount(bunch.target)
     assert abs(shares - 0.2).max() < 0.005
+
+
+def test_a_folder_called_digits_is_not_passed_over_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not any("./digits" in note for note in load("digits").notes)
+    (tmp_path / "digits").mkdir()
+    assert any("digits/ here is not used: ./digits names it" in note for note in load("digits").notes)
+
+
+def test_the_home_of_nobody_is_a_name_like_any_other() -> None:
+    with pytest.raises(InputError, match="~nobody-of-this-name: there is no such folder or file"):
+        load("~nobody-of-this-name")
+
+
+@pytest.mark.parametrize("looking", ["exists", "is_dir", "iterdir"])
+def test_a_place_that_may_not_be_looked_at_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looking: str
+) -> None:
+    root = idx_folder(tmp_path / "idx", packed=False)
+
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, looking, refused)
+        with pytest.raises(InputError, match=rf"idx: cannot be read \({os.strerror(errno.EACCES)}\)"):
+            load(root)
 
 
 LAYOUTS = {

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import IO
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
 
 from hapgop.errors import InputError
-from hapgop.train import Reading, load, worker, workers
+from hapgop.train import Reading, Recipe, Step, fit, load, worker, workers
 from hapgop.train import cache as caching
 
 Paint = Callable[..., Path]
@@ -114,6 +116,44 @@ def test_what_the_machine_kept_from_being_read_is_tried_again(
     assert decodings(pets) == []
 
 
+def test_a_training_goes_on_with_the_pictures_that_it_began_with(
+    pets: Path, tmp_path: Path, net: Callable[[int], torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Image.open
+
+    def troubled(path: Path | str) -> Image.Image:
+        if Path(path).name == "3.png":
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path)
+
+    def stop(event: object) -> None:
+        if isinstance(event, Step):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", troubled)
+        begun = load(pets, size=8)
+    assert not fit(begun, tmp_path / "run", Recipe(epochs=1, batch_size=6), net=net(2), progress=stop).finished
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    again = load(pets, size=8, retry=False)
+    assert again.skipped == begun.skipped != ()
+    assert fit(again, tmp_path / "run", net=net(2), resume=True).finished
+    whole = load(pets, size=8)
+    assert whole.skipped == ()
+    with pytest.raises(InputError, match="added, taken away or changed since, or have become readable"):
+        fit(whole, tmp_path / "copy", net=net(2), resume=True)
+
+
+def test_an_entry_that_may_only_be_read_is_used(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(pets)
+
+    def refused(*where: object, **how: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(caching.os, "utime", refused)
+    assert decodings(pets) == []
+
+
 def test_an_entry_that_was_made_meanwhile_is_left_alone(pets: Path, cache: Path) -> None:
     theirs: list[int] = []
 
@@ -148,6 +188,15 @@ def test_a_place_that_cannot_be_written_is_named(pets: Path, tmp_path: Path, mon
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HAPGOP_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match="HAPGOP_CACHE"):
+        load(pets)
+
+
+def test_a_place_that_may_not_be_written_is_named(pets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*where: object, **how: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(caching.tempfile, "mkdtemp", refused)
+    with pytest.raises(InputError, match=f"{os.strerror(errno.EACCES)}.*HAPGOP_CACHE"):
         load(pets)
 
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from hapgop.train import Workers
+from hapgop.train import WorkerLost, Workers
+from hapgop.train.distributed import lost_is_said
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo and signals")
 
 # A net without dropout and batch norm, whose noise and statistics each process has for itself.
 TRAINING = """
-import os, sys
+import dataclasses, os, sys
 import numpy as np, torch
 from hapgop import engine, train
 torch.set_num_threads(1); engine.set_threads(1)
@@ -39,6 +40,11 @@ with train.joined() as workers:
     def tell(event):
         if isinstance(event, train.Step) and event.epoch == 2:
             print("pid", os.getpid(), flush=True)
+    if not workers.alone:
+        try:
+            train.fit(dataclasses.replace(data, mark=str(workers.rank)), run, recipe, net=net, workers=workers)
+        except ValueError as refused:
+            os.write(1, f"refused: {refused}\\n".encode())
     try:
         done = train.fit(data, run, recipe, net=net, workers=workers, resume=resume, checkpoint_every=0, progress=tell)
         os.write(1, f"finished: {done.finished}\\n".encode())
@@ -94,11 +100,20 @@ def test_the_parts_are_all_images_each_once(images: int, workers: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_before_the_first_step_no_checkpoint_is_promised() -> None:
+    with pytest.raises(WorkerLost, match="gone, before the first step") as caught, lost_is_said(begun=False):
+        raise RuntimeError("Connection closed by peer")
+    assert "--resume" not in str(caught.value)
+    with pytest.raises(WorkerLost, match=r"last checkpoint is whole.*--resume"), lost_is_said():
+        raise RuntimeError("Connection closed by peer")
+
+
 def test_two_processes_train_as_one_and_a_killed_one_ends_both(tmp_path: Path) -> None:
     alone, together, killed = tmp_path / "alone", tmp_path / "together", tmp_path / "killed"
     first, second = start(alone, 1, 3), start(together, 2, 3)
     ended(first)
-    ended(second)
+    # Of images that differ, both have said so before.
+    assert ended(second).count("refused: The processes do not have the same images") == 2
     close(alone, together)
     for mine, theirs in zip(metrics(alone), metrics(together), strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-4)

@@ -185,6 +185,14 @@ def test_a_net_that_does_not_fit_leaves_no_folder(tmp_path: Path, data: Data) ->
     assert not run.exists()
 
 
+def test_a_batch_norm_of_a_single_value_is_refused_with_words(tmp_path: Path, data: Data) -> None:
+    norm = torch.nn.BatchNorm2d(4)
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 8), norm, torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    with pytest.raises(InputError, match=r"One image at a time is too little.*batch_size=2 "):
+        fit(data, tmp_path / "run", Recipe(epochs=1, batch_size=1), net=module)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_lost_training_says_so_and_keeps_sound_weights(tmp_path: Path, data: Data, net: NetMaker) -> None:
     wild = Recipe(epochs=2, batch_size=10, learning_rate=1e30, warmup=0)
     with pytest.raises(Diverged, match=r"learning rate below 1e\+30, such as 2e\+29"):

@@ -134,10 +134,19 @@ def _loaded(name: str, debug: bool) -> Callable[..., Any]:
 
 def _explained(command: str, error: Exception, debug: bool) -> int:
     """Says what went wrong, in one message, and gives the exit code."""
+    # PyTorch has no error of its own for it.
+    starved = isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
     if debug:
         traceback.print_exception(error)
     elif isinstance(error, InputError):
         console.complain(str(error))
+    elif starved:
+        console.complain(
+            "there is too little memory for this: smaller images, or fewer at a time, need less (--size, --batch-size,"
+            " where a command has them)."
+        )
     elif isinstance(error, OSError):
         console.complain(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
     elif isinstance(error, ModuleNotFoundError):
@@ -149,7 +158,7 @@ def _explained(command: str, error: Exception, debug: bool) -> int:
             f"this is a mistake of hapgop itself ({type(error).__name__}: {error})."
             " The same command with --debug shows where."
         )
-    return 2 if isinstance(error, InputError) else 1
+    return 2 if starved or isinstance(error, InputError) else 1
 
 
 def _show_warning(message: Warning | str, *where: Any, **options: Any) -> None:

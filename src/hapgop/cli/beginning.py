@@ -6,7 +6,7 @@ Reading them may take an hour, after which nobody wants to hear of a name mistyp
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ class Beginning:
     """What is settled of a training before its data are read.
 
     how: with what `train.load` makes the images. threads, precision: those of a run that goes on, else None.
-    goes_on: False where the training is over, and only its report missing.
+    goes_on: False where the training is over, and only its report missing. told: what its config.json tells of the
+    data then.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Beginning:
     threads: int | None = None
     precision: str | None = None
     goes_on: bool = True
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 def new(
@@ -81,8 +83,10 @@ def resumed(
     folder = Path(workers.told(str(run)))
     recipe = train.Recipe.from_json(begun.get("recipe")).changed(**changes)
     goes_on = workers.told(workers.first and _goes_on(folder, begun, recipe, net))
-    how = loaded_as(folder, begun, images)
-    return Beginning(source, folder, recipe, how, begun.get("threads"), begun.get("precision"), goes_on)
+    # The same images to the last one: what could not be read then must not come in now.
+    how = {**loaded_as(folder, begun, images), "retry": False}
+    threads, precision = begun.get("threads"), begun.get("precision")
+    return Beginning(source, folder, recipe, how, threads, precision, goes_on, begun["data"])
 
 
 def read(run: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from hapgop import explain, nn, train
 from hapgop.cli import console, training
 from hapgop.cli.bars import Bar
+from hapgop.errors import InputError
 from hapgop.predict import Predictor
 from hapgop.predict.folder import CARD
 from hapgop.program import layers
@@ -23,8 +24,11 @@ def this_command() -> str:
     return shlex.join(["hapgop", *sys.argv[1:]])
 
 
-def judged(data: train.Data, result: train.Result) -> None:
-    """Tells how good the trained net is, then writes its report and says where."""
+def judged(data: train.Data, result: train.Result, go_on: str | None = None) -> None:
+    """Tells how good the trained net is, then writes its report and says where.
+
+    go_on: the command that writes it later. Raises InputError where it cannot be written now.
+    """
     predictor = Predictor(result.run)
     seconds = sum(line["seconds"] for line in result.metrics)
     console.write(f"{result.message} It took {seconds:,.0f} seconds.")
@@ -33,7 +37,13 @@ def judged(data: train.Data, result: train.Result) -> None:
     console.write(training.accuracy(evaluation))
     # A temperature that was fitted on the very images that it is judged by would flatter.
     validation = train.evaluate(predictor, data, "validation") if evaluation.split == "test" else None
-    _write_report(data, result, predictor, evaluation, validation)
+    try:
+        _write_report(data, result, predictor, evaluation, validation)
+    except OSError as error:
+        raise InputError(
+            f"{result.run}: the report cannot be written ({error.strerror or error}). The net is trained and kept; this"
+            f" writes it:\n  {go_on or training.go_on_with(result.run, None)}"
+        ) from error
     console.write(f"Report: {result.run / REPORT}")
 
 
@@ -66,6 +76,10 @@ def _write_report(
     table = layers(predictor.graph)
     # What draws takes more than half a second to import, which nobody should wait for before the training.
     studio = import_module("hapgop.studio")
+    # The report last: a run that has one is over.
+    studio.write_card(
+        result.run / CARD, config=predictor.config, evaluation=evaluation, layers=table, calibration=calibration
+    )
     studio.write_report(
         result.run / REPORT,
         title=f"{predictor.config['net']['name']} on {Path(data.source).name}",
@@ -79,9 +93,6 @@ def _write_report(
         calibration=calibration,
         snapshots=train.load_filters(result.run),
         health=_health(predictor, evaluation),
-    )
-    studio.write_card(
-        result.run / CARD, config=predictor.config, evaluation=evaluation, layers=table, calibration=calibration
     )
 
 

@@ -21,6 +21,8 @@ from hapgop.train.run import REPORT
 from hapgop.train.starting import Stage, stage
 
 DEMO: Final = Path("runs/demo")
+# As Python and errors that quote it write them.
+_TRUTHS: Final = {"True": "true", "False": "false"}
 
 
 def use_threads(threads: int | None) -> None:
@@ -55,13 +57,13 @@ def recipe_changes(path: Path | None, settings: Iterable[str]) -> dict[str, Any]
         except InputError as error:
             raise InputError(f'--recipe {path}: {error} A run\'s config.json works, as does "recipe" in it.') from error
     for setting in settings:
-        name, equals, text = setting.partition("=")
+        name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise InputError(f"--set {setting}: NAME=VALUE is wanted, as in cutout=8.")
         try:
-            changes[name.strip()] = json.loads(text)
+            changes[name] = json.loads(_TRUTHS.get(text, text))
         except ValueError:
-            changes[name.strip()] = text.strip()
+            changes[name] = text
     return changes
 
 

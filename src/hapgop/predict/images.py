@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from hapgop.errors import InputError
 from hapgop.predict import deep
@@ -35,10 +35,7 @@ def open_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
     path = Path(path)
     try:
         with Image.open(path) as image:
-            if size is not None:
-                # Twice the longer side, whatever the rotation: what is left to resample hides the difference.
-                image.draft(image.mode, (2 * max(size), 2 * max(size)))
-            return plain(image)
+            return plain(image, size)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
@@ -66,8 +63,17 @@ def open_image(path: str | os.PathLike[str], size: tuple[int, int] | None = None
         raise InputError(f"{path}: a damaged picture{other} ({str(error).rstrip('.')}).") from error
 
 
-def plain(image: Image.Image) -> Image.Image:
-    """`image` upright and in mode "L" or "RGB". Raises InputError where brightness has no agreed scale."""
+def plain(image: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
+    """`image` upright and in mode "L" or "RGB"; size: as in `open_image`, of a picture that is not decoded yet.
+
+    Raises InputError where brightness has no agreed scale.
+    """
+    if size is not None:
+        # Twice the longer side, whatever the rotation: what is left to resample hides the difference.
+        image.draft(image.mode, (2 * max(size), 2 * max(size)))
+    if image.format == "TIFF" and isinstance(image, ImageFile.ImageFile):
+        # Pillow 13 maps an uncompressed file into memory, if it knows its name, as if it lay turned there already.
+        image.filename = ""
     # Turning decodes, and what a decoder hands on says nothing of its file.
     said = deep.told(image) if deep.is_deep(image.mode) else deep.Told()
     image = ImageOps.exif_transpose(image)

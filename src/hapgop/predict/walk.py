@@ -15,6 +15,8 @@ from hapgop.predict.kinds import BEGINNING, HEIC, begins_like_a_picture
 _SEARCHED = SUFFIXES | HEIC
 # What a run holds beside its config.json, finished or not.
 _TRAINED = (WEIGHTS, "checkpoint.safetensors", "checkpoint.json")
+# What Windows, Linux and Synology's system keep on their disks.
+_SYSTEMS = frozenset({"system volume information", "$recycle.bin", "recycler", "lost+found", "@eadir", "#recycle"})
 _NAMED = 3
 
 
@@ -29,8 +31,8 @@ class Found(NamedTuple):
 class Walk:
     """Finds pictures, by their suffix or, where there is none, by their first bytes; counts what it passes over.
 
-    hidden: files and folders whose name begins with a dot, or __MACOSX; stray: other files, by suffix; runs: folders
-    that `hapgop train` made, which are not entered.
+    hidden: files and folders whose name begins with a dot, or __MACOSX, and the bins of systems and the like; stray:
+    other files, by suffix; runs: folders that `hapgop train` made, which are not entered.
     """
 
     def __init__(self) -> None:
@@ -113,7 +115,7 @@ def _sorted(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def _is_hidden(entry: os.DirEntry[str]) -> bool:
-    return entry.name.startswith((".", "__MACOSX"))
+    return entry.name.startswith((".", "__MACOSX")) or entry.name.lower() in _SYSTEMS
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

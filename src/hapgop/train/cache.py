@@ -30,7 +30,7 @@ from hapgop.train.progress import Progress, Reading
 from hapgop.train.shaping import Shaping
 
 # The array, the sizes and the rules by which pictures were made fit: raise it when any of them changes.
-_FORMAT = 3
+_FORMAT = 4
 _LIMIT = 16 << 30
 _ABANDONED = 24 * 3600.0
 _SUGGESTED_SIDE = 128
@@ -62,41 +62,47 @@ class Decoded:
         return [f"{self.several:,} pictures have several pages or frames: the first is used, the others are not."]
 
 
-def decoded(listing: Listing, shaping: Shaping, progress: Progress) -> Decoded:
+def decoded(listing: Listing, shaping: Shaping, progress: Progress, *, retry: bool = True) -> Decoded:
     """The pictures at one size, from the cache, or decoded into it now.
 
     They suggest `suggested_size`, and 1 channel where all are grey, 3 elsewhere. The cache is
     $HAPGOP_CACHE or ~/.cache/hapgop; an entry belongs to the paths, sizes and times of change of all files, and
-    the entries used longest ago make room. Raises InputError where the cache cannot be written, or holds no more.
+    the entries used longest ago make room. retry: whether an entry is made again where something that the machine kept
+    from being read can be read now. Raises InputError where the cache cannot be written, or holds no more.
     """
     home, key = _home(), _key(listing, shaping)
     entry = home / key
-    found = _current(entry, listing)
+    found = _current(entry, listing) if retry else _opened(entry)
     if found is not None:
         return found
     home = _made(home)
-    scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
     try:
-        _fill(scratch, listing, shaping, progress)
+        scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
         try:
-            scratch.rename(entry)
-        except OSError:
-            # Somebody else has made the same entry at the same time: theirs is as good, and perhaps in use.
-            if _current(entry, listing) is None:
-                shutil.rmtree(entry, ignore_errors=True)
-                scratch.rename(entry)
+            _fill(scratch, listing, shaping, progress)
+            _put(scratch, entry, listing)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise InputError(
             f"{home}: the decoded pictures cannot be kept there ({error.strerror or error})."
             " HAPGOP_CACHE names another folder."
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     _make_room(home, entry)
     found = _opened(entry)
     if found is None:
         raise InputError(f"{entry}: the decoded pictures vanished while they were being opened.")
     return found
+
+
+def _put(scratch: Path, entry: Path, listing: Listing) -> None:
+    try:
+        scratch.rename(entry)
+    except OSError:
+        # Somebody else has made the same entry at the same time: theirs is as good, and perhaps in use.
+        if _current(entry, listing) is None:
+            shutil.rmtree(entry, ignore_errors=True)
+            scratch.rename(entry)
 
 
 def suggested_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
@@ -262,8 +268,9 @@ def _opened(entry: Path) -> Decoded | None:
     try:
         index = json.loads((entry / "index.json").read_text())
         pixels = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
-        # The time of the last use, by which room is made.
-        os.utime(entry / "index.json")
+        # The time of the last use, by which room is made. What may only be read is as good.
+        with suppress(OSError):
+            os.utime(entry / "index.json")
         return Decoded(
             pixels=pixels,
             unreadable={int(number): reason for number, reason in index["unreadable"].items()},

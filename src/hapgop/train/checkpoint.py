@@ -89,8 +89,9 @@ def load_checkpoint(path: Path, state: State, task: Mapping[str, Any]) -> Positi
         raise InputError(f"{path}: damaged or cut short, so the training cannot go on ({error}).") from error
     for key, wanted in task.items():
         if found.get(key) != wanted:
+            since = " Images were added, taken away or changed since, or have become readable." if key == "data" else ""
             raise InputError(
-                f"{folder}: this training began with another {key} ({found.get(key)}, now {wanted})."
+                f"{folder}: this training began with another {key} ({found.get(key)}, now {wanted}).{since}"
                 " It goes on only as it began; a new one needs another folder."
             )
     try:

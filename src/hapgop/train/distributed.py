@@ -67,11 +67,20 @@ class Workers:
         """The first process's value, in all of them."""
         if self.alone:
             return value
-        with lost_is_said():
+        with lost_is_said(begun=False):
             box: list[Any] = [value]
             distributed.broadcast_object_list(box)
         told: T = box[0]
         return told
+
+    def agree(self, value: object) -> bool:
+        """Whether all processes have the same value; the same answer everywhere."""
+        if self.alone:
+            return True
+        with lost_is_said(begun=False):
+            values: list[Any] = [None] * self.count
+            distributed.all_gather_object(values, value)
+        return all(other == value for other in values)
 
     def in_turn(self) -> Iterator[None]:
         """Yields once in each process: first in the first of each machine, then in all others."""
@@ -81,7 +90,7 @@ class Workers:
         for turn in (self.local_rank == 0, self.local_rank != 0):
             if turn:
                 yield
-            with lost_is_said():
+            with lost_is_said(begun=False):
                 distributed.barrier()
 
     @contextmanager
@@ -105,7 +114,7 @@ class Workers:
             return net
         # Of filters with one input channel, two layouts are the same memory: nothing is impaired.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        with lost_is_said():
+        with lost_is_said(begun=False):
             return DistributedDataParallel(net)
 
 
@@ -126,7 +135,7 @@ def joined() -> Iterator[Workers]:
     if not wanted():
         yield ALONE
         return
-    with lost_is_said():
+    with lost_is_said(begun=False):
         distributed.init_process_group("gloo", timeout=_PATIENCE)
     try:
         local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -136,8 +145,8 @@ def joined() -> Iterator[Workers]:
 
 
 @contextmanager
-def lost_is_said() -> Iterator[None]:
-    """Inside, a broken connection raises WorkerLost; every other error is itself."""
+def lost_is_said(*, begun: bool = True) -> Iterator[None]:
+    """Inside, a broken connection raises WorkerLost; every other error is itself. begun: whether steps are taken."""
     try:
         yield
     except RuntimeError as error:
@@ -145,7 +154,9 @@ def lost_is_said() -> Iterator[None]:
         if not isinstance(error, distributed.DistError) and not any(word in words.lower() for word in _LOST):
             raise
         reason = words.splitlines()[0] if words else type(error).__name__
-        raise WorkerLost(
-            "Another worker of this training is gone, so it cannot go on. The last checkpoint is whole:"
-            f" the same command with --resume goes on from there. ({reason})"
-        ) from error
+        left = (
+            "so it cannot go on. The last checkpoint is whole: the same command with --resume goes on from there."
+            if begun
+            else "before the first step: what it said last may tell why."
+        )
+        raise WorkerLost(f"Another worker of this training is gone, {left} ({reason})") from error

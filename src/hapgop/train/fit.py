@@ -90,9 +90,9 @@ def fit(
     the net as a graph, where `hapgop.nn.capture` cannot find it. command: the line of a shell that config.json is to
     name; a run that goes on keeps the one that it began with.
 
-    Raises InputError where the folder is in use, net and data do not fit, or there is nothing to go on with, and
-    its kinds Diverged where the loss is no number any more, Unwritable where the disk is full, and WorkerLost where
-    another process is gone. The test split is never looked at.
+    Raises InputError where the folder is in use, net and data do not fit, the processes have different images, or
+    there is nothing to go on with, and its kinds Diverged where the loss is no number any more, Unwritable where the
+    disk is full, and WorkerLost where another process is gone. The test split is never looked at.
 
     >>> result = fit(load("digits"), "runs/digits")  # doctest: +SKIP
     """
@@ -103,6 +103,8 @@ def fit(
         raise InputError("resume goes on with a run and overwrite throws it away: choose one.")
     if resume and weights is not None:
         raise InputError("weights are what a training begins with; one that goes on has its own: leave them out.")
+    if not workers.agree(data.fingerprint):
+        raise InputError("The processes do not have the same images: every machine needs the same files.")
     config: Mapping[str, Any] = {}
     stage = Stage.NONE
     if resume:
@@ -226,6 +228,13 @@ def _trained(training: Training) -> Result:
             with training.kept():
                 write_weights(folder, net, checkpoint.epoch)
         raise
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "One image at a time is too little for this net: a batch norm gets a single value a channel of it."
+            f" batch_size={2 * training.workers.count} (--batch-size) or more works."
+        ) from error
     at = training.position
     if not first:
         with training.kept():

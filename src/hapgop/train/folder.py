@@ -1,6 +1,7 @@
 """What a folder of class folders holds: found by names, and by first bytes where a name does not tell."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ _SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+# What else stands in such a name, which is read by its letters alone: training_set, seg_train, test-images, val2017.
+_BESIDE = re.compile("^(?:set|data|images|imgs|seg)+|(?:set|data|images|imgs|seg)+$")
+_NAMED = 5
 
 
 class Listed(NamedTuple):
@@ -37,7 +41,7 @@ class Listing:
     """All picture files below a root, sorted, and sentences on what was passed over.
 
     classes: the folders' names, composed (NFC): macOS writes é as two characters, others as one. unread: folders
-    beside train/, val/ and test/.
+    beside train/, val/ and test/. doubts: sentences on what may have been meant otherwise.
     """
 
     root: Path
@@ -45,6 +49,7 @@ class Listing:
     files: tuple[Listed, ...]
     passed_over: tuple[str, ...]
     unread: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """A sentence for each kind of file that was ignored."""
@@ -58,15 +63,16 @@ def listing(root: Path, *, to_learn: bool = True) -> Listing:
     """The class folders of `root`, or of its train/, val/ and test/; classes sorted by name.
 
     train/ splits the data where it holds folders itself; where it holds pictures, it is a class like any
-    other. A folder of runs, as a training makes it, is no class. Raises InputError where there are no class folders,
-    a class is empty, or there is only one. to_learn False: any picture in a class folder will do; empty folders are
-    left out.
+    other. training_set/, seg_test/ and the like are splits too. A folder of runs, as a training makes it, is no class.
+    Raises InputError where there are no class folders, a class is empty, or there is only one. to_learn False: any
+    picture in a class folder will do; empty folders are left out.
     """
     root = Path(os.path.abspath(root))
     walk = Walk()
     folders = folders_in(root)
     splits = _splits(root, folders, to_learn)
     unread: list[str] = []
+    divided = splits is not None
     if splits is None:
         splits = {"train": root}
     else:
@@ -87,7 +93,8 @@ def listing(root: Path, *, to_learn: bool = True) -> Listing:
     telling = (part for part in gathered if (part.split == "train" if to_learn else part.pictures))
     classes = tuple(sorted({part.name for part in telling}))
     files = [listed for part in gathered if part.pictures for listed in _listed(part, root, classes.index(part.name))]
-    return Listing(root, classes, tuple(sorted(files)), tuple(walk.notes()), tuple(unread))
+    doubts = [] if divided else _doubts(gathered)
+    return Listing(root, classes, tuple(sorted(files)), tuple(walk.notes()), tuple(unread), tuple(doubts))
 
 
 class _Gathered(NamedTuple):
@@ -97,6 +104,19 @@ class _Gathered(NamedTuple):
     name: str
     folder: Path
     pictures: list[Found]
+
+
+def _doubts(gathered: list[_Gathered]) -> list[str]:
+    """A sentence where classes hold the same folders and no picture beside them, as splits of an unknown name do."""
+    nested = [part for part in gathered if part.pictures and all(os.sep in found.path for found in part.pictures)]
+    inner = {frozenset(found.path.split(os.sep, 1)[0] for found in part.pictures) for part in nested}
+    if len(nested) < 2 or len(inner) > 1 or len(names := sorted(next(iter(inner)))) < 2:
+        return []
+    folders = _first([f"{part.name}/" for part in nested])
+    return [
+        f"{', '.join(folders[:-1])} and {folders[-1]} hold the same folders ({', '.join(_first(names))}), and each"
+        " counts as one class. If they are splits, call them train/ and test/."
+    ]
 
 
 def _listed(part: _Gathered, root: Path, label: int) -> Iterator[Listed]:
@@ -140,22 +160,37 @@ def set_aside(root: Path) -> Path | None:
 
 def _splits(root: Path, folders: list[Path], to_learn: bool) -> dict[str, Path] | None:
     """The folders of the splits by split, or None where the root holds the classes themselves."""
-    splits: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for folder in folders:
-        name = _SPLIT_NAMES.get(folder.name.lower())
-        if name is not None:
-            if name in splits:
-                raise InputError(f"{splits[name]} and {folder} could both be the {name} split. Keep one.")
-            splits[name] = folder
-    if "train" in splits and folders_in(splits["train"]):
+        if (name := _split_name(folder.name)) is not None:
+            found.setdefault(name, []).append(folder)
+    # Beside train/, train_images/ is something else.
+    found = {name: [one for one in some if one.name.lower() in _SPLIT_NAMES] or some for name, some in found.items()}
+    known = [folder for some in found.values() for folder in some]
+    learnable = any(folders_in(folder) for folder in found.get("train", ()))
+    if not learnable:
+        if not found or not all(folder in known or holds_runs(folder) for folder in folders):
+            return None
+        # Where they hold pictures themselves, test1/ and test2/ are classes like any others.
+        if len(known) > len(found) and not any(folders_in(folder) for folder in known):
+            return None
+    for name, some in found.items():
+        if len(some) > 1:
+            raise InputError(f"{some[0]} and {some[1]} could both be the {name} split. Keep one.")
+    splits = {name: some[0] for name, some in found.items()}
+    if learnable:
         return splits
-    if not splits or not all(folder in splits.values() or holds_runs(folder) for folder in folders):
-        return None
     if not to_learn:
         return splits if any(folders_in(folder) for folder in splits.values()) else None
     if "train" in splits:
         raise InputError(f"{splits['train']} holds no class folders, one for each class of pictures.")
     raise InputError(f"{root} has no train/ folder beside {', '.join(path.name for path in splits.values())}/.")
+
+
+def _split_name(folder: str) -> str | None:
+    """Which split a folder of this name holds, if it is one."""
+    letters = "".join(filter(str.isalpha, folder.lower()))
+    return _SPLIT_NAMES.get(_BESIDE.sub("", letters))
 
 
 def _check(walk: Walk, root: Path, splits: dict[str, Path], gathered: list[_Gathered], to_learn: bool) -> None:
@@ -206,5 +241,9 @@ def _wanted(root: Path) -> str:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(repr(name) for name in names[:5]) + more
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(repr(name) for name in names[:_NAMED]) + more
+
+
+def _first(names: list[str]) -> list[str]:
+    return names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED:,} more"]

@@ -30,6 +30,7 @@ def load(
     seed: int = 0,
     validation: float = VALIDATION_SHARE,
     cut: bool = True,
+    retry: bool = True,
     progress: Progress = silent,
 ) -> Data:
     """Labelled images in three splits.
@@ -46,7 +47,8 @@ def load(
     skipped and named. Raises InputError on whatever else is no usable data.
 
     cut=False is for images that a net is only judged by (see `load_for`): nothing is drawn, and one class or one image
-    will do.
+    will do. retry=False is for a training that goes on: what could not be read when the folder was decoded stays out,
+    though another try might read it now.
 
     >>> data = load("digits")
     >>> data.input_shape, len(data.train), len(data.validation), len(data.test)
@@ -55,7 +57,7 @@ def load(
     shaping = Shaping.of(size, channels, resize)
     if not 0 < validation < 1:
         raise InputError(f"validation is a share of the training images, above 0 and below 1, not {validation!r}.")
-    data = _found(source, shaping, to_learn=cut, progress=progress)
+    data = _found(source, shaping, to_learn=cut, retry=retry, progress=progress)
     if not cut:
         return data
     check_learnable(data)
@@ -74,10 +76,9 @@ def load_for(predictor: Predictor, source: str | os.PathLike[str], *, progress: 
     how = loaded_as(predictor.config, predictor.preprocessing)
     told = predictor.config.get("data", {})
     data = load(source, **how, cut=False, progress=progress)
-    same = told.get("mark") == data.mark
-    if same or (len(data.train) and _same_place(source, told.get("source"))):
+    if told.get("mark") == data.mark or (len(data.train) and _same_place(source, told.get("source"))):
         data = divided(data, how["seed"], how["validation"])
-        note = "" if same else _changed_note(data, told)
+        note = changed_note(data, told)
     else:
         other = f", which was trained on {told['source']}" if isinstance(told.get("source"), str) else ""
         note = (
@@ -109,31 +110,41 @@ def loaded_as(config: Mapping[str, Any], rules: Preprocessing) -> dict[str, Any]
     }
 
 
-def _found(source: str | os.PathLike[str], shaping: Shaping, *, to_learn: bool, progress: Progress) -> Data:
+def _found(
+    source: str | os.PathLike[str], shaping: Shaping, *, to_learn: bool, retry: bool, progress: Progress
+) -> Data:
     """What there is, with the splits that it has; to_learn: whether a picture folder must be fit for training."""
+    notes: list[str] = []
     if source == "digits":
         name, kind, (classes, splits) = "digits", "digits", arrays.digits()
+        if os.path.isdir(name):
+            notes.append("These are scikit-learn's digits. The folder digits/ here is not used: ./digits names it.")
     else:
-        path = _existing(Path(source).expanduser())
+        given = _expanded(source)
+        try:
+            path = _existing(given)
+            folder = path.is_dir()
+            idx = folder and arrays.is_idx(path)
+        except OSError as error:
+            raise InputError(f"{given}: cannot be read ({error.strerror or error}).") from error
         name = str(path)
-        if path.is_dir() and not arrays.is_idx(path):
-            return _folder(path, shaping, to_learn, progress)
-        if path.is_dir():
+        if folder and not idx:
+            return _folder(path, shaping, to_learn, retry, progress)
+        if idx:
             kind, (classes, splits) = "idx", arrays.idx(path)
         elif path.suffix.lower() == ".npz":
             kind, (classes, splits) = "npz", arrays.npz(path)
         else:
             hint = " Unpack it first." if path.suffix.lower() in (".zip", ".tar", ".gz", ".xz", ".7z") else ""
             raise InputError(f"{path}: this file is no data set.{hint} What works: {_WORK}.")
-    notes: list[str] = []
     fitted = _refitted(splits, shaping, notes)
     marked = mark.of_arrays(classes, splits)
     return assembled(name, kind, classes, fitted, resize=shaping.resize, notes=notes, mark=marked)
 
 
-def _folder(root: Path, shaping: Shaping, to_learn: bool, progress: Progress) -> Data:
+def _folder(root: Path, shaping: Shaping, to_learn: bool, retry: bool, progress: Progress) -> Data:
     found = listing(root, to_learn=to_learn)
-    pictures = decoded(found, shaping, progress)
+    pictures = decoded(found, shaping, progress, retry=retry)
     skipped = [
         Skipped(found.files[number].path, reason, found.files[number].label)
         for number, reason in sorted(pictures.unreadable.items())
@@ -158,7 +169,7 @@ def _folder(root: Path, shaping: Shaping, to_learn: bool, progress: Progress) ->
         splits,
         resize=shaping.resize,
         skipped=skipped,
-        notes=_size_note(pictures.sizes, pictures.pixels.shape[1:3]),
+        notes=[*found.doubts, *_size_note(pictures.sizes, pictures.pixels.shape[1:3])],
         passed_over=passed_over,
         modes=pictures.modes,
         mark=mark.of_files(found),
@@ -168,11 +179,13 @@ def _folder(root: Path, shaping: Shaping, to_learn: bool, progress: Progress) ->
 def _same_place(source: str | os.PathLike[str], other: object) -> bool:
     if not isinstance(other, str) or "digits" in (source, other):
         return source == other
-    return os.path.realpath(Path(source).expanduser()) == os.path.realpath(other)
+    return os.path.realpath(_expanded(source)) == os.path.realpath(other)
 
 
-def _changed_note(data: Data, told: Mapping[str, Any]) -> str:
-    """What to know where the data lie in the run's place and do not bear its mark."""
+def changed_note(data: Data, told: Mapping[str, Any]) -> str:
+    """What to know where data in a run's place do not bear the mark that it tells of; "" where they do."""
+    if told.get("mark") == data.mark:
+        return ""
     seen = f"the net may have been trained on images that are in the {' or '.join(data.drawn)} split now."
     if not told.get("mark"):
         return f"This run was made by an older hapgop, which cut its data otherwise: {seen}" if data.drawn else ""
@@ -181,6 +194,15 @@ def _changed_note(data: Data, told: Mapping[str, Any]) -> str:
     numbers = f" ({sum(counts):,} images then, {now})" if len(counts) == len(SPLITS) else f" ({now})"
     few = f" That moves few images to another split, but {seen}" if data.drawn else ""
     return f"{data.source} has changed since the training{numbers}.{few}"
+
+
+def _expanded(source: str | os.PathLike[str]) -> Path:
+    path = Path(source)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        # ~name of nobody: the name of a file, as for a shell.
+        return path
 
 
 def _existing(path: Path) -> Path:

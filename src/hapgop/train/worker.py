@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from hapgop.errors import InputError
 from hapgop.predict import Preprocessing, open_image
 from hapgop.predict.images import MachineTrouble
 
 _CHUNK = 32
-_ORIENTATION = 0x0112
+_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
 _GREY_MODES = ("1", "L", "LA", "La", "F")
 
 # An answer: the item's number, and what was measured, None once decoded, or why the file is unreadable.
@@ -52,8 +52,12 @@ def _measured(path: str) -> list[Any]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            # 5 to 8 are the orientations that lie on their side.
-            if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                # Newer Pillows have turned the size already.
+                width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+            # 5 to 8 are the orientations that lie on their side. A PNG's own way to ask decodes all of it first, for
+            # what could stand behind the pixels.
+            if Image.Image.getexif(image).get(_ORIENTATION, 1) in (5, 6, 7, 8):
                 width, height = height, width
             # The second picture of an MPO is a preview, or what the other eye sees.
             several = image.format != "MPO" and getattr(image, "is_animated", False)

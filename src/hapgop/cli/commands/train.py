@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from importlib import import_module
 from itertools import count
@@ -18,6 +19,7 @@ from hapgop.cli.bars import Bar, clock
 from hapgop.cli.computing import use_precision
 from hapgop.cli.options import PrecisionOption, ThreadsOption
 from hapgop.errors import InputError
+from hapgop.train.load import changed_note
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -72,7 +74,9 @@ def command(
     label_smoothing: Annotated[
         float | None, typer.Option(metavar="X", help="The part of each label that all classes share, as in 0.1.")
     ] = None,
-    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror every other image.")] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Mirror each image every other time that it is seen.")
+    ] = None,
     shift: Annotated[int | None, typer.Option(metavar="N", help="Move each image by up to so many pixels.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -203,7 +207,7 @@ def command(
             result = train.finished_run(folder)
     if workers.first:
         with training.going_on(folder, go_on):
-            reporting.judged(data, result)
+            reporting.judged(data, result, go_on)
         console.write(f"\nTry next: {shlex.join(['hapgop', 'predict', str(folder)])} PICTURES...")
         reporting.tell_calls(nn.report(), all_of_them=calls)
         if page is not None:
@@ -221,7 +225,9 @@ def _loaded(start: beginning.Beginning, workers: train.Workers) -> train.Data:
         with Bar(quiet=not workers.first) as bar:
             data = train.load(start.source, **start.how, progress=bar.training)
     assert data is not None
-    return data
+    # Of a training that goes on, other images are refused.
+    note = "" if start.goes_on else changed_note(data, start.told)
+    return replace(data, notes=(*data.notes, note)) if note else data
 
 
 def _fitting(
