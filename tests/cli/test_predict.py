@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from hapgop import engine
+from hapgop.cli.commands import predict
 
 
 def test_a_table_by_default(hapgop, run, pictures):
@@ -153,6 +154,14 @@ def test_the_likeliest_few(hapgop, run, pictures):
     header, row = done.out.splitlines()
     assert header.split() == ["file", "label", "confidence", "then"]
     assert "right 14." in row
+
+
+@pytest.mark.parametrize(("arguments", "labels"), [(["--top", 1], 1), (["--top", 9], 2)])
+def test_no_more_is_kept_than_is_shown(hapgop, run, pictures, monkeypatch, arguments, labels):
+    kept = []
+    monkeypatch.setattr(predict, "_show", lambda labelled, top: kept.extend(labelled))
+    assert hapgop("predict", run, pictures / "left.png", *arguments).code == 0
+    assert [len(one.labels) for one in kept] == [labels]
 
 
 def test_csv_to_standard_output_and_to_a_file(hapgop, run, pictures, tmp_path):

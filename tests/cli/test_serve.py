@@ -44,7 +44,6 @@ def test_a_place_that_cannot_be_is_said(hapgop, run, arguments, words):
 
 def test_a_taken_port_is_said_before_the_net_is_planned(hapgop, tmp_path):
     with free_socket(0) as taken:
-        taken.listen()
         done = hapgop("serve", tmp_path / "no run", "--port", taken.getsockname()[1])
     assert done.code == 2
     assert "is taken" in done.err

@@ -87,6 +87,16 @@ def test_what_a_file_tells_of_itself(trained, tmp_path):
     assert "someone" not in str(model)
 
 
+def test_labels_that_are_no_unicode_are_written(trained, tmp_path):
+    """Names of folders, in another encoding than the system's."""
+    predictor = trained()
+    predictor.classes = ("caf\udce9", "bee", "cat")
+    to_onnx(predictor, tmp_path / "net.onnx")
+    assert Predictor(tmp_path / "net.onnx").classes == predictor.classes
+    told = {one.key: one.value for one in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert json.loads(told["classes"]) == ["caf\udce9", "bee", "cat"]
+
+
 def test_a_file_that_was_changed_is_found_out(trained, photographs, tmp_path):
     predictor = trained()
     to_onnx(predictor, tmp_path / "net.onnx")

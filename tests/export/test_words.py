@@ -1,6 +1,7 @@
 """Every operation of a graph in ONNX's words: what the format's own reference makes of them is what the graph says."""
 
 import numpy as np
+import onnx
 import pytest
 
 from hapgop.export import Value, Writer, write_graph
@@ -133,6 +134,20 @@ def test_a_constant_in_a_file_of_others_is_written_again(op, answered, tmp_path)
     graph, tensors, _ = read_onnx(tmp_path / "net.onnx")
     x = np.random.default_rng(8).integers(-4, 5, (2, *IMAGE)).astype(np.float32)
     assert (answered(written(graph, tensors), x) == answered(model, x)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_a_file_of_another_precision_is_written_as_float32(kind, answered, tmp_path):
+    theirs = Writer()
+    theirs.add("Conv", ["x", "w"], "y", kernel_shape=[1, 1])
+    values = Value("x", kind, ("n", *IMAGE)), Value("y", kind, ("n", 2, *IMAGE[1:]))
+    model = theirs.model("theirs", *values, {"w": np.arange(8).reshape(2, 4, 1, 1).astype(kind)})
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    graph, tensors, _ = read_onnx(tmp_path / "net.onnx")
+    ours = written(graph, tensors)
+    assert {one.data_type for one in ours.graph.initializer} == {onnx.TensorProto.FLOAT}
+    x = np.random.default_rng(9).integers(-4, 5, (2, *IMAGE)).astype(np.float32)
+    assert (answered(ours, x) == run(graph, tensors, x)).all()
 
 
 def test_groups_of_transposed_convolutions(tmp_path):

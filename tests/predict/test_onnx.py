@@ -1,5 +1,6 @@
 """Nets from ONNX files: as PyTorch exports them, and what is refused, with its operator and node."""
 
+import re
 import warnings
 
 import numpy as np
@@ -90,6 +91,30 @@ def test_a_predictor_labels_pictures_with_an_onnx_net(tmp_path):
     assert Predictor(path, preprocessing=rules).classes == ("0", "1")
 
 
+def test_a_softmax_before_the_end_is_not_taken_twice(tmp_path):
+    module = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Softmax(1), nn.Flatten())
+    path = exported(module, tmp_path / "net.onnx")
+    rules = Preprocessing((12, 13))
+    pictures = np.random.default_rng(1).integers(0, 256, (2, 12, 13, 3)).astype(np.uint8)
+    with torch.no_grad():
+        want = module(torch.from_numpy(rules.batch(pictures).copy())).numpy()
+    found = Predictor(path, preprocessing=rules)(list(pictures))
+    assert np.abs(np.stack([one.probabilities for one in found]) - want).max() < 1e-5
+
+
+def test_one_number_is_no_answer(tmp_path):
+    path = exported(nn.Sequential(nn.Flatten(), nn.Linear(12, 1), nn.Sigmoid()), tmp_path / "net.onnx", (3, 2, 2))
+    assert read_onnx(path).graph.nodes[-1].op == "sigmoid"
+    with pytest.raises(InputError, match="gives one number; a classifier gives one for each of two labels or more"):
+        Predictor(path, preprocessing=Preprocessing((2, 2)))
+
+
+def test_labels_of_one_name_are_refused(tmp_path):
+    path = exported(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), tmp_path / "net.onnx", (3, 2, 2))
+    with pytest.raises(InputError, match=r"net\.onnx: classes has 'crane' more than once\. Each class needs a name of"):
+        Predictor(path, preprocessing=Preprocessing((2, 2)), classes=["crane", "bee", "crane"])
+
+
 def refused(tmp_path, change):
     path = exported(plain_net(), tmp_path / "net.onnx")
     model = onnx.load(str(path))
@@ -101,11 +126,16 @@ def refused(tmp_path, change):
     return str(caught.value)
 
 
-def test_what_is_not_known_is_named_with_its_node(tmp_path):
+@pytest.mark.parametrize(
+    ("domain", "operator", "called"), [("", "Erf", "Erf"), ("com.microsoft", "Relu", r"com\.microsoft\.Relu")]
+)
+def test_what_is_not_known_is_named_with_its_node(domain, operator, called, tmp_path):
     def change(model):
-        model.graph.node[1].op_type, model.graph.node[1].name = "Erf", "here"
+        node = model.graph.node[1]
+        node.domain, node.op_type, node.name = domain, operator, "here"
 
-    assert "node 'here': the operator Erf is not known here; known are Add, AveragePool, " in refused(tmp_path, change)
+    words = rf"node 'here': the operator {called} is not known here; known are Add, AveragePool, "
+    assert re.search(words, refused(tmp_path, change))
 
 
 @pytest.mark.parametrize(

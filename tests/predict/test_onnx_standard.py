@@ -102,13 +102,48 @@ def test_means_with_a_dilation_of_one(tmp_path):
     read_as_it_is(pooled([1, 1]), tmp_path)
 
 
+def test_what_the_output_does_not_need_is_not_read(tmp_path):
+    nodes = [
+        make_node("Flatten", ["x"], ["flat"]),
+        make_node("MatMul", ["flat", "w"], ["scores"]),
+        make_node("Softmax", ["scores"], ["y"]),
+    ]
+    wanted = read_as_it_is(net(nodes[0], nodes[1], make_node("Identity", ["scores"], ["y"]), w=WEIGHT), tmp_path)
+    found = read(net(*nodes, make_node("Gemm", ["flat", "w"], ["dead"]), w=WEIGHT), tmp_path)
+    assert found.graph == read(net(*nodes, w=WEIGHT), tmp_path).graph
+    assert found.graph.scores() == wanted
+    assert list(found.tensors) == ["scores:weight"]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_weights_of_any_precision_become_float32(kind, tmp_path):
+    nodes = make_node("Flatten", ["x"], ["flat"]), make_node("Gemm", ["flat", "w", "b"], ["y"])
+    found = read(net(*nodes, w=WEIGHT.astype(kind), b=ROW.astype(kind)), tmp_path)
+    assert {array.dtype for array in found.tensors.values()} == {np.dtype(np.float32)}
+    assert np.array_equal(found.tensors["y:bias"], ROW)
+
+
+def behind(node, **constants):
+    """A net that flattens what a node gives."""
+    return net(node, make_node("Flatten", [node.output[0]], ["y"]), batch=1, **constants)
+
+
+EACH = {name: np.ones(4, np.float32) for name in "abcd"}
+NORM = make_node("BatchNormalization", ["x", *EACH], ["normed", "mean", "var"], training_mode=1)
+DROP = make_node("Dropout", ["x", "half", "on"], ["dropped"])
+WIDER = make_node("Concat", ["x", "edge"], ["wider"], axis=1)
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
         (pooled([2, 1]), r"'means' \(AveragePool\): means are known with dilations of 1 alone, not \(2, 1\)"),
         (linear(np.ones((2, 5)), batch=2), r"'y' \(Gemm\): a constant of shape \(2, 5\) is none for each of 5"),
+        (behind(NORM, **EACH), r"'normed' \(BatchNormalization\): it is in training mode; export the net in eval"),
+        (behind(DROP, half=np.float32(0.5), on=True), r"'dropped' \(Dropout\): it is in training mode; export"),
+        (behind(WIDER, edge=np.ones((1, 1, *IMAGE[1:]), np.float32)), r"'wider' \(Concat\): 'edge' is a constant"),
     ],
-    ids=["AveragePool", "Gemm"],
+    ids=["AveragePool", "Gemm", "BatchNormalization", "Dropout", "Concat"],
 )
 def test_what_the_standard_allows_and_a_graph_does_not_is_named(model, words, tmp_path):
     onnx.checker.check_model(model, full_check=True)

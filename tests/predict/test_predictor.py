@@ -106,6 +106,16 @@ def test_a_graph_whose_sizes_do_not_fit(run):
         Predictor(run)
 
 
+def test_what_the_answer_does_not_need_may_come_last(run, halves):
+    def change(config):
+        dead = {"name": "dead", "op": "relu", "inputs": ["conv"], "attrs": {}, "params": {}}
+        config["graph"]["nodes"].append(dead)
+        return config
+
+    edit(run, change)
+    assert [one.label for one in Predictor(run)(halves)] == ["left", "right"]
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"format": 1', "not json", "\x00\x01"])
 def test_a_config_that_is_no_json(run, text):
     (run / "config.json").write_text(text)

@@ -156,6 +156,42 @@ def test_a_nonsense_attribute_is_an_input_error_and_nothing_else(name, value):
     assert Graph.from_json(Graph((4, 64, 64), (node,), "conv").to_json()).nodes[0] == node
 
 
+def chain(*ops):
+    """Nodes one behind the other, each called as its operation."""
+    sources = ("input", *ops)
+    attrs = {"adaptive_avg_pool2d": {"output_size": 1}}
+    nodes = tuple(Node(op, op, (source,), attrs.get(op, {})) for op, source in zip(ops, sources, strict=False))
+    return Graph((3, 8, 8), nodes, sources[-1])
+
+
+@pytest.mark.parametrize("behind", [(), ("flatten",), ("identity", "dropout", "flatten"), ("flatten", "dropout")])
+@pytest.mark.parametrize("soft", ["softmax", "log_softmax"])
+def test_scores_are_what_the_softmax_at_the_end_is_taken_of(soft, behind):
+    assert chain("adaptive_avg_pool2d", soft, *behind).scores() == chain("adaptive_avg_pool2d", *behind)
+    others = [op for op in behind if op != "flatten"]
+    assert chain("flatten", soft, *others).scores() == chain("flatten", *others)
+
+
+@pytest.mark.parametrize("ops", [(), ("flatten",), ("softmax",), ("relu", "softmax", "flatten"), ("softmax", "relu")])
+def test_other_nets_give_their_scores_as_they_are(ops):
+    graph = chain(*ops)
+    assert graph.scores() is graph
+
+
+def test_a_softmax_that_the_result_is_made_with_otherwise_stays():
+    nodes = (*chain("flatten", "softmax").nodes, Node("gated", "mul", ("flatten", "softmax")))
+    graph = Graph((3, 8, 8), nodes, "gated")
+    assert graph.scores() is graph
+
+
+def test_what_the_result_does_not_need_hides_no_softmax():
+    graph = chain("adaptive_avg_pool2d", "softmax", "flatten")
+    dead = (Node("dead", "relu", ("softmax",)), Node("deader", "add", ("dead", "softmax")))
+    longer = Graph(graph.input_shape, (*graph.nodes, *dead), graph.output)
+    assert longer.needed() == graph
+    assert longer.scores() == graph.scores() == chain("adaptive_avg_pool2d", "flatten")
+
+
 def test_tensor_names_come_once_and_in_order():
     nodes = (conv("b"), conv("a", "b"), Node("c", "conv2d", ("a",), CONV, {"weight": "b.weight"}))
     assert Graph((4, 8, 8), nodes, "c").tensor_names() == ("b.weight", "a.weight")

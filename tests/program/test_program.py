@@ -166,6 +166,25 @@ def test_what_is_read_twice_is_not_fused_away():
     assert np.array_equal(Program(graph, tensors)(x), run(graph, tensors, x))
 
 
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (Node("top", "adaptive_max_pool2d", ("input",), {"output_size": 1}), Node("log", "log_softmax", ("top",))),
+        (conv("log", "input", 1, padding=1, padding_mode="reflect"),),
+    ],
+    ids=["one pixel", "one channel"],
+)
+def test_a_flatten_may_rename_what_python_computed(nodes, n):
+    graph = Graph((3, 4, 4), (*nodes, Node("flat", "flatten", ("log",))), "flat")
+    tensors, x = whole_tensors(graph), whole_images(graph, n)
+    program, want = Program(graph, tensors), run(graph, tensors, x)
+    assert program.plan(n).steps[-1].problem is None
+    for images in (x, last(x)):
+        assert program(images).shape == want.shape
+        assert np.abs(program(images) - want).max() < 1e-5
+
+
 @pytest.mark.parametrize("output", ["input", "same"])
 def test_nets_that_do_nothing(output):
     graph = Graph((2, 3, 4), (Node("same", "identity", ("input",)),), output)

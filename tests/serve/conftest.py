@@ -17,21 +17,31 @@ def _one_thread():
 
 
 @pytest.fixture
-def predictor(tmp_path):
-    """A net that tells a bright left half from a bright right one, and from a picture without either."""
-    halves = np.zeros((3, 4, 6), np.float32)
-    halves[0, :, :3] = halves[1, :, 3:] = 1
-    nodes = (
-        Node("flat", "flatten", ("input",)),
-        Node("head", "linear", ("flat",), {"out_features": 3}, {"weight": "w"}),
-    )
-    config = {
-        "format": 1,
-        "graph": Graph((1, 4, 6), nodes, "head").to_json(),
-        "classes": ["left", "right", "neither"],
-        "preprocessing": Preprocessing((4, 6), 1, (0.5,), (0.5,)).to_json(),
-    }
-    (tmp_path / "run").mkdir()
-    save_file({"w": halves.reshape(3, -1) / 4}, tmp_path / "run" / "model.safetensors")
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    return Predictor(tmp_path / "run")
+def trained(tmp_path):
+    """A function to a net that tells a bright left half from a bright right one, and from a picture without either."""
+
+    def make(channels=1, classes=("left", "right", "neither")):
+        halves = np.zeros((3, channels, 4, 6), np.float32)
+        halves[0, ..., :3] = halves[1, ..., 3:] = 1
+        nodes = (
+            Node("flat", "flatten", ("input",)),
+            Node("head", "linear", ("flat",), {"out_features": 3}, {"weight": "w"}),
+        )
+        half = (0.5,) * channels
+        config = {
+            "format": 1,
+            "graph": Graph((channels, 4, 6), nodes, "head").to_json(),
+            "classes": list(classes),
+            "preprocessing": Preprocessing((4, 6), channels, half, half).to_json(),
+        }
+        (tmp_path / "run").mkdir()
+        save_file({"w": halves.reshape(3, -1) / 4}, tmp_path / "run" / "model.safetensors")
+        (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+        return Predictor(tmp_path / "run")
+
+    return make
+
+
+@pytest.fixture
+def predictor(trained):
+    return trained()

@@ -24,9 +24,13 @@ def png(bright, size=(4, 6)):
     return file.getvalue()
 
 
+def asking(predictor):
+    return TestClient(application(predictor, "halves"), base_url="http://127.0.0.1:7007")
+
+
 @pytest.fixture
 def client(predictor):
-    return TestClient(application(predictor, "halves"), base_url="http://127.0.0.1:7007")
+    return asking(predictor)
 
 
 @pytest.mark.parametrize(("bright", "size"), [("left", (4, 6)), ("right", (40, 90))])
@@ -40,6 +44,33 @@ def test_a_picture_gets_the_label_that_predict_gives_it(client, predictor, brigh
     by_class = dict(zip(predictor.classes, wanted.probabilities.tolist(), strict=True))
     assert told["probabilities"] == pytest.approx(by_class)
     assert list(told["probabilities"]) == sorted(by_class, key=by_class.get, reverse=True)
+
+
+def test_a_large_jpeg_is_decoded_as_predict_decodes_it(client, predictor, tmp_path):
+    # Decoded whole, a dot's surroundings are cut off where they would be darker than black: the mean is brighter.
+    dots = np.where(np.random.default_rng(0).random((1500, 2000)) < 0.1, 255, 0).astype(np.uint8)
+    path, rules = tmp_path / "dots.jpg", predictor.preprocessing
+    Image.fromarray(dots).save(path, quality=30)
+    assert not np.array_equal(rules.pixels(path), rules.pixels(Image.open(path)))
+    told = client.post("/predict", content=path.read_bytes()).json()
+    wanted = predictor([path])[0]
+    assert told["probabilities"] == dict(zip(predictor.classes, wanted.probabilities.tolist(), strict=True))
+
+
+def test_a_picture_in_colour_finds_everything_planned(trained):
+    predictor = trained(channels=3)
+    client = asking(predictor)
+    planned = set(predictor.program._ready)
+    assert client.post("/predict", content=png("left")).json()["label"] == "left"
+    assert set(predictor.program._ready) == planned
+
+
+def test_labels_that_are_no_unicode_are_told(trained):
+    """Names of folders, in another encoding than the system's."""
+    client = asking(trained(classes=("caf\udce9", "right", "neither")))
+    assert client.get("/").json()["classes"][0] == "caf\udce9"
+    told = client.post("/predict", content=png("left")).json()
+    assert told["label"] == next(iter(told["probabilities"])) == "caf\udce9"
 
 
 def test_the_likeliest_alone(client):

@@ -159,6 +159,13 @@ def test_the_net_is_run_once_a_sample_for_all_channels_of_a_layer(monkeypatch):
     assert len(runs) == 3 * (1 + 4), "each of what is wanted runs them all again"
 
 
+def test_labels_that_are_no_unicode_are_told():
+    looked = subject()
+    looked.classes = ("a", "caf\udce9", "c")
+    client = TestClient(application(looked), base_url="http://127.0.0.1:7007")
+    assert client.get("/api/net").json()["classes"][1] == "caf\udce9"
+
+
 def png(array):
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")

@@ -6,17 +6,14 @@ from hapgop.errors import InputError
 from hapgop.web import address, free_socket, place
 
 
-def test_a_taken_port_is_said_in_a_sentence():
-    taken = free_socket(0)
-    taken.listen()
-    with pytest.raises(InputError, match=r"Port \d+ is taken"):
-        free_socket(taken.getsockname()[1])
-    taken.close()
+def test_a_port_is_taken_before_anything_answers_there():
+    with free_socket(0) as taken:
+        with pytest.raises(InputError, match=r"Port \d+ is taken"):
+            free_socket(taken.getsockname()[1])
 
 
 def test_a_free_port_is_found_beside_a_taken_one(monkeypatch):
     taken = free_socket(0)
-    taken.listen()
     monkeypatch.setattr(place, "PORT", taken.getsockname()[1])
     other = free_socket(None)
     assert other.getsockname()[1] > taken.getsockname()[1]

@@ -64,7 +64,7 @@ def to_onnx(predictor: Predictor, path: str | os.PathLike[str], *, overwrite: bo
     writer.add("Softmax", [scores], GIVES, axis=1)
     takes = Value(TAKES, np.uint8, ("n", "height", "width", 3))
     gives = Value(GIVES, np.float32, ("n", len(predictor.classes)))
-    told = {"classes": json.dumps(predictor.classes, ensure_ascii=False), CONFIG_KEY: json.dumps(_config(predictor))}
+    told = {"classes": json.dumps(predictor.classes), CONFIG_KEY: json.dumps(_config(predictor))}
     tensors = {name: predictor.tensors[name] for name in graph.tensor_names()}
     model = writer.model(path.stem, takes, gives, tensors, told)
     writer.onnx.checker.check_model(model)

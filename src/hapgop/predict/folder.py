@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 from hapgop.errors import InputError
 from hapgop.predict.preprocessing import Preprocessing
-from hapgop.program import Graph, check_tensors, layers
+from hapgop.program import Graph, check_tensors
+from hapgop.program.sizes import result_sizes
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -60,7 +61,7 @@ def described(config: Mapping[str, Any], where: Path) -> tuple[Graph, tuple[str,
         graph = Graph.from_json(config.get("graph"))
         preprocessing = Preprocessing.from_json(config.get("preprocessing"))
         classes = _classes(config.get("classes"))
-        outputs = layers(graph)[-1].output_shape if graph.nodes else graph.input_shape
+        outputs = result_sizes(graph)[graph.output]
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     if graph.input_shape != (preprocessing.channels, *preprocessing.size):

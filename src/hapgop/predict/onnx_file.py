@@ -20,12 +20,14 @@ from hapgop.program.sizes import Size, result_sizes
 
 CONFIG_KEY: Final = "hapgop"  # of the metadata
 OLDEST: Final = 13  # opset: since then axes of Squeeze and ReduceSum, and splits, are inputs
+_DOMAINS: Final = ("", "ai.onnx")  # of the standard's own operators
+_TRAINING: Final = "it is in training mode; export the net in evaluation mode"
 
 Tensors = dict[str, NDArray[Any]]
 
 
 class OnnxNet(NamedTuple):
-    """What an ONNX file holds; config: the parts of a run's config.json in a file that `hapgop export` wrote."""
+    """What a file holds, as float32; config: the parts of a run's config.json where `hapgop export` wrote it."""
 
     graph: Graph
     tensors: Tensors
@@ -46,7 +48,7 @@ def read_onnx(path: str | os.PathLike[str]) -> OnnxNet:
         raise InputError(f"{path}: there is no such file.") from error
     except Exception as error:  # what protobuf raises differs from version to version
         raise InputError(f"{path}: damaged, or no ONNX file ({str(error).strip().partition(chr(10))[0]}).") from error
-    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    opset = next((one.version for one in model.opset_import if one.domain in _DOMAINS), 0)
     if opset < OLDEST:
         raise InputError(f"{path}: its opset is {opset}; {OLDEST} or newer is wanted. Export it anew.")
     try:
@@ -56,7 +58,8 @@ def read_onnx(path: str | os.PathLike[str]) -> OnnxNet:
         check_tensors(graph, reader.tensors)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return OnnxNet(graph, {name: reader.tensors[name] for name in graph.tensor_names()}, config)
+    tensors = {name: reader.tensors[name].astype(np.float32, copy=False) for name in graph.tensor_names()}
+    return OnnxNet(graph, tensors, config)
 
 
 def library(what: str) -> Any:
@@ -106,24 +109,23 @@ class _Reader:
         output = self.source.output[0].name
         if output not in self.names:
             raise InputError(f"its output {output!r} does not depend on the input.")
-        return Graph(self.shape, tuple(self.nodes), self.names[output], self.input)
+        return Graph(self.shape, tuple(self.nodes), self.names[output], self.input).needed()
 
     def node(self, node: Any) -> None:
         where = f"node {node.name or node.output[0]!r}"
         attrs = {one.name: self.value(one) for one in node.attribute}
-        computed = node.op_type in SHAPE_OPS and all(not i or i in self.tensors for i in node.input)
-        if not computed and node.op_type not in _WORDS:
-            raise InputError(
-                f"{where}: the operator {node.op_type} is not known here; known are {', '.join(sorted(_WORDS))}."
-            )
+        op = node.op_type if node.domain in _DOMAINS else f"{node.domain}.{node.op_type}"
+        computed = op in SHAPE_OPS and all(not i or i in self.tensors for i in node.input)
+        if not computed and op not in _WORDS:
+            raise InputError(f"{where}: the operator {op} is not known here; known are {', '.join(sorted(_WORDS))}.")
         try:
             if computed:
                 given = [self.tensors[i] if i else None for i in node.input]
-                self.tensors[node.output[0]] = shape_value(node.op_type, attrs, given)
+                self.tensors[node.output[0]] = shape_value(op, attrs, given)
             else:
-                _WORDS[node.op_type](self, node, attrs)
+                _WORDS[op](self, node, attrs)
         except (LookupError, TypeError, ValueError) as error:  # InputError is one; the others are NumPy's
-            raise InputError(f"{where} ({node.op_type}): {error}") from error
+            raise InputError(f"{where} ({op}): {error}") from error
 
     def size(self, name: str) -> Size:
         """Of one image's value."""
@@ -218,6 +220,8 @@ class _Reader:
         self.add(node, "linear", {"out_features": weight.shape[0]}, **params)
 
     def norm(self, node: Any, attrs: dict[str, Any]) -> None:
+        if attrs.get("training_mode", 0):
+            raise InputError(_TRAINING)
         roles = ("weight", "bias", "running_mean", "running_var")
         params = dict(zip(roles, list(node.input)[1:5], strict=True))
         self.add(node, "batch_norm2d", {"eps": float(attrs.get("epsilon", 1e-5))}, **params)
@@ -306,6 +310,9 @@ class _Reader:
         self.add(node, "hardsigmoid")
 
     def concat(self, node: Any, attrs: dict[str, Any]) -> None:
+        constant = next((name for name in node.input if name not in self.names), None)
+        if constant is not None:
+            raise InputError(f"{constant!r} is a constant where a value of the net is wanted")
         self.add(node, "concat", {"dim": attrs["axis"]})
 
     def leaky(self, node: Any, attrs: dict[str, Any]) -> None:
@@ -327,6 +334,9 @@ class _Reader:
         self.add(node, f"adaptive_{kind}_pool2d", {"output_size": 1})
 
     def identity(self, node: Any, attrs: dict[str, Any]) -> None:
+        """And dropout, unless its third input says that it drops."""
+        if np.any(self.constant(node, 2, 0.0)):
+            raise InputError(_TRAINING)
         self.same(node)
 
 

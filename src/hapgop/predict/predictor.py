@@ -1,6 +1,7 @@
 """A run folder becomes a function from pictures to labels."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from hapgop.errors import InputError
 from hapgop.predict.folder import Run, described, read_run
 from hapgop.predict.onnx_file import read_onnx
 from hapgop.predict.preprocessing import Picture, Preprocessing
-from hapgop.program import Graph, Program, layers
+from hapgop.program import Graph, Program
+from hapgop.program.sizes import result_sizes
 
 _BATCH = 32
+_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +150,19 @@ def _of_onnx(path: Path, preprocessing: Preprocessing | None, classes: Sequence[
     made = (preprocessing.channels, *preprocessing.size)
     if graph.input_shape != made:
         raise InputError(f"{path}: the net reads images of {graph.input_shape}, but the preprocessing makes {made}.")
-    outputs = layers(graph)[-1].output_shape if graph.nodes else graph.input_shape
+    outputs = result_sizes(graph)[graph.output]
+    if outputs == (1,):  # of which the softmax is 1, whatever it is
+        raise InputError(f"{path}: the net gives one number; a classifier gives one for each of two labels or more.")
     names = tuple(map(str, range(outputs[0]))) if classes is None else tuple(classes)
     if outputs != (len(names),):
         raise InputError(f"{path}: the net gives {outputs} numbers for {len(names)} classes.")
+    # By their names probabilities are told in JSON, where the second would take the first one's place.
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        more = f" and {len(twice) - _NAMED:,} more" if len(twice) > _NAMED else ""
+        raise InputError(
+            f"{path}: classes has {', '.join(map(repr, twice[:_NAMED]))}{more} more than once. Each class needs a name"
+            " of its own, such as 'crane (bird)'."
+        )
     return Run(path, {}, graph, names, preprocessing, tensors)
 
 

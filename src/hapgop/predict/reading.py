@@ -30,8 +30,8 @@ class Reading:
 def read_pictures(paths: Iterable[str], rules: Preprocessing) -> Iterator[Reading]:
     """Every file at the size of `rules`, in order; one that cannot be read comes with its error.
 
-    >>> list(read_pictures(["nowhere.png"], Preprocessing((8, 8))))[0].error
-    InputError('nowhere.png: there is no such file.')
+    >>> print(list(read_pictures(["nowhere.png"], Preprocessing((8, 8))))[0].error)
+    nowhere.png: there is no such file.
     """
     with ThreadPoolExecutor(_THREADS, "hapgop-read") as pool:
         # Only a few ahead, so that a million names are not a million pictures in memory.

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 from hapgop.errors import InputError
 from hapgop.program.ops import OPS, checked_attrs
+from hapgop.program.sizes import result_sizes
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,32 @@ class Graph:
         """The same net on images of another shape (c, h, w)."""
         return replace(self, input_shape=shape)
 
+    def needed(self) -> "Graph":
+        """The same net without the nodes that its result does not depend on."""
+        wanted, nodes = {self.output}, []
+        for node in reversed(self.nodes):
+            if node.name in wanted:
+                wanted.update(node.inputs)
+                nodes.append(node)
+        return replace(self, nodes=tuple(reversed(nodes)))
+
     def scores(self) -> "Graph":
-        """The same net without a softmax at its very end: what it scores, before that becomes probabilities."""
-        last = self.nodes[-1] if self.nodes else None
-        if last is None or last.name != self.output or last.op not in ("softmax", "log_softmax"):
+        """The same net without a softmax at its end: what it scores, before that becomes probabilities.
+
+        Behind the softmax there may be what changes no number: identity, dropout, flatten. A softmax for each of
+        several pixels stays, as those are no probabilities of labels. Raises InputError where sizes do not fit.
+        """
+        nodes, name = {node.name: node for node in self.nodes}, self.output
+        while name in nodes and nodes[name].op in ("identity", "dropout", "flatten"):
+            name = nodes[name].inputs[0]
+        last = nodes.get(name)
+        if last is None or last.op not in ("softmax", "log_softmax") or prod(result_sizes(self)[name][1:]) > 1:
             return self
-        return Graph(self.input_shape, self.nodes[:-1], last.inputs[0], self.input)
+        now = {name: last.inputs[0]}
+        # Of the nodes that the result needs, only the one behind the softmax can read it.
+        kept = [node for node in self.needed().nodes if node is not last]
+        kept = [replace(node, inputs=tuple(now.get(one, one) for one in node.inputs)) for node in kept]
+        return replace(self, nodes=tuple(kept), output=now.get(self.output, self.output))
 
 
 def _node(number: int, value: Any) -> Node:

@@ -31,22 +31,12 @@ def lower(graph: Graph, n: int, layout: str, team: int, fuse: bool = True) -> tu
     layout: how the images lie, "nhwc" or "nchw"; all values between are channels last. team: the threads that
     fusions are judged for. fuse: whether nodes may become one step.
     """
-    graph = replace(graph, nodes=_needed(graph))
+    graph = graph.needed()
     lowering = _Lowering(graph, n, team, fuse)
     lowering.images(layout)
     for node in graph.nodes:
         lowering.node(node)
     return lowering.steps, lowering.alias
-
-
-def _needed(graph: Graph) -> tuple[Node, ...]:
-    """The nodes that the result depends on."""
-    wanted, nodes = {graph.output}, []
-    for node in reversed(graph.nodes):
-        if node.name in wanted:
-            wanted.update(node.inputs)
-            nodes.append(node)
-    return tuple(reversed(nodes))
 
 
 class _Lowering:

@@ -36,6 +36,7 @@ class Program:
 
     Raises InputError where tensors or images do not fit the graph.
 
+    >>> from hapgop.program import Graph, Node
     >>> net = Program(Graph((3, 8, 8), (Node("relu", "relu", ("input",)),), "relu"), {})
     >>> net(np.zeros((2, 3, 8, 8), np.float32)).shape
     (2, 3, 8, 8)

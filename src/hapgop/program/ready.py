@@ -179,7 +179,8 @@ class _Instance:
         if place == plan.graph.input:
             return x.reshape(plan.batch, *size)
         if place == plan.output:
-            return y
+            # Where a flatten behind the value gives it but another name, the result has that one's shape.
+            return y.reshape(plan.batch, *size)
         start = self._block.offset + plan.starts[place]
         flat = np.frombuffer(self._block.memory, np.float32, plan.batch * prod(size), start)
         if len(size) < 3:

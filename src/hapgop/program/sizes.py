@@ -1,12 +1,16 @@
 """What comes out of each operation: the shape of one image's result, without the batch."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hapgop.errors import InputError
-from hapgop.program.graph import Graph, Node
 from hapgop.shape import ConvShape, PoolShape, ShapeError
+
+if TYPE_CHECKING:
+    from hapgop.program.graph import Graph, Node
 
 Size = tuple[int, ...]
 

@@ -9,14 +9,14 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from hapgop._version import __version__
 from hapgop.errors import InputError
 from hapgop.predict import Predictor
 from hapgop.serve.together import Busy, Together
-from hapgop.web import HANDLERS, LocalOnly, body, picture
+from hapgop.web import HANDLERS, Json, LocalOnly, body, picture
 
 # Pictures decoded at the same time: each can take some hundred megabytes.
 _DECODING: Final = 4
@@ -37,7 +37,7 @@ def application(predictor: Predictor, title: str, *, local: bool = True) -> Star
 
     async def about(_: Request) -> Response:
         height, width = predictor.preprocessing.size
-        return JSONResponse(
+        return Json(
             {
                 "net": title,
                 "hapgop": __version__,
@@ -48,7 +48,7 @@ def application(predictor: Predictor, title: str, *, local: bool = True) -> Star
         )
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ready"})
+        return Json({"status": "ready"})
 
     async def predict(request: Request) -> Response:
         nonlocal inside
@@ -59,12 +59,12 @@ def application(predictor: Predictor, title: str, *, local: bool = True) -> Star
             top = _top(request.query_params.get("top"), len(predictor.classes))
             data = await body(request)
             async with decoding:
-                x = await run_in_threadpool(lambda: predictor.prepare(picture(data)))
+                x = await run_in_threadpool(lambda: predictor.prepare(picture(data, predictor.preprocessing.size)))
             try:
                 row = await together.probabilities(x)
             except InputError as error:  # the picture was good
-                return JSONResponse({"error": str(error)}, 500)
-            return JSONResponse(_answer(predictor.classes, row, top))
+                return Json({"error": str(error)}, 500)
+            return Json(_answer(predictor.classes, row, top))
         finally:
             inside -= 1
 
@@ -93,4 +93,4 @@ def _top(text: str | None, classes: int) -> int:
 
 
 async def _busy(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": "Too many pictures at a time. Ask again in a second."}, 503, {"Retry-After": "1"})
+    return Json({"error": "Too many pictures at a time. Ask again in a second."}, 503, {"Retry-After": "1"})

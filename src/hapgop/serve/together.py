@@ -31,9 +31,10 @@ class Together:
 
     def prepare(self) -> None:
         """Plans and kernels for every size of a batch, so that no visitor waits for them."""
-        shape = self._predictor.graph.input_shape
+        c, h, w = self._predictor.graph.input_shape
         for size in SIZES:
-            self._predictor.probabilities(np.zeros((size, *shape), np.float32))
+            # Channels last in memory, as prepared pictures are: each order has a plan of its own.
+            self._predictor.probabilities(np.zeros((size, h, w, c), np.float32).transpose(0, 3, 1, 2))
 
     async def probabilities(self, x: Row) -> Row:
         """Those of one picture (c, h, w), float32 (k,). Raises Busy, and whatever the net raises."""

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from hapgop.errors import InputError
+from hapgop.web.answers import Json
 from hapgop.web.uploads import MOST_BYTES
 
 
@@ -31,7 +32,7 @@ class LocalOnly(BaseHTTPMiddleware):
         origin = request.headers.get("origin")
         hosts = [request.headers.get("host", "")] + ([origin.split("//", 1)[-1]] if origin else [])
         if not all(_is_local(_host(one)) for one in hosts):
-            return JSONResponse({"error": "Only this machine is answered: open http://127.0.0.1 and the port."}, 403)
+            return Json({"error": "Only this machine is answered: open http://127.0.0.1 and the port."}, 403)
         response = await call_next(request)
         if self._policy is not None:
             response.headers["Content-Security-Policy"] = self._policy
@@ -64,11 +65,11 @@ def _is_local(host: str) -> bool:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return Json({"error": str(error)}, 400)
 
 
 async def _too_large(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": f"More than {MOST_BYTES // 2**20} MB are not taken."}, 413)
+    return Json({"error": f"More than {MOST_BYTES // 2**20} MB are not taken."}, 413)
 
 
 HANDLERS: Final[Mapping[Any, Any]] = {InputError: _refused, TooLarge: _too_large}

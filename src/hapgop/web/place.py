@@ -15,9 +15,10 @@ _TRIES = 20
 
 
 def free_socket(port: int | None, host: str = HOST) -> socket.socket:
-    """A place to listen on: `port`, or, where None, the first free one from 7007 on; host: who can reach it.
+    """A place that is listened on: `port`, or, where None, the first free one from 7007 on; host: who can reach it.
 
-    Raises InputError where the port is taken, or the host is none of this machine's.
+    From now on it is nobody else's, and who asks there waits until a server answers. Raises InputError where the port
+    is taken, or the host is none of this machine's.
     """
     wanted = range(PORT, PORT + _TRIES) if port is None else (port,)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -26,6 +27,7 @@ def free_socket(port: int | None, host: str = HOST) -> socket.socket:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             one.bind((host, number))
+            one.listen()  # a port that is bound alone, two processes can have
         except OSError as error:
             one.close()
             if host != HOST and not _is_here(host, family):

@@ -13,8 +13,8 @@ MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 64_000_000
 
 
-def picture(data: bytes) -> Image.Image:
-    """The picture in an uploaded file, upright, in mode "L" or "RGB".
+def picture(data: bytes, size: tuple[int, int] | None = None) -> Image.Image:
+    """The picture in an uploaded file, upright, in mode "L" or "RGB"; size: as in `hapgop.predict.open_image`.
 
     Raises InputError on what is no picture, and on more than `MOST_PIXELS`, before they are decoded.
     """
@@ -23,7 +23,7 @@ def picture(data: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             check_pixels(*image.size)
-            return plain(image)
+            return plain(image, size)
     except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError as error:

@@ -74,6 +74,7 @@ def command(
         raise InputError("there was no picture to label.")
     labelled: list[_Labelled] = []
     resized = 0
+    kept = None if json else top  # all labels of each of a million pictures would fill the memory
     readings = read_pictures(paths, predictor.preprocessing)
     while batch := list(islice(readings, _BATCH)):
         rows: list[tuple[str, NDArray[np.uint8]]] = []
@@ -87,7 +88,7 @@ def command(
             prepared = predictor.preprocessing.batch(np.stack([pixels for _, pixels in rows]))
             probabilities = predictor.probabilities(prepared)
             labelled += [
-                _Labelled(path, _best(predictor.classes, row))
+                _Labelled(path, _best(predictor.classes, row, kept))
                 for (path, _), row in zip(rows, probabilities, strict=True)
             ]
     if not labelled:
@@ -134,8 +135,8 @@ def _skip(skipped: list[dict[str, str]], path: str, error: str) -> None:
     console.say(f"skipped: {error}")
 
 
-def _best(classes: Sequence[str], row: NDArray[np.float32]) -> tuple[tuple[str, float], ...]:
-    order = np.argsort(-row, kind="stable")
+def _best(classes: Sequence[str], row: NDArray[np.float32], most: int | None) -> tuple[tuple[str, float], ...]:
+    order = np.argsort(-row, kind="stable")[:most]
     return tuple((classes[i], float(row[i])) for i in order)
 
 

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -18,7 +18,7 @@ from hapgop.studio.look import answers
 from hapgop.studio.look.packing import packed
 from hapgop.studio.look.subject import Subject
 from hapgop.studio.look.watched import Watched
-from hapgop.web import HANDLERS, LocalOnly, body, picture, pixels
+from hapgop.web import HANDLERS, Json, LocalOnly, body, picture, pixels
 
 _POLICY = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 _STATIC = resources.files(__package__) / "static"
@@ -39,7 +39,7 @@ def application(subject: Subject) -> Starlette:
     async def show(request: Request) -> Response:
         data = await body(request)
         name = request.query_params.get("name", "")[:200]
-        return JSONResponse(await run_in_threadpool(lambda: answers.shown(subject, subject.show(picture(data), name))))
+        return Json(await run_in_threadpool(lambda: answers.shown(subject, subject.show(picture(data), name))))
 
     async def live(request: Request) -> Response:
         data, ask = await body(request), request.query_params
@@ -78,7 +78,7 @@ def watching(watched: Watched) -> Starlette:
         return Response((_STATIC / "watch.html").read_bytes(), media_type="text/html")
 
     async def watch(request: Request) -> Response:
-        return JSONResponse(watched.told(_number(request.query_params.get("since"))))
+        return Json(watched.told(_number(request.query_params.get("since"))))
 
     async def filters(_: Request) -> Response:
         return _binary(packed({}, watched.filters()))
@@ -94,7 +94,7 @@ def _for_this_machine(routes: Sequence[BaseRoute]) -> Starlette:
 
 def _told(found: Any) -> Response:
     try:
-        return _binary(packed(*found)) if isinstance(found, tuple) else JSONResponse(found)
+        return _binary(packed(*found)) if isinstance(found, tuple) else Json(found)
     except ValueError as error:  # JSON has no NaN
         raise InputError("A number in this answer is NaN or infinite; the net's weights cannot be right.") from error
 
