@@ -159,11 +159,14 @@ def test_a_sandwich_is_two_products_of_matrices(m):
 @every_case
 @settings(max_examples=15)
 @given(st.data())
-def test_normal_numbers_are_within_the_bound(algorithm, op, data):
+def test_normal_numbers_are_within_the_bound_and_the_same_for_any_team(algorithm, op, data):
     problem, machine, seed = drawn(data, algorithm, op)
     inputs = random_inputs(problem, seed, whole=False)
-    result, right = solved(algorithm, problem, machine, inputs), answers(problem, inputs)
-    assert_within(result, right, grown(algorithm, problem, inputs))
+    call = prepared(algorithm, problem, machine)
+    alone = solve(call, problem, inputs, 1)
+    assert_within(alone, answers(problem, inputs), grown(algorithm, problem, inputs))
+    for threads in (2, 3, 8):
+        assert_equal(solve(call, problem, inputs, threads), alone)
 
 
 @settings(max_examples=25)
@@ -230,7 +233,7 @@ def test_kernels_are_proved_safe(algorithm, op, data):
 
 
 @every_case
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3)
 @given(st.data(), seeds, st.sampled_from([1, 11]))
 def test_interpreted_and_emitted_are_one(algorithm, op, data, seed, n):
     machine = data.draw(machines.filter(lambda m: takes(algorithm, m)))
@@ -243,18 +246,6 @@ def test_interpreted_and_emitted_are_one(algorithm, op, data, seed, n):
     interpret(kernel, arrays, sizes)
     for key, values in outputs(problem, kernel, arrays).items():
         np.testing.assert_allclose(result[key], values, rtol=1e-9, atol=1e-9)
-
-
-@every_case
-@settings(max_examples=7)
-@given(st.data())
-def test_any_number_of_threads_gives_the_same_bits(algorithm, op, data):
-    problem, machine, seed = drawn(data, algorithm, op)
-    inputs = random_inputs(problem, seed, whole=False)
-    call = prepared(algorithm, problem, machine)
-    alone = solve(call, problem, inputs, 1)
-    for threads in (2, 3, 8):
-        assert_equal(solve(call, problem, inputs, threads), alone)
 
 
 @pytest.fixture
@@ -318,18 +309,6 @@ def test_the_error_of_long_sums_stays_small_in_rounds(in_rounds):
     problem, inputs, right = of_many_tiles()
     dw = solved(WinogradGradW(4, 3), problem, host(), inputs)["dw"]
     assert np.abs(dw - right).max() < 2e-6 * np.abs(right).max()
-
-
-@pytest.mark.parametrize(("algorithm", "op"), [case for case in CASES if case[1] != "grad_w"], ids=name)
-@settings(max_examples=7)
-@given(st.data())
-def test_packed_weights_give_the_same_numbers(algorithm, op, data):
-    problem, machine, seed = drawn(data, algorithm, op)
-    inputs = random_inputs(problem, seed, whole=False)
-    # Chunks of channels are added in turn where filters are transformed on the way; few channels are one chunk.
-    ahead, now = (solved(algorithm, replace(problem, packed=p), machine, inputs) for p in (True, False))
-    for key, values in now.items():
-        np.testing.assert_allclose(ahead[key], values, rtol=0, atol=grown(algorithm, problem, inputs)[key].max())
 
 
 @pytest.mark.parametrize("packed", [True, False])

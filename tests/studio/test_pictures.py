@@ -4,7 +4,6 @@ import io
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -68,12 +67,10 @@ def test_a_view_is_worth_a_picture(browser, base, name, where, light, width):
     page.wait_for_timeout(400)
     taken = Image.open(io.BytesIO(page.screenshot(full_page=name == "window"))).convert("RGB")
     visit.close()
-    pixels = np.asarray(taken)
-    assert pixels.shape[1] == width
-    assert (pixels[0, 0].mean() > 128) == (light == "light")
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
-    picture = io.BytesIO()
-    taken.save(picture, "webp", quality=88, method=6)
-    assert len(picture.getvalue()) < _MOST
+    assert taken.width == width
+    assert (sum(taken.getpixel((0, 0))) > 3 * 128) == (light == "light")
+    assert taken.getcolors(100) is None, "of more colours than that"
     if folder := os.environ.get("HAPGOP_PICTURES"):
-        (Path(folder) / f"look-{name}.webp").write_bytes(picture.getvalue())
+        written = Path(folder) / f"look-{name}.webp"
+        taken.save(written, "webp", quality=88, method=6)
+        assert written.stat().st_size < _MOST
