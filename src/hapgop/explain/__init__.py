@@ -1,6 +1,8 @@
 """Look inside a net: every number of it, what it sees, why it answers as it does, and what that costs.
 
-Each question takes any `torch.nn.Module`, or a `hapgop.predict.Predictor`, or a net `opened` once for many questions.
+Most questions take any `torch.nn.Module`, or a `hapgop.predict.Predictor`, or a net `opened` once for many questions.
+`alike`, `costs`, `exciting`, `peaks`, `filter_health`, `health_of_all`, `algorithm` and `taken_apart` take an opened
+one, and images as it reads them (`prepared`).
 """
 
 import importlib

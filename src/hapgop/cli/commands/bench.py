@@ -136,13 +136,16 @@ def command(
     _refuse_unknown(context, what, source)
     console.check_place("--json", json)
     console.check_place("--picture", picture)
+    counts, batches = _numbers("--threads", threads), () if batch is None else _numbers("--batch", batch)
+    if quick:
+        counts, repeats = counts[-1:], min(repeats, _QUICK_REPEATS)
     if what is _What.ACCURACY:
         changes = training.recipe_changes(None, setting or ())
         if seed is not None:
             changes["seed"] = seed
         if target is not None:
             changes["target_accuracy"] = training.share("--target", target)
-        _accuracy(data or "digits", net, changes, _numbers("--threads", threads)[-1], allocator, side, json)
+        _accuracy(data or "digits", net, changes, counts[-1], allocator, side, json)
         return
     if data is not None:
         raise InputError(f"{data}: only hapgop bench accuracy takes data.")
@@ -150,13 +153,12 @@ def command(
         _start(case or (), repeats, json)
         return
     if what is _What.TRAIN:
-        counts = _numbers("--threads", threads)
         trained = bench.plan_train(
             case or (),
             against=against or (),
-            threads=counts[-1:] if quick else counts,
-            batches=_numbers("--batch", batch) if batch is not None else (),
-            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            threads=counts,
+            batches=batches,
+            repeats=repeats,
             allocator=allocator,
             profile=profile,
             tensorflow=tensorflow,
@@ -164,22 +166,19 @@ def command(
         _train(trained, json)
         return
     if what is _What.RANDOM:
-        counts = _numbers("--threads", threads)
-        repeats = min(repeats, _QUICK_REPEATS) if quick else repeats
-        _survey(shapes, seed or 0, counts[-1:] if quick else counts, tuple(op or bench.SURVEY_OPS), repeats, json)
+        _survey(shapes, seed or 0, counts, tuple(op or bench.SURVEY_OPS), repeats, json)
         return
     if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
         raise InputError(f"--picture {picture}: the name has to end with .svg or .png")
     if source is not None:
         result = bench.from_json(_read(source), str(source))
     elif what is _What.NETS:
-        counts = _numbers("--threads", threads)
         nets = bench.plan_nets(
             case or (),
-            batches=_numbers("--batch", batch) if batch is not None else (),
+            batches=batches,
             against=against or (),
-            threads=counts[-1:] if quick else counts,
-            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            threads=counts,
+            repeats=repeats,
             quick=quick,
             allocator=allocator,
         )
@@ -189,17 +188,16 @@ def command(
             names=case or (),
             families=family or (),
             ops=op or (),
-            batches=_numbers("--batch", batch) if batch is not None else (),
+            batches=batches,
             text=None if cases is None else _read(cases),
             source=str(cases),
             quick=quick,
         )
-        counts = _numbers("--threads", threads)
         run = bench.plan(
             wanted,
             against=against or (),
-            threads=counts[-1:] if quick else counts,
-            repeats=min(repeats, _QUICK_REPEATS) if quick else repeats,
+            threads=counts,
+            repeats=repeats,
             allocator=allocator,
         )
         result = _measured(run)

@@ -40,8 +40,8 @@ def command(json: Annotated[bool, typer.Option("--json", help="JSON on standard 
         ["compiler", facts["compiler"].split(", ")[0]],
     ]
     for name, version in facts["packages"].items():
-        missing = "not installed: hapgop train, evaluate and demo need it" if name == "torch" else "not installed"
-        rows.append([name, version or missing])
+        whose = ": hapgop train, evaluate, look, learn, demo and bench need it" if name == "torch" else ""
+        rows.append([name, version or f"not installed{whose}"])
     console.show(console.table(["", ""], rows))
 
 

@@ -1,7 +1,7 @@
 export const lesson = [
   { key: "parts", title: "Looking at parts", text: [
     "A fully connected unit reads every pixel, each through a weight of its own. It has to learn anew what an edge is for every place where an edge may be, and the number of its weights grows with the picture.",
-    "A convolution looks at one small part at a time, and uses the same few weights for every part. An edge is an edge wherever it is. Make the picture larger: only one of the two sums grows.",
+    "A convolution looks at one small part at a time, and uses the same few weights for every part. An edge is an edge wherever it is. Make the picture larger: only one of the two products grows.",
   ], after: ["Two ideas are in this: a unit sees only its neighbourhood, and all places share one set of weights."] },
   { key: "filter", title: "A filter, and Wx + b", text: [
     "A filter is a small table of weights `W`. Laid over a window `x` of the picture, each weight is multiplied by the pixel under it; the products are added up, and one more number, the bias `b`, is added: `Wx + b`.",

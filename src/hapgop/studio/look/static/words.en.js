@@ -106,7 +106,7 @@ export const en = {
   "play.divided": "{filter}, divided by {n}: the same for each colour", "play.window.of": "Window, {colour}", "bench.result": "The result: {h} × {w} × {n}",
   "colour.0": "red", "colour.1": "green", "colour.2": "blue",
   "flip": "Flip the filter", "correlation": "Cross-correlation", "convolution": "Convolution",
-  "impossible": "That does not fit.", "unread": "Read by no window, at the far edge: rows {rows}, columns {columns}.",
+  "impossible": "That does not fit.", "unread": "At the far edge no window reads {rows} {rows|row|rows} and {columns} {columns|column|columns}.",
   "kind.edge": "Edge", "kind.outline": "Outline", "kind.blur": "Blur", "kind.sharpen": "Sharpen", "kind.emboss": "Emboss", "kind.identity": "Unchanged", "kind.learned": "Learned {n}",
   "draw.pad": "Drawing board. Space puts the pen down or up, arrow keys move it.", "draw.lead": "Draw with the mouse or a finger, white on black. With the keyboard: space, then the arrow keys.",
   "draw.lead.colour": "Open or drop a photograph, use the camera, or draw. The first convolutions follow.",

@@ -106,7 +106,7 @@ export const ko = {
   "play.divided": "{filter}, 색 {n}개에 똑같이 나누어 적용", "play.window.of": "창, {colour}", "bench.result": "결과: {h} × {w} × {n}",
   "colour.0": "빨강", "colour.1": "초록", "colour.2": "파랑",
   "flip": "필터 뒤집기", "correlation": "교차상관", "convolution": "합성곱",
-  "impossible": "맞지 않습니다.", "unread": "끝에서 어느 창도 읽지 않는 것: {rows}행, {columns}열.",
+  "impossible": "맞지 않습니다.", "unread": "끝의 행 {rows}개와 열 {columns}개는 어느 창도 읽지 않습니다.",
   "kind.edge": "경계선", "kind.outline": "윤곽", "kind.blur": "흐리게", "kind.sharpen": "또렷하게", "kind.emboss": "돋을새김", "kind.identity": "그대로", "kind.learned": "배운 것 {n}",
   "draw.pad": "그림판. 스페이스로 펜을 내리고 올리며, 화살표 키로 움직입니다.", "draw.lead": "마우스나 손가락으로, 검은 바탕에 흰색으로 그리세요. 키보드로는 스페이스를 누르고 화살표 키를 씁니다.",
   "draw.lead.colour": "사진을 열거나 끌어다 놓고, 카메라를 쓰거나 그려 보세요. 처음 합성곱들이 따라옵니다.",
