@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -169,6 +170,17 @@ def test_its_own_file_takes_no_other_preprocessing(trained, tmp_path):
     onnx.save(model, path)
     with pytest.raises(InputError, match="format 2; this hapgop reads format 1"):
         Predictor(path)
+
+
+@pytest.mark.parametrize("name", ["pictures", "probabilities"])
+def test_an_inner_value_called_as_what_goes_in_or_out_is_named(name, trained, tmp_path, monkeypatch):
+    predictor = trained()
+    first, *rest = predictor.graph.nodes
+    rest = [replace(node, inputs=tuple(name if i == first.name else i for i in node.inputs)) for node in rest]
+    monkeypatch.setattr(predictor, "graph", replace(predictor.graph, nodes=(replace(first, name=name), *rest)))
+    with pytest.raises(InputError, match=f"a value of its own called '{name}'"):
+        to_onnx(predictor, tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
 
 
 def test_a_net_of_others_gets_its_preprocessing_into_the_file(trained, photographs, tmp_path):

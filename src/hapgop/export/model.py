@@ -52,6 +52,12 @@ def to_onnx(predictor: Predictor, path: str | os.PathLike[str], *, overwrite: bo
     if path.exists() and not overwrite:
         raise InputError(f"{path}: there is a file already. overwrite=True (--overwrite) replaces it.")
     writer, graph, rules = Writer(), predictor.graph, predictor.preprocessing
+    for name in (graph.input, *(node.name for node in graph.nodes), *graph.tensor_names()):
+        if name in (TAKES, GIVES):
+            raise InputError(
+                f"{path}: the net has a value of its own called {name!r}, as what the file takes or gives is called."
+                " Give it another name in the file that it comes from."
+            )
     if not predictor.mirror:
         write_pictures(writer, rules, TAKES, graph.input)
         scores = write_graph(writer, graph)
