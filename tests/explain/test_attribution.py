@@ -72,6 +72,17 @@ def test_covering_the_corner_changes_the_answer(corner, white):
     assert tuple(parts) == changes
 
 
+def test_a_mirror_image_has_a_say_in_what_changes(corner, white):
+    left = white.copy()
+    left[:, :, 6:] = 0
+    assert what_changes(corner, left)
+    assert what_changes(corner, left, mirror=True) == (), "the mean of both says 0, whatever is covered"
+    with torch.no_grad():
+        corner[3].bias[0] = 35
+    assert all(one.left < 6 for one in what_changes(corner, white))
+    assert any(one.left > 6 for one in what_changes(corner, white, mirror=True))
+
+
 def test_what_there_is_not(corner, white):
     with pytest.raises(InputError, match="no method 'guess'"):
         evidence(corner, white, method="guess")

@@ -1,6 +1,7 @@
 """What is said of filters that only look alike, and of maps that say nothing."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -41,6 +42,23 @@ def test_a_bias_alone_is_dead_though_it_is_above_zero():
         net[0].bias[0] = 2
     found = health(net)
     assert (found.dead, found.still, found.rectified) == ((0, 1), (0,), True)
+
+
+@pytest.mark.parametrize(
+    "between", [[nn.MaxPool2d(2)], [nn.AvgPool2d(2), nn.BatchNorm2d(2)], [nn.Dropout2d(), nn.Identity()]]
+)
+def test_a_relu_is_found_behind_what_lies_between(between):
+    net = filled(nn.Sequential(nn.Conv2d(2, 2, 3), *between, nn.ReLU()).eval(), 1.0, -1.0)
+    found = health(net)
+    assert (found.activation, found.dead, found.rectified) == (str(len(between) + 1), (1,), True)
+
+
+def test_without_an_activation_the_convolution_or_its_batch_norm_is_watched():
+    plain = nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(2))
+    normed = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2)).eval()
+    assert [(found.activation, found.rectified) for found in map(health, (plain, normed))] == [
+        ("0", False), ("1", False),
+    ]  # fmt: skip
 
 
 def test_pictures_without_detail_condemn_no_filter():

@@ -36,6 +36,22 @@ def test_parameters_are_counted_as_torch_counts_them(net, traced):
     assert sum(info.parameters for info in layers(graph)) == sum(p.numel() for p in module.parameters())
 
 
+def test_parameters_of_a_layer_that_is_called_twice_are_counted_once(traced):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(self.conv(x))
+
+    module = Twice()
+    graph, _ = traced(module, (4, 8, 8))
+    first, again = layers(graph)
+    assert first.parameters + again.parameters == sum(p.numel() for p in module.parameters()) == 148
+    assert first.macs == again.macs > 0
+
+
 def test_lenet_by_hand(traced):
     module = nn.Sequential(
         nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.Flatten(), nn.Linear(1024, 10)

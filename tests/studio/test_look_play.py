@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from torch import nn
 
-from .browser import picture
+from .browser import Visit, picture, served
+from .test_true_page import GREY, of
 
 
 def test_the_filter_slides_by_itself(visit):
@@ -53,6 +55,21 @@ def test_filters_can_be_chosen_edited_added_and_turned(visit):
     change(lambda: page.locator(".editor select").select_option("learned2"))
     page.get_by_label("Filters", exact=True).fill("4")
     page.wait_for_function("document.querySelectorAll('.outputs canvas').length === 4")
+
+
+def test_a_learned_filter_that_is_not_square_is_whole(browser):
+    looked = of(nn.Sequential(nn.Conv2d(1, 2, (1, 7), padding=(0, 3)), nn.Flatten(), nn.Linear(128, 3)), GREY)
+    with served(looked) as address:
+        one = Visit(browser, address, locale="en-US")
+        page = one.go("play?count=2&kinds=learned1-edge")
+        page.wait_for_selector(".outputs canvas")
+        shown = page.eval_on_selector_all(".editor input", "all => all.map((one) => Number(one.value))")
+        rows = np.array(shown).reshape(3, 7)
+        weight = looked.net.tensors[looked.net.nodes["0"].params["weight"]]
+        assert rows[1] == pytest.approx(weight[1, 0, 0], abs=0.51e-4)
+        assert not rows[[0, 2]].any()
+        assert page.eval_on_selector(".outputs canvas", "c => [c.height, c.width]") == [6, 2]
+        one.close()
 
 
 @pytest.mark.parametrize("size", range(2, 12))

@@ -9,6 +9,7 @@ import pytest
 
 from hapgop import studio
 from hapgop.explain import FeatureMap, FilterHealth, Filters
+from hapgop.program import Graph, Node, layers
 from hapgop.studio import write_report
 from hapgop.train import Calibration
 
@@ -161,6 +162,16 @@ def test_layers_say_how_their_size_comes_about(written):
     assert "20,190 parameters and 38 k multiplications" in said
     assert "sees 3 × 3 of 12 × 12" in said
     assert "sees 12 × 12 of 12 × 12" in said
+
+
+def test_no_layer_sees_more_than_the_image(written):
+    settings = {"out_channels": 1, "kernel_size": 5, "padding": 2}
+    reads = ("input", "c0", "c1", "c2")
+    nodes = [Node(f"c{n}", "conv2d", (name,), settings, {"weight": f"w{n}"}) for n, name in enumerate(reads)]
+    said = written(layers=layers(Graph((3, 12, 12), nodes, "c3")), feature_maps=[], metrics=[]).said()
+    assert "9 × 9" in said
+    assert "13 × 13" not in said
+    assert "17 × 17" not in said
 
 
 def test_recipe_says_how_to_make_it_again(written):

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from starlette.testclient import TestClient
+from torch import nn
 
 from hapgop import explain
 from hapgop.errors import InputError
 from hapgop.explain.opened import Opened
+from hapgop.predict import Preprocessing
 from hapgop.studio.look import Sample, application
 from hapgop.studio.look.subject import _FRAMES, Subject
 
@@ -104,3 +107,24 @@ def test_what_a_covering_changes_is_found_in_parts():
         assert (found is None) == (not every)
         if found:
             assert (found["top"], found["left"], found["label"]) == (every[0].top, every[0].left, every[0].label)
+
+
+def test_a_covering_changes_the_answer_that_is_shown_where_a_mirror_image_has_a_say():
+    """The left half is bright: the net says yes of the picture, no of its mirror image and of both together."""
+    head = nn.Linear(64, 2)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.weight[1].view(8, 8)[:, :4] = 1
+        head.bias.copy_(torch.tensor([30.0, 0.0]))
+    pixels = np.zeros((8, 8, 1), np.uint8)
+    pixels[:, :4] = 255
+    rules, samples = Preprocessing((8, 8), 1, (0.0,), (1.0,)), [Sample("half.png", pixels)]
+    looked = Subject.of_module("half", nn.Sequential(nn.Flatten(), head), rules, ["no", "yes"], samples)
+    assert explain.what_changes(looked.net, looked.sample(0).x), "of the picture alone, some covering does"
+    looked.mirror = True
+    shown, found = looked.sample(0), {"looked": 0, "all": 1, "change": None}
+    assert np.argmax(looked.answer(shown)) == 0
+    while found["change"] is None and found["looked"] < found["all"]:
+        asked = {"image": shown.id, "first": found["looked"]}
+        found = client(looked).get("/api/change", params=asked).json()
+    assert found["change"] is None

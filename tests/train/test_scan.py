@@ -73,6 +73,28 @@ def test_every_planted_fault_is_named(photographs: Path) -> None:
     assert len(rows) == 8
 
 
+@pytest.mark.parametrize(
+    ("copy", "what", "done"),
+    [
+        ("cat/copy.jpg", "nearly the same image in two classes", "look whether one label is wrong"),
+        ("dog/copy.jpg", "nearly the same image twice in a split", "counts nearly twice"),
+    ],
+)
+def test_an_image_that_is_nearly_another_is_not_called_the_same(
+    photographs: Path, copy: str, what: str, done: str
+) -> None:
+    # Splits of their own all: none is drawn, so that the two stay in one.
+    for number, name in enumerate(("cat", "dog")):
+        (photographs / "val" / name).mkdir(parents=True)
+        Image.fromarray(photograph(2000 + number)).save(photographs / "val" / name / "0.png")
+    train = photographs / "train"
+    Image.open(train / "dog" / "04.png").resize((60, 60)).save(train / copy, quality=85)
+    rows = found(photographs)
+    assert list(rows) == [what]
+    assert (rows[what].count, rows[what].done) == (1, done)
+    assert "train/dog/04.png" in rows[what].examples
+
+
 def test_blank_pictures_are_alike_only_where_they_are_the_same(pets: Path, paint: Callable[..., Path]) -> None:
     assert duplicates(load(pets)) == []
     paint(pets / "cat" / "again.png", 3)

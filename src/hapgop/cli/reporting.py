@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+
 from hapgop import explain, nn, train
 from hapgop.cli import console, training
 from hapgop.cli.bars import Bar
@@ -104,6 +106,7 @@ def _filters(predictor: Predictor) -> explain.Filters | None:
 def _health(predictor: Predictor, evaluation: train.Evaluation) -> list[explain.FilterHealth]:
     """All convolutions of the net, judged on images evenly from all that it was judged on."""
     convolutions = [node.name for node in predictor.graph.nodes if node.op == "conv2d"]
-    every = max(1, len(evaluation.labels) // _HEALTH_IMAGES)
-    images = [predictor.prepare(evaluation.images(number)) for number in range(0, len(evaluation.labels), every)]
-    return explain.health_of_all(explain.opened(predictor), images[:_HEALTH_IMAGES], convolutions)
+    n = len(evaluation.labels)
+    numbers = np.linspace(0, n - 1, min(n, _HEALTH_IMAGES)).round().astype(int).tolist()
+    images = [predictor.prepare(evaluation.images(number)) for number in numbers]
+    return explain.health_of_all(explain.opened(predictor), images, convolutions)

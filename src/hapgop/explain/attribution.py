@@ -132,10 +132,13 @@ def strongest_place(model: Model, image: Any, label: int | None = None) -> tuple
     return layer, (int(oh), int(ow))
 
 
-def what_changes(model: Model, image: Any, first: int = 0, most: int | None = None) -> tuple[Change, ...]:
+def what_changes(
+    model: Model, image: Any, first: int = 0, most: int | None = None, mirror: bool = False
+) -> tuple[Change, ...]:
     """The covered patches with which the net gives another answer; () where none of them does.
 
     Each place is a run of the net, which of a large one takes long: `first` and `most` choose some of the `coverings`.
+    mirror: the answer is that of the mean scores of an image and of its mirror image, as a predictor's may be.
     """
     net = opened(model, image)
     x = torch.from_numpy(prepared(model, image))[None]
@@ -144,15 +147,23 @@ def what_changes(model: Model, image: Any, first: int = 0, most: int | None = No
     looked = coverings(h, w)[first : None if most is None else first + most]
     found = []
     with torch.no_grad():
-        was = int(net.steps(x).argmax())
+        (was,) = _answers(net, x, mirror)
         for start in range(0, len(looked), 16):
             some = looked[start : start + 16]
             covered = x.repeat(len(some), 1, 1, 1)
             for row, (top, left) in enumerate(some):
                 covered[row, :, top : top + patch[0], left : left + patch[1]] = 0
-            labels = net.steps(covered).argmax(1).tolist()
+            labels = _answers(net, covered, mirror)
             found += [Change(*at, patch, was, y) for at, y in zip(some, labels, strict=True) if y != was]
     return tuple(found)
+
+
+def _answers(net: Opened, x: torch.Tensor, mirror: bool) -> list[int]:
+    scores = net.steps(x)
+    if mirror:
+        scores = (scores + net.steps(x.flip(3))) / 2
+    labels: list[int] = scores.argmax(1).tolist()
+    return labels
 
 
 def coverings(h: int, w: int) -> list[tuple[int, int]]:

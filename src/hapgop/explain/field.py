@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hapgop.explain.opened import Model, Opened, opened, prepared
 from hapgop.explain.taps import Taps, taps
 from hapgop.program import Node
-from hapgop.program.sizes import pool_shape
+from hapgop.program.sizes import pool_shape, transposed_shape
 
 Mask = NDArray[np.bool_]
 
@@ -23,7 +23,7 @@ class Field:
     `mask`, bool (h, w), is exact: the pixels of the image on which the unit depends, gaps of dilation left out.
     `box` (top, left, bottom, right), the last two excluded, is the smallest rectangle around them. `span` is
     that rectangle as it would be on an endless image, and `padding` the share of `span` that lies outside this one.
-    Behind windows of unequal size, as adaptive pooling has them, no endless image is thought of: `span` is `box`.
+    Where units do not all see alike (`unequal`), no endless image is thought of: `span` is `box`.
     """
 
     layer: str
@@ -56,7 +56,7 @@ def receptive_field(model: Model, image: Any, layer: str, oh: int, ow: int, oc: 
     box = (0, 0, 0, 0)
     if rows.size:
         box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-    if _unequal(net, layer):
+    if unequal(net, layer):
         return Field(layer, mask, box, box, 0.0)
     span = _span(net, layer, oh, ow)
     return Field(layer, mask, box, span, _outside(span, mask.shape))
@@ -161,15 +161,28 @@ def _unbroadcast(mask: Mask, size: tuple[int, ...]) -> Mask:
     return summed
 
 
-def _unequal(net: Opened, layer: str) -> bool:
-    """Is there, on the way to the layer, a pooling whose windows differ in size?"""
+def unequal(net: Opened, layer: str) -> bool:
+    """Do the layer's units see parts of the image that differ in more than their place?
+
+    They do behind a pooling whose windows differ in size, a gate that sees all of the image (squeeze-and-excitation),
+    and a transposed convolution with a stride, where neighbouring units read different numbers of inputs.
+    """
     wanted = {layer}
     for node in reversed(net.graph.nodes):
         if node.name in wanted:
-            if node.op.endswith("pool2d") and pool_shape(node, net.sizes[node.inputs[0]]) is None:
+            if _uneven(net, node):
                 return True
             wanted.update(node.inputs)
     return False
+
+
+def _uneven(net: Opened, node: Node) -> bool:
+    sizes = [net.sizes[name] for name in node.inputs]
+    if node.op.endswith("pool2d"):
+        return pool_shape(node, sizes[0]) is None
+    if node.op == "conv_transpose2d":
+        return transposed_shape(node, sizes[0]).stride != (1, 1)
+    return len({size[1:] for size in sizes}) > 1
 
 
 def _span(net: Opened, layer: str, oh: int, ow: int) -> tuple[int, int, int, int]:

@@ -13,6 +13,8 @@ _SAME = 0.98
 _ALWAYS = 0.95
 _LIMITS = {"relu6": (0.0, 6.0), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0)}
 _CLOSE = 0.01
+# What a convolution's result may pass on its way to its activation, each channel for itself.
+_THROUGH = ("batch_norm2d", "max_pool2d", "avg_pool2d", "dropout", "identity")
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,16 @@ def _judged(net: Opened, one: _Watched, images: int, detailed: bool) -> FilterHe
 
 
 def _activation(net: Opened, layer: str) -> tuple[str, str]:
-    """The result after the activation that follows, through a batch norm if there is one."""
+    """The result after the activation that follows, through a batch norm, a pool or a dropout; where none follows,
+    that of the convolution, or of its batch norm."""
     name, op = layer, str(net.node(layer).attrs["activation"])
+    passed = {layer}
     for node in net.graph.nodes:
-        if node.inputs == (name,) and op == "None":
-            if node.op == "batch_norm2d":
-                name = node.name
+        if op == "None" and passed.issuperset(node.inputs):
+            if node.op in _THROUGH:
+                passed.add(node.name)
+                if node.op == "batch_norm2d" and node.inputs == (name,):
+                    name = node.name
             elif node.op in ("relu", *_LIMITS):
                 return node.name, node.op
     return name, op

@@ -28,6 +28,7 @@ class LayerInfo:
     `formula` is the output size with its numbers, one line, or one for rows and one for columns, or empty.
     `macs` counts multiplications with an addition. `unread` are the rows and columns of the input that no
     window reads. `receptive_field` is what one unit sees of the image, exact through skips and dilation.
+    `parameters` leaves out those of an earlier layer: a module that is called twice has them once.
     """
 
     name: str
@@ -68,11 +69,14 @@ def layers(graph: Graph) -> tuple[LayerInfo, ...]:
     sizes = result_sizes(graph)
     seen = {graph.input: _Seen(ReceptiveField.identity(), graph.input_shape[1:])}
     found = []
+    counted: set[str] = set()
     for node in graph.nodes:
         size, result = sizes[node.inputs[0]], sizes[node.name]
         seen[node.name] = _sees(node, size, result, [seen[name] for name in node.inputs])
         tensors = parameter_sizes(node, size)
         weights = prod(tensors["weight"]) if node.weighted else 0
+        own = [role for role, name in node.params.items() if role not in _BUFFERS and name not in counted]
+        counted.update(node.params.values())
         # A transposed convolution multiplies every pixel that it reads by all of its weights.
         places = prod(size[1:]) if node.op == "conv_transpose2d" else prod(result[1:])
         found.append(
@@ -83,7 +87,7 @@ def layers(graph: Graph) -> tuple[LayerInfo, ...]:
                 output_shape=result,
                 filter=_filter(node, size),
                 formula=_formula(node, size),
-                parameters=sum(prod(tensor) for role, tensor in tensors.items() if role not in _BUFFERS),
+                parameters=sum(prod(tensors[role]) for role in own),
                 macs=weights * places,
                 receptive_field=seen[node.name].field,
                 unread=_unread(node, size),

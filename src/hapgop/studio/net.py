@@ -150,6 +150,8 @@ def _largest(values: NDArray[Any]) -> float:
 
 def table(layers: Sequence[LayerInfo]) -> Section:
     """Every layer in a row: shapes, how they come about, what they cost, what they see."""
+    # What the first layer reads is the image, of which no unit sees more than all.
+    image = layers[0].input_shape[1:] if layers else ()
     rows = (
         part(
             "layer",
@@ -162,7 +164,7 @@ def table(layers: Sequence[LayerInfo]) -> Section:
             parameters=count(layer.parameters) if layer.parameters else "",
             macs=count(layer.macs),
             short=large(layer.macs) if layer.macs else "",
-            field=_size(layer.receptive_field.size),
+            field=_size([min(sides) for sides in zip(layer.receptive_field.size, image, strict=True)]),
         )
         for layer in layers
     )

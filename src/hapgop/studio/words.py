@@ -54,11 +54,12 @@ def several(number: int, one: str, many: str = "") -> str:
 def large(number: int) -> str:
     """A large number, short.
 
-    >>> large(416520), large(1_814_073_344), large(840)
-    ('417 k', '1.81 G', '840')
+    >>> large(416520), large(1_814_073_344), large(840), large(999_700)
+    ('417 k', '1.81 G', '840', '1 M')
     """
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
+    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        # From here on, three figures round up to the unit.
+        if 10_000 * number >= 9_995 * size:
             return f"{number / size:.3g} {unit}"
     return str(number)
 

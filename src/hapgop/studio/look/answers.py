@@ -118,7 +118,7 @@ def change(subject: Subject, ask: Ask) -> dict[str, Any]:
     net, and nobody waits for them while they are looked through in parts."""
     one = subject.picture(text(ask, "image"))
     first, every = whole(ask, "first"), len(explain.coverings(*one.x.shape[1:]))
-    found = explain.what_changes(subject.net, one.x, first, _COVERED)[:1]
+    found = explain.what_changes(subject.net, one.x, first, _COVERED, subject.mirror)[:1]
     looked = min(first + _COVERED, every)
     return {
         "looked": looked,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hapgop.explain import algorithm
+from hapgop.explain.field import unequal
 from hapgop.explain.opened import Opened
 from hapgop.explain.taps import taps, windowed
 from hapgop.studio.look.subject import Subject
@@ -42,6 +43,7 @@ def _layer(net: Opened, name: str) -> dict[str, Any]:
         "macs": info.macs,
         "unread": list(info.unread),
         "field": {"size": field.size, "jump": field.jump, "start": field.start},
+        "unequal": unequal(net, name),
         "activation": node.attrs.get("activation"),
         "groups": node.attrs.get("groups", 1),
         "weights": "weight" in node.params and node.weighted,

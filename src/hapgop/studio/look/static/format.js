@@ -27,8 +27,9 @@ export function short(value) {
 export const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : share < 1 && share > 0.9995 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
 
 export function large(count) {
-  for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-    if (count >= size) return `${(count / size).toFixed(count / size < 10 ? 1 : 0)} ${unit}`;
+  for (const [size, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+    // From here on, it rounds up to the unit.
+    if (count >= 0.9995 * size) return `${(count / size).toFixed(count / size < 10 ? 1 : 0)} ${unit}`;
   }
   return String(count);
 }

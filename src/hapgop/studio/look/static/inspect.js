@@ -130,6 +130,7 @@ class Layer {
     this.equation = h("div", { class: "equation" }); this.total = h("div"); this.made = h("div", { class: "made" });
     this.partial = h("ul", { class: "partial", "aria-label": t("by.channel") });
     this.partialTitle = h("p", { class: "note apart", "aria-hidden": "true" }, t("by.channel"));
+    this.more = h("p", { class: "note", hidden: true });
     this.excited = h("div");
     this.judged = h("div", { class: "health" });
     this.moves = canvas("", { class: "over", "aria-hidden": "true", hidden: true });
@@ -141,7 +142,7 @@ class Layer {
         figure(h("span", {}, t("image")), `${width}/${height}`, [this.photo, this.mask, this.moves, this.field], [this.fieldText, this.strength]),
         figure(this.beforeTitle, `${iw}/${ih}`, [this.before, this.beforeFrame], null),
         figure(this.afterTitle, `${ow}/${oh}`, [this.after, this.afterFrame], h("p", { class: "note" }, t("arrows")))),
-      this.equation, this.total, this.made, this.partialTitle, this.partial, this.excited, this.judged);
+      this.equation, this.total, this.made, this.partialTitle, this.partial, this.more, this.excited, this.judged);
     this.health();
     this.drawn = "";
     this.exactly = 0;
@@ -211,7 +212,8 @@ class Layer {
     const flat = this.layer.op === "flatten", [row, column] = flat ? [this.from.y, this.from.x] : [y, x];
     const span = spanOf(this.layer, row, column), box = clipped(span, height, width), vector = this.layer.output.length < 3;
     frame(this.field, vector && !flat ? [0, 0, height, width] : box, height, width);
-    const padding = 1 - (box[2] - box[0]) * (box[3] - box[1]) / ((span[2] - span[0]) * (span[3] - span[1]));
+    // Where units do not see alike, the span is but the smallest that holds what each of them sees.
+    const padding = this.layer.unequal ? 0 : 1 - (box[2] - box[0]) * (box[3] - box[1]) / ((span[2] - span[0]) * (span[3] - span[1]));
     this.fieldText.textContent = t(padding > 0.0005 && !vector ? "sees.padding" : "sees", { h: box[2] - box[0], w: box[3] - box[1], p: percent(padding) });
     this.mask.hidden = this.moves.hidden = true;
     if (offline) return;
@@ -240,11 +242,11 @@ class Layer {
 
   arithmetic(c, y, x, k, value) {
     const { layer } = this, bias = this.bias ? this.bias.data[c] : 0;
-    this.partial.hidden = this.partialTitle.hidden = true;
+    this.partial.hidden = this.partialTitle.hidden = this.more.hidden = true;
     if (layer.taps && this.weight) {
       const sums = this.channels.map((_, number) => sumOf(reading(layer, this.inputs[0], this.weight, c, y, x, number)));
       const one = reading(layer, this.inputs[0], this.weight, c, y, x, k), total = sums.reduce((a, b) => a + b, 0);
-      products(this.equation, one, [t("window.of", { layer: layer.reads[0], c: this.channels[k] }), t("filter.slice", { c, k: this.channels[k] }), t("products")], [this.inScale, this.weightScale]);
+      products(this.equation, one, [t("window.of", { layer: layer.reads[0], c: this.channels[k] }), t("filter.slice", { c, k }), t("products")], [this.inScale, this.weightScale]);
       const parts = this.channels.length > 1
         ? [[t("sum.this", { k: this.channels[k] }), sums[k]], [t("sum.others", { n: this.channels.length - 1 }), total - sums[k]], [t("bias"), bias]]
         : [[t("sum"), total], [t("bias"), bias]];
@@ -256,9 +258,9 @@ class Layer {
       const one = reading(layer, this.inputs[0], null, c, y, x, 0);
       // More than can be read at once is only framed above.
       replace(this.equation, one.kh * one.kw > MOST_CELLS ? null : numbers(one.values, one.kh, one.kw, { scale: this.inScale, padded: one.padded, caption: t("window.of", { layer: layer.reads[0], c }) }));
-      const inside = [...one.values].filter((_, i) => !one.padded[i]);
-      const made = layer.op.endsWith("max_pool2d") ? Math.max(...inside) : value;
-      replace(this.total, sum([[t(layer.op.endsWith("max_pool2d") ? "largest" : "mean"), made]], [[t("engine"), value]]));
+      const max = layer.op.endsWith("max_pool2d"), counts = one.values.filter((_, i) => one.padded[i] < 2);
+      const made = max ? Math.max(...counts) : counts.reduce((a, b) => a + b, 0) / counts.length;
+      replace(this.total, sum([[t(max ? "largest" : "mean"), made]], [[t("engine"), value]]));
     } else if (this.norm) {
       const norm = normOf(this.norm, layer.norm.eps, c);
       replace(this.equation);
@@ -290,6 +292,8 @@ class Layer {
   byChannel(sums, k) {
     if (sums.length < 2) return;
     this.partial.hidden = this.partialTitle.hidden = false;
+    this.more.hidden = sums.length <= SHOWN;
+    this.more.textContent = `+ ${t("sum.others", { n: sums.length - SHOWN })}`;
     const [, ih, iw] = this.reads, plane = (channel) => this.inputs[0].data.subarray(channel * ih * iw, (channel + 1) * ih * iw);
     byChannel(this.partial, { key: String(this.channels[0]), sums: sums.slice(0, SHOWN), k, labels: this.channels.map((channel, number) => t("partial.of", { k: channel, value: num(sums[number]) })),
       picture: (number) => paint(canvas("", { "aria-hidden": "true" }), plane(this.channels[number]), ih, iw, this.inScale), chosen: (number) => go({ k: number }, true) });

@@ -56,10 +56,11 @@ export async function play(root, ctx) {
     filters = await Promise.all(kinds.map(weightsOf));
     const ic = pixels.shape[2];
     // Filters of one piece all: a learned one has a slice for each colour, a drawn one serves all colours alike.
-    const deep = Math.max(...filters.map((filter) => filter.length)), kh = Math.max(...filters.map((filter) => filter[0].length));
+    const deep = Math.max(...filters.map((filter) => filter.length));
+    const kh = Math.max(...filters.map((filter) => filter[0].length)), kw = Math.max(...filters.map((filter) => filter[0][0].length));
     filters = filters.map((filter) => {
       const slices = filter.length === deep ? filter : Array.from({ length: deep }, () => filter[0].map((row) => row.map((v) => v / deep)));
-      return slices.map((slice) => centred(slice, kh));
+      return slices.map((slice) => centred(slice, kh, kw));
     });
     if (deep > 1 && deep !== ic) filters = filters.map((filter) => [filter[0]]);
     filters = filters.map((filter, n) => typed.get(typedAs(n, filter)) ?? filter);
@@ -67,7 +68,7 @@ export async function play(root, ctx) {
     await run();
   }
 
-  const typedAs = (n, filter) => [n, kinds[n], filter.length, filter[0].length].join(" ");
+  const typedAs = (n, filter) => [n, kinds[n], filter.length, filter[0].length, filter[0][0].length].join(" ");
 
   function remember() {
     go({ size: now.size, stride: now.stride, padding: now.padding, dilation: now.dilation, count: now.count, flip: now.flip ? "1" : null, kinds: kinds.join("-") }, true);
@@ -172,7 +173,7 @@ export async function play(root, ctx) {
 }
 
 // A filter in the middle of zeros, where others are larger.
-function centred(slice, size) {
-  const before = Math.floor((size - slice.length) / 2);
-  return Array.from({ length: size }, (_, i) => Array.from({ length: size }, (_, j) => slice[i - before]?.[j - before] ?? 0));
+function centred(slice, kh, kw) {
+  const top = Math.floor((kh - slice.length) / 2), left = Math.floor((kw - slice[0].length) / 2);
+  return Array.from({ length: kh }, (_, i) => Array.from({ length: kw }, (_, j) => slice[i - top]?.[j - left] ?? 0));
 }

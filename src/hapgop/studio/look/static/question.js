@@ -35,7 +35,7 @@ export async function question(root, ctx) {
       heat(over, found.arrays.heat.data, height, width);
       over.dataset.drawn = `${method} ${asked}`;
       caption.textContent = t(`explain.${method}`, { label: facts.classes[asked], layer: found.layer, h: found.patch?.[0], w: found.patch?.[1] });
-      over.setAttribute("aria-label", `${t("evidence")}: ${caption.textContent} ${where(found.arrays.heat.data, height, width)}`);
+      over.setAttribute("aria-label", `${t("evidence")}: ${caption.textContent} ${where(found.arrays.heat.data, height, width)}`.trimEnd());
     } catch (error) { if (mine === turn) caption.textContent = error.message; }
   }
 
@@ -199,9 +199,10 @@ function opener(ctx) {
   return [input, h("label", { for: "file", class: "button" }, t("open"))];
 }
 
-// For those who do not see the heat: in which ninth of the picture most of it lies.
-function where(values, height, width) {
+// For those who do not see the heat: in which ninth of the picture most of it lies. Where nothing is warm, no words.
+export function where(values, height, width) {
   const sums = new Float64Array(9);
   values.forEach((v, i) => { if (v > 0) sums[3 * Math.floor(3 * Math.floor(i / width) / height) + Math.floor(3 * (i % width) / width)] += v; });
-  return t("where", { place: t(`place.${sums.indexOf(Math.max(...sums))}`) });
+  const best = Math.max(...sums);
+  return best > 0 ? t("where", { place: t(`place.${sums.indexOf(best)}`) }) : "";
 }
