@@ -9,6 +9,7 @@ from problems import MACHINES, answers, assert_equal, name, random_inputs, solve
 
 from hapgop import native
 from hapgop.algorithms import Problem
+from hapgop.algorithms.bias import Bias
 from hapgop.algorithms.direct import Direct
 from hapgop.algorithms.direct_grad_w import DirectGradW
 from hapgop.algorithms.narrow import Narrow
@@ -108,6 +109,32 @@ def test_groups_side_by_side_are_right(case, machine):
         problem = Problem("grad_w", GROUPS_SIDE_BY_SIDE[case], "float32", layout, layout)
         inputs = random_inputs(problem, seed=1)
         assert_equal(solved(DirectGradW(), problem, machine, inputs), answers(problem, inputs))
+
+
+@every_machine
+@pytest.mark.parametrize("op", ["conv", "grad_x"])
+@pytest.mark.parametrize("width", [14, 15, 31])
+def test_wide_filters_of_many_groups_are_right(width, op, machine):
+    """Of as many taps as there are registers, groups go one by one."""
+    problem = Problem(op, ConvShape(1, 8, 2, 40, 8, 1, width, groups=4))
+    inputs = random_inputs(problem, seed=1)
+    assert_equal(solved(Direct(), problem, machine, inputs), answers(problem, inputs))
+
+
+def test_a_bias_of_many_channels_is_a_loop():
+    few, many = (
+        repr(Bias().recipe(Problem("grad_b", ConvShape(2, 1, 1, 1, c, 1, 1)), AVX512).build()) for c in (4096, 65536)
+    )
+    assert len(many) < 1.1 * len(few)
+
+
+def test_what_was_gone_through_once_is_another_kernel():
+    """Of a single image the weights' gradient is fetched in another way."""
+    machine = replace(AVX512, l2=1 << 20)
+    one, two = (
+        DirectGradW().recipe(Problem("grad_w", ConvShape(n, 128, 7, 7, 128, 3, 3, padding=1)), machine) for n in (1, 2)
+    )
+    assert one.key != two.key or one.build() == two.build()
 
 
 def test_what_narrow_refuses():

@@ -356,6 +356,11 @@ def test_refusals_have_words():
         (Winograd(4, 3), Problem("grad_w", shape), "grad_w"),
         (WinogradGradW(4, 3), usual, "not conv"),
         (WinogradGradW(1, 1), Problem("grad_w", ConvShape(1, 32, 12, 12, 32, 1, 1)), "side by side"),
+        (
+            WinogradGradW(1, 1),
+            Problem("grad_w", ConvShape(1, 512, 12, 12, 512, 1, 1, padding=1)),
+            "zeros of the padding",
+        ),
         (Winograd(3, 3), replace(usual, pooled=True), "3 x 3"),
         (Winograd(2, 3, 2), Problem("grad_x", replace(shape, stride=2, padding=(1, 1, 0, 0))), "paddings 1 and 0"),
     ):

@@ -127,6 +127,19 @@ def test_memory_given_back_on_request(pool):
     assert (keep == 3).all()
 
 
+def test_what_waits_is_given_back_where_memory_runs_out(pool, monkeypatch):
+    mapped = memory._mapped
+
+    def scarce(size):
+        if pool.waiting:
+            raise MemoryError
+        return mapped(size)
+
+    pool.take(4 * MIB)
+    monkeypatch.setattr(memory, "_mapped", scarce)
+    assert pool.take(16 * MIB).size == 16 * MIB
+
+
 def test_several_threads_never_hold_the_same_memory(pool):
     errors = []
 

@@ -1,5 +1,6 @@
 """What is measured decides, is kept, and is measured once; what cannot be kept or afforded is not measured."""
 
+import errno
 import json
 import os
 import signal
@@ -77,6 +78,20 @@ def test_what_was_measured_is_not_measured_again(cache, timed):
     assert engine.prepare(CLOSE).plan.algorithm == first
     assert engine.prepare_many([CLOSE])[0].plan.algorithm == first
     assert len(timed) == 1
+
+
+def test_what_could_not_be_written_decides_nothing(cache, monkeypatch):
+    choices = tuning.choices()
+    assert choices.put("one", {"a": 1.0}) == {"a": 1.0}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(choices, "_write", full)
+        assert choices.put("two", {"a": 1.0}) is None
+    assert choices.get("two") is None
+    assert choices.get("one") == {"a": 1.0}
 
 
 def test_it_really_measures(cache):

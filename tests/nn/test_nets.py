@@ -63,6 +63,18 @@ def test_airbench_learns_neither_its_whitening_nor_the_scales_of_its_norms():
     assert all((net.get_parameter(name) == 1).all() for name in norms)
 
 
+def test_airbench_keeps_the_filters_with_which_it_was_trained():
+    net = nets.build("airbench", classes=7, input_shape=(3, 32, 32))
+    net.initialise_from(torch.rand(20, 3, 32, 32))
+    with torch.no_grad():
+        net.whiten.bias.fill_(0.3)
+        net.whiten.weight[5] *= 1 + 1e-6  # as the mean of many copies may be
+    filters = net.whiten.weight.clone()
+    net.initialise_from(torch.rand(20, 3, 32, 32) * 0.1)
+    assert torch.equal(net.whiten.weight, filters)
+    assert (net.whiten.bias == 0.3).all()
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_odd_sizes_up_from_the_smallest(definition, name):
     smallest = next(size for size in range(1, 40) if _builds(name, size))

@@ -53,6 +53,11 @@ def test_a_temperature_changes_no_answer(temperature: float, seed: int) -> None:
     assert (after.argmax(1) == probabilities.argmax(1)).all()
 
 
+def test_the_smallest_probabilities_have_a_temperature_too() -> None:
+    probabilities = np.exp([[0.0, -80.0]]).astype(np.float32)
+    assert tempered(probabilities, 2.0)[0, 1] == pytest.approx(np.exp(-40.0), rel=1e-5)
+
+
 def test_certain_answers_have_a_temperature_too() -> None:
     probabilities = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
     assert np.isfinite(fitted_temperature(probabilities, np.array([0, 1, 2, 1])))

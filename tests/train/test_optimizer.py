@@ -59,6 +59,9 @@ def test_muon_has_the_weights_but_the_last_and_adamw_the_rest() -> None:
     # Of one weight, there is none but the last.
     only = built(torch.nn.Linear(3, 2), Recipe(optimizer="muon")).parts
     assert [type(part) for part in only] == [torch.optim.AdamW]
+    only = built(torch.nn.Linear(3, 2), Recipe(optimizer="muon", rest="sgd", rest_rate=0.02)).parts
+    assert [type(part) for part in only] == [torch.optim.SGD]
+    assert [group["lr"] for group in only[0].param_groups] == [0.02, 0.02]
 
 
 class Small(torch.nn.Sequential):

@@ -88,6 +88,20 @@ def test_many_small_colour_images_have_a_recipe_and_a_net_of_their_own(data: Dat
     assert (suggested_recipe(many).optimizer, suggested_net(many)) == ("muon", "airbench")
 
 
+def test_an_optimiser_that_is_named_has_rates_of_its_own(data: Data) -> None:
+    pixels, rows = np.broadcast_to(np.uint8(0), (20_000, 32, 32, 3)), np.arange(20_000)
+    many = dataclasses.replace(data, train=Split(pixels, rows, rows % len(data.classes), ("",) * 20_000))
+    sgd, adamw = suggested_recipe(many, optimizer="sgd"), suggested_recipe(many, optimizer="adamw")
+    usual = Recipe()
+    assert (sgd.learning_rate, sgd.weight_decay, sgd.momentum) == (
+        usual.learning_rate, usual.weight_decay, usual.momentum,
+    )  # fmt: skip
+    assert (adamw.learning_rate, adamw.weight_decay) == (0.002, 0.01)
+    assert suggested_recipe(grey(data, 54_000), optimizer="adamw", learning_rate=0.01).learning_rate == 0.01
+    assert suggested_recipe(grey(data, 54_000), optimizer="adamw").learning_rate == 0.002
+    assert suggested_recipe(many, optimizer="muon") == suggested_recipe(many)
+
+
 def grey(data: Data, images: int) -> Data:
     """So many grey images, of as many classes as the data have."""
     pixels = np.broadcast_to(np.uint8(0), (images, 28, 28, 1))

@@ -114,9 +114,11 @@ class _Last:
             if blocks:
                 with k.stage(name, ("chunk", self.chunks), ("block", blocks)) as (chunk, block):
                     self.chunk(k, n, g, sums, chunk, block * (self.vectors * self.lanes) + channel, counts)
-        with k.stage("total", ("all", 1)) as (_,):
-            for v, count in enumerate(vector_counts(self.c, self.lanes)):
-                self.total(k, n, g, sums, db, v * self.lanes, count)
+        full, left = divmod(self.c, self.lanes)
+        for name, vectors, first, count in (("total", full, 0, self.lanes), ("total tail", 1, full * self.lanes, left)):
+            if vectors and count:
+                with k.stage(name, ("vector", vectors)) as (vector,):
+                    self.total(k, n, g, sums, db, vector * self.lanes + first, count)
         return k.kernel()
 
     def chunk(
@@ -144,7 +146,7 @@ class _Last:
         for total, (_, to, _) in zip(totals, places, strict=True):
             k.store(total, sums, chunk * self.row + channel + to)
 
-    def total(self, k: Builder, n: Affine, g: Buffer, sums: Buffer, db: Buffer, channel: int, count: int) -> None:
+    def total(self, k: Builder, n: Affine, g: Buffer, sums: Buffer, db: Buffer, channel: Affine, count: int) -> None:
         """A vector of channels: the chunks' sums, and the pixels that fill no step."""
         total = k.const(0.0)
         stride = self.c if self.flat else self.padded

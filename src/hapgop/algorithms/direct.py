@@ -165,7 +165,9 @@ class _Program:
         pairs = [(rows, cols) for rows in row_tracks(s, self.problem.op) for cols in columns]
         if self.problem.op == "grad_x":
             oc, ic = ic, oc
-        bundle = 1 if pooled else groups_in_vector(s.groups, max(oc, ic), lanes)
+        # Groups side by side have a row's weights in registers at a time, a sum and an input.
+        fit = max(cols.taps for cols in columns) + 2 <= self.machine.registers
+        bundle = groups_in_vector(s.groups, max(oc, ic), lanes) if fit and not pooled else 1
         oc *= bundle
         vectors = len(vector_counts(oc, lanes))
         x_layout, y_layout = self.problem.x_layout, self.problem.y_layout

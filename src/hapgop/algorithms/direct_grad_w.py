@@ -58,7 +58,8 @@ class DirectGradW(Algorithm):
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         plan = Sums.of(problem, machine)
         return Recipe(
-            key=f"direct_grad_w {plan.image_groups} {plan.row_block} {plan.at_once} {plan.problem} {machine}",
+            key=f"direct_grad_w {plan.image_groups} {plan.row_block} {plan.at_once} {plan.once_through} {plan.problem}"
+            f" {machine}",
             build=partial(_kernel, plan),
             sizes=(plan.batch,),
             scratch=tuple(size for _, size in _scratch(plan, plan.batch)),

@@ -57,10 +57,15 @@ class Choices:
             return None
         with self._lock, contextlib.suppress(OSError), _alone(self.path):
             self._look()
-            kept = self._kept.setdefault(_short(key), dict(times))
-            while len(self._kept) > _MOST:
-                del self._kept[next(iter(self._kept))]
-            self._write()
+            before, self._kept = self._kept, dict(self._kept)
+            try:
+                kept = self._kept.setdefault(_short(key), dict(times))
+                while len(self._kept) > _MOST:
+                    del self._kept[next(iter(self._kept))]
+                self._write()
+            except OSError:
+                self._kept = before  # what could not be kept must not decide later either
+                raise
             return kept
         return None
 

@@ -96,11 +96,20 @@ class Pool:
             with self._lock:
                 self._settle()
                 block = self._fitting(size)
-        block = block or Block(_generous(size))
+        block = block or self._made(_generous(size))
         array = np.frombuffer(block.memory, np.uint8, size, block.offset)
         reference = weakref.ref(array, self._back)
         self._lent[id(reference)] = reference, block
         return array
+
+    def _made(self, size: int) -> Block:
+        try:
+            return Block(size)
+        except MemoryError:
+            if self._lock.mine():
+                raise
+        self.release()  # what waits is memory too
+        return Block(size)
 
     def release(self) -> None:
         """Gives back all that waits."""

@@ -164,8 +164,9 @@ def _images(where: str, x: NDArray[Any]) -> NDArray[np.uint8]:
         raise InputError(
             f"{where}: values from {low:g} to {high:g}; wanted are 0 to 1 or 0 to 255, not normalised ones."
         )
-    scale = 255 if x.dtype.kind == "f" and high <= 1 else 1
-    return np.ascontiguousarray(np.rint(x * scale).astype(np.uint8))
+    # No pictures of 0 to 255 are that dark: a little above 1 is what resampling has left.
+    scale = 255 if x.dtype.kind == "f" and high < 2 else 1
+    return np.ascontiguousarray(np.clip(np.rint(x * scale), 0, 255).astype(np.uint8))
 
 
 def _labels(where: str, y: NDArray[Any]) -> NDArray[Any]:

@@ -11,8 +11,8 @@ from hapgop.train.evaluation import Evaluation
 BINS = 15
 _ROUNDS = 60
 _WIDEST = 50.0
-# Log of a probability that is zero in float32.
-_LEAST = 1e-12
+# For what is zero in float32, whose least number is a little larger.
+_LEAST = 1e-45
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,12 +55,15 @@ def built(net: torch.nn.Module, recipe: Recipe) -> Optimizers:
     if not learned:
         raise InputError("The net has no parameter that could learn.")
     weights, vectors = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
-    if recipe.optimizer == "muon" and len(weights) > 1:
-        inner = Muon(weights[:-1], recipe.learning_rate, recipe.momentum, recipe.nesterov, recipe.weight_decay)
+    if recipe.optimizer == "muon":
+        inner, last = weights[:-1], weights[-1:]
+        parts: list[torch.optim.Optimizer] = []
+        if inner:
+            parts.append(Muon(inner, recipe.learning_rate, recipe.momentum, recipe.nesterov, recipe.weight_decay))
         if recipe.rest == "sgd":
-            return Optimizers([inner, _sgd_beside_muon(weights[-1:], vectors, recipe, getattr(net, "bias_rate", 1.0))])
-        rest = _groups(weights[-1:], vectors, recipe.weight_decay)
-        return Optimizers([inner, torch.optim.AdamW(rest, lr=recipe.rest_rate, foreach=True)])
+            return Optimizers([*parts, _sgd_beside_muon(last, vectors, recipe, getattr(net, "bias_rate", 1.0))])
+        rest = _groups(last, vectors, recipe.weight_decay)
+        return Optimizers([*parts, torch.optim.AdamW(rest, lr=recipe.rest_rate, foreach=True)])
     groups = _groups(weights, vectors, recipe.weight_decay)
     if recipe.optimizer == "sgd":
         return Optimizers([
@@ -68,8 +71,7 @@ def built(net: torch.nn.Module, recipe: Recipe) -> Optimizers:
                 groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, foreach=True
             )
         ])  # fmt: skip
-    rate = recipe.rest_rate if recipe.optimizer == "muon" else recipe.learning_rate
-    return Optimizers([torch.optim.AdamW(groups, lr=rate, foreach=True)])
+    return Optimizers([torch.optim.AdamW(groups, lr=recipe.learning_rate, foreach=True)])
 
 
 def _sgd_beside_muon(

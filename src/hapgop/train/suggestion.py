@@ -59,11 +59,13 @@ def suggested_recipe(data: Data, /, **changes: Any) -> Recipe:
         settings |= {"border": "reflect", "test_flip": True, "average": 0.99}
         if images < _FEW:
             settings |= {"colour": 0.2, "cutout": side // 4}
-        elif _like_cifar(data):
+        elif _like_cifar(data) and changes.get("optimizer", "muon") == "muon":
             # After cifar10-airbench, in batches of a quarter of its size: on a CPU, larger ones are no faster.
             settings |= {"optimizer": "muon", "batch_size": 500, "learning_rate": 0.08, "momentum": 0.6, "epochs": 8}
             settings |= {"rest": "sgd", "rest_rate": 0.2, "weight_decay": 0.1, "warmup": 0.0, "average": 0.0}
             settings |= {"label_smoothing": 0.2, "shift": 2}
+    if changes.get("optimizer") == "adamw":
+        settings |= {"learning_rate": 0.002, "weight_decay": 0.01}  # the rates above are SGD's
     return Recipe(**known({**settings, **changes}))
 
 

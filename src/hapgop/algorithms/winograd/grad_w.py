@@ -58,6 +58,8 @@ class WinogradGradW(Algorithm):
         least = machine.l1 // _FEW
         if reason is None and self.r == 1 and _weights(problem) < least:
             return f"copies pixels side by side, which pays where they meet weights of {least} bytes and more"
+        if reason is None and self.r == 1 and any(problem.conv.padding):
+            return "multiplies by the zeros of the padding, which plain sums leave out"
         return reason
 
     def seconds(self, problem: Problem, machine: Machine) -> float:
