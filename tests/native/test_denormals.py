@@ -98,13 +98,21 @@ def test_the_callers_mode_is_restored(mode, size):
 
 
 def test_the_teams_threads_are_left_as_they_were(mode, monkeypatch):
-    """A pool's threads belong to the process: others run on them too."""
+    """A kernel restores the mode of each thread that it ran on, not of the caller's alone."""
     get, _ = mode
-    pool = threads.PythonThreads()
-    monkeypatch.setattr(threads, "_team", pool)
+    function, seen = threads._Job.share, []
+
+    def share(job):
+        before = get()
+        function(job)
+        seen.append((before, get()))
+
+    monkeypatch.setattr(threads._Job, "share", share)
+    monkeypatch.setattr(threads, "_team", threads.PythonThreads())
     assert not product("float32", TINY["float32"], 2, 2, 8).any()
-    with pool._pool as members:
-        assert members.submit(get).result() == get()
+    assert not product("float32", TINY["float32"], 2, 2, 8).any()  # ends after every `share` of the first one's job
+    assert seen
+    assert all(before == after == get() for before, after in seen)
 
 
 def test_another_threads_mode_is_its_own(mode):
