@@ -215,7 +215,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @on_linux
 def test_a_thousand_shapes_do_not_pile_up():
-    """Outputs of 1 to 7 MB, 4 GB in all, by one kernel; then a release."""
+    """Outputs of 1 to 7 MB, 4 GB in all, by one kernel; then a release. What stays are a thousand plans, once."""
     program = """
         import os
         import numpy as np, hapgop
@@ -224,16 +224,18 @@ def test_a_thousand_shapes_do_not_pile_up():
         w = np.ones((8, 8, 3, 3), np.float32)
         x = np.ones((1100, 8, 16, 16), np.float32)
         for n in range(100, 200): hapgop.conv2d(x[:n], w)
-        before = resident()
-        for n in range(100, 1100): y = hapgop.conv2d(x[:n], w)
-        most = resident()
-        del y
-        hapgop.release_memory()
-        print(before, most, resident())
+        print(resident())
+        for _ in range(2):
+            for n in range(100, 1100): y = hapgop.conv2d(x[:n], w)
+            print(resident())
+            del y
+            hapgop.release_memory()
+            print(resident())
     """
-    before, most, after = map(int, run(program))
-    assert most - before < 100
-    assert after - before < 20
+    before, most, planned, again, after = map(int, run(program))
+    assert max(most, again) - before < 120
+    assert planned - before < 40
+    assert after - planned < 8
 
 
 @on_linux
