@@ -196,6 +196,18 @@ def test_a_pooled_loop_has_as_many_sums_as_fit_twice(machine, sums):
     assert not any(spills(loop) for loop in loops)
 
 
+@every_machine
+@pytest.mark.parametrize("pixels", [1, 7, 13, 31, 49, 197])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_last_pixels_of_a_row_share_the_pass_of_the_weights(pixels, batch, machine):
+    """What is left over by whole tiles is no stage of its own: that one would read all weights again."""
+    problem = Problem("conv", ConvShape(batch, 40, 1, pixels, 70, 1, 1), packed=True, bias=True)
+    assert len(Direct().recipe(problem, machine).build().stages) == 1
+    inputs = random_inputs(problem, seed=3)
+    for threads in (1, 2, 5):
+        assert_equal(solved(Direct(), problem, machine, inputs, threads), answers(problem, inputs))
+
+
 @x86
 def test_half_vectors_are_used_where_they_fit():
     (loop, *_) = hot(Direct(), Problem("conv", ConvShape(4, 144, 28, 28, 24, 1, 1)), AVX512)

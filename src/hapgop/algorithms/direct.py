@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from hapgop.algorithms import costs, registers
+from hapgop.algorithms.direct_price import cycles
 from hapgop.algorithms.direct_tile import Ahead, Buffers, Gather, Tile
 from hapgop.algorithms.epilogue import unfused
 from hapgop.algorithms.layout import Count, groups_in_vector, image_strides, is_pointwise, vector_counts, weight_strides
@@ -26,7 +27,6 @@ from hapgop.machine import Machine
 from hapgop.shape import ConvShape
 from hapgop.tile import Affine, Buffer, Builder, Kernel
 
-_FETCHED = 1.2  # cycles for an input channel of groups, which is used once
 _RAW_TILES = 8  # weights that fewer tiles read are not worth packing
 _CLASSES = 64  # of the pixels of grad_x, by their places between the strides: each has code of its own
 
@@ -53,16 +53,16 @@ class Direct(Algorithm):
         program = _Program.of(problem, machine)
         gathers, bytes_ = program.gathers(), problem.itemsize
         s = program.shape
-        cycles = program.batch * sum(g.packing.groups * _cycles(g, program.machine) for g in gathers)
+        busy = program.batch * sum(g.packing.groups * cycles(g, program.machine) for g in gathers)
         read, written = (s.ic * s.ih * s.iw, s.oc * s.oh * s.ow)
         tensors = (program.batch * (read + written) + program.w_size) * bytes_
-        total = max(cycles / costs.CLOCK, costs.traffic(tensors, machine))
+        total = max(busy / costs.CLOCK, costs.traffic(tensors, machine))
         for name, size in program.scratch(program.batch):
             if name == "packed":
                 total += size * bytes_ / costs.PACKED + costs.STAGE
             else:
                 total += costs.turned(size * bytes_, machine)
-        return total + costs.CALL + (len(program.parts()) - 1) * costs.STAGE
+        return total + costs.CALL
 
     def recipe(self, problem: Problem, machine: Machine) -> Recipe:
         program = _Program.of(problem, machine)
@@ -73,7 +73,7 @@ class Direct(Algorithm):
             build=program.kernel,
             sizes=(program.batch,),
             scratch=tuple(size for _, size in program.scratch(program.batch)),
-            items=max(program.batch * program.shares(part).items for part in program.parts()),
+            items=program.batch * program.shares().items,
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
             pack=program.pack() if problem.packed else None,
         )
@@ -88,32 +88,6 @@ def _bundle_pixels(cols: Track, machine: Machine) -> int:
             break
         most = pixels
     return registers.balanced(cols.count, most)
-
-
-def _cycles(g: Gather, machine: Machine) -> float:
-    """Of a gather, for one image and group."""
-    packing = g.packing
-    vectors = registers.runs(len(vector_counts(packing.oc, packing.lanes)), packing.vectors)
-    square = g.target.c > 1 and g.cols.out_step * g.target.w == 1
-    lanes = min(packing.oc, packing.lanes)
-    result = costs.STORE
-    if g.target.c > 1 and lanes > 1:
-        room = registers.together(g.target.c * machine.vector_bytes // packing.lanes)
-        result = lanes * (costs.SCATTERED if lanes <= room else costs.COLLIDING)
-    # A tile makes its steps for the taps that are inside.
-    steps = g.rows.hits / max(g.rows.count, 1) * g.cols.hits / max(g.cols.count, 1) * packing.ic
-    cycles = 0.0
-    for m, pixels in registers.runs(g.cols.count, g.pixels):
-        for n, block in vectors:
-            store = costs.SQUARE * ceil(pixels / packing.lanes) * packing.lanes if square else result * pixels
-            step = costs.step_cycles(pixels, block, machine.vector_bytes)
-            if packing.bundle > 1:
-                step += costs.PERMUTE * pixels / max(packing.cols.taps, 1)
-            if g.fetches:
-                # Inputs come from the second cache, and each is multiplied by few weights.
-                step += _FETCHED * pixels / packing.ic
-            cycles += m * n * (steps * step + block * store + costs.TILE)
-    return g.rows.count * cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,21 +246,24 @@ class _Program:
         """Whether the image is one row of pixels that see only themselves, to be cut at will."""
         return is_pointwise(self.shape) and self.shape.ih == 1
 
-    def parts(self) -> list[list[Gather]]:
-        """The stages: what a long row's last pixels are is one of its own; residue classes read the same inputs."""
-        gathers = self.gathers()
-        return [[g] for g in gathers] if self.flat else [gathers]
-
-    def rows(self, g: Gather) -> int:
+    @staticmethod
+    def stored(g: Gather) -> int:
         """Rows that are stored."""
         return g.rows.count // 2 if g.pooled else g.rows.count
 
-    def shares(self, part: list[Gather]) -> Shares:
-        g, p, bytes_ = part[0], part[0].packing, self.problem.itemsize
+    def firsts(self, gathers: list[Gather]) -> list[int]:
+        """The first row of each gather: pieces of a long row follow one another, residue classes share their rows."""
+        counts = [self.stored(g) for g in gathers]
+        return [sum(counts[:i]) if self.flat else 0 for i in range(len(counts))]
+
+    def shares(self, gathers: list[Gather] | None = None) -> Shares:
+        gathers = self.gathers() if gathers is None else gathers
+        g, p, bytes_ = gathers[0], gathers[0].packing, self.problem.itemsize
         source = bytes_ * p.ic * g.rows.count * g.rows.in_step * g.cols.count * g.cols.in_step
-        weights = bytes_ * p.oc * sum(other.packing.depth for other in part)
-        seconds = sum(_cycles(other, self.machine) for other in part) / costs.CLOCK
-        groups, rows, blocks, tail = p.groups, max(map(self.rows, part)), p.blocks, bool(p.tail)
+        weights = bytes_ * p.oc * sum(packing.depth for packing in {other.packing for other in gathers})
+        seconds = sum(cycles(other, self.machine) for other in gathers) / costs.CLOCK
+        rows = max(first + self.stored(g) for first, g in zip(self.firsts(gathers), gathers, strict=True))
+        groups, blocks, tail = p.groups, p.blocks, bool(p.tail)
         if p.bundle > 1:
             groups, source, weights, seconds = 1, source * groups, weights * groups, seconds * groups
         return Shares.of(Work(self.images, groups, rows, blocks, tail, source, weights, seconds), self.machine)
@@ -317,19 +294,21 @@ class _Program:
             turn(k, "channels last", n, source, scratch["turned"], channels, pixels)
             source = scratch["turned"]
         places = self.packings()
-        for i, part in enumerate(self.parts()):
-            bodies = []
-            for g in part:
-                weights, first = (packed, places[g.packing]) if g.packing in places else (w, 0)
-                wanted = winners if p.winners else None
-                buffers = Buffers(source, weights, first, bias if p.bias else None, target, residual, wanted)
-                bodies.append((self.rows(g), _Pass(self, k, g, buffers).row))
-            self.shares(part).emit(k, f"gather {i}", n, bodies, self.rows_first(part))
+        gathers, bodies = self.gathers(), []
+        shares = self.shares(gathers)
+        for first, g in zip(self.firsts(gathers), gathers, strict=True):
+            weights, at = (packed, places[g.packing]) if g.packing in places else (w, 0)
+            wanted = winners if p.winners else None
+            buffers = Buffers(source, weights, at, bias if p.bias else None, target, residual, wanted)
+            each = _Pass(self, k, g, buffers, first, shares.rows_per_group)
+            bodies.append((first, self.stored(g), each.row))
+        shares.emit(k, "gather", n, bodies, self.rows_first(gathers))
         return k.kernel()
 
-    def rows_first(self, part: list[Gather]) -> bool:
+    def rows_first(self, gathers: list[Gather]) -> bool:
         """Whether weights stay in the first cache: then all results of a pixel are stored in one run."""
-        return self.flat and sum(g.packing.size for g in part) * self.problem.itemsize <= self.machine.l1 // 2
+        packings = {g.packing for g in gathers}
+        return self.flat and sum(p.size for p in packings) * self.problem.itemsize <= self.machine.l1 // 2
 
 
 def _cut(g: Gather) -> list[Gather]:
@@ -348,12 +327,17 @@ def _cut(g: Gather) -> list[Gather]:
 
 @dataclass(slots=True)
 class _Pass:
-    """Writes what is done for one row of a gather."""
+    """Writes what is done for one row of a gather, whose first is row `first` of those that are shared out.
+
+    together: rows that a thread goes through with a block of weights
+    """
 
     program: _Program
     k: Builder
     gather: Gather
     buffers: Buffers
+    first: int
+    together: int
 
     def row(self, image: Affine, group: Affine, row: Affine, block: Affine, tail: bool) -> None:
         packing = self.gather.packing
@@ -386,9 +370,9 @@ class _Pass:
         g, packing, program = self.gather, self.gather.packing, self.program
         if packing.raw or packing.bundle > 1 or packing.size * program.problem.itemsize < program.machine.l2 // 2:
             return None
-        rows = self.program.shares([g]).rows_per_group
         tiles = ceil(g.cols.count / g.pixels)
-        size = ceil(packing.width * packing.depth / (rows * tiles))
-        number = (row - row // rows * rows) * tiles + column // g.pixels
+        size = ceil(packing.width * packing.depth / (self.together * tiles))
+        shared = row + self.first
+        number = (shared - shared // self.together * self.together) * tiles + column // g.pixels
         start = packing.start(group, block + 1) + self.buffers.first + number * size
         return Ahead(start, size, costs.LINE // self.program.problem.itemsize)

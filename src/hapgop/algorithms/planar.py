@@ -177,7 +177,7 @@ class _Program:
         buffers = Buffers(source, w, bias if p.bias else None, target, numbers, residual)
         for i, plane in enumerate(planes):
             body = partial(_row, k, plane, buffers, p.activation)
-            self.shares(plane).emit(k, f"plane {i}", n, [(plane.rows.count, body)])
+            self.shares(plane).emit(k, f"plane {i}", n, [(0, plane.rows.count, body)])
         return k.kernel()
 
 

@@ -88,11 +88,12 @@ class Shares:
         return ceil(max(self.blocks, 1) / self.blocks_per_group)
 
     def emit(
-        self, k: Builder, label: str, n: Affine, bodies: Sequence[tuple[int, Body]], rows_first: bool = False
+        self, k: Builder, label: str, n: Affine, bodies: Sequence[tuple[int, int, Body]], rows_first: bool = False
     ) -> None:
         """The stage; a block's weights stay in the cache while the rows stream by.
 
-        bodies: what is done for one row, and for how many rows; one after the other, since they read the same ones.
+        bodies: (first row, rows, what is done for one of them, by its number among them); one after the other, since
+        they read the same inputs or the same weights.
         rows_first: all blocks of a row, then the next row.
         """
         grid = (("image", n), ("group", self.groups), ("rows", self.row_groups), ("blocks", self.block_groups))
@@ -100,9 +101,10 @@ class Shares:
 
             def each_row(do: Callable[[Body, Affine], None]) -> None:
                 low, per_group = rows * self.rows_per_group, self.rows_per_group
-                for count, body in bodies:
-                    with k.loop("row", low, [low + per_group, count]) as row:
-                        do(body, row)
+                for first, count, body in bodies:
+                    begin = [low, Affine(first)] if first else low
+                    with k.loop("row", begin, [low + per_group, first + count]) as row:
+                        do(body, row - first)
 
             def each_block(do: Callable[[Affine, bool], None]) -> None:
                 first, per_group = blocks * self.blocks_per_group, self.blocks_per_group
