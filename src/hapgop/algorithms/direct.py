@@ -73,7 +73,7 @@ class Direct(Algorithm):
             build=program.kernel,
             sizes=(program.batch,),
             scratch=tuple(size for _, size in program.scratch(program.batch)),
-            items=program.batch * program.shares().items,
+            items=program.batch * program.shares(gathers).items,
             tiles=f"{first.pixels} pixels x {first.packing.vectors} vectors",
             pack=program.pack() if problem.packed else None,
         )
@@ -256,8 +256,7 @@ class _Program:
         counts = [self.stored(g) for g in gathers]
         return [sum(counts[:i]) if self.flat else 0 for i in range(len(counts))]
 
-    def shares(self, gathers: list[Gather] | None = None) -> Shares:
-        gathers = self.gathers() if gathers is None else gathers
+    def shares(self, gathers: list[Gather]) -> Shares:
         g, p, bytes_ = gathers[0], gathers[0].packing, self.problem.itemsize
         source = bytes_ * p.ic * g.rows.count * g.rows.in_step * g.cols.count * g.cols.in_step
         weights = bytes_ * p.oc * sum(packing.depth for packing in {other.packing for other in gathers})
@@ -302,13 +301,10 @@ class _Program:
             buffers = Buffers(source, weights, at, bias if p.bias else None, target, residual, wanted)
             each = _Pass(self, k, g, buffers, first, shares.rows_per_group)
             bodies.append((first, self.stored(g), each.row))
-        shares.emit(k, "gather", n, bodies, self.rows_first(gathers))
+        # Where weights stay in the first cache, all results of a pixel are stored in one run.
+        rows_first = self.flat and self.packed_size * p.itemsize <= self.machine.l1 // 2
+        shares.emit(k, "gather", n, bodies, rows_first)
         return k.kernel()
-
-    def rows_first(self, gathers: list[Gather]) -> bool:
-        """Whether weights stay in the first cache: then all results of a pixel are stored in one run."""
-        packings = {g.packing for g in gathers}
-        return self.flat and sum(p.size for p in packings) * self.problem.itemsize <= self.machine.l1 // 2
 
 
 def _cut(g: Gather) -> list[Gather]:
